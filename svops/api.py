@@ -1,0 +1,121 @@
+"""What every REST endpoint shares: one shape of error, paging, and slashes at the end of a path."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+from django.conf import settings
+from django.db import DatabaseError
+from django.http import Http404, HttpRequest, HttpResponseBase, JsonResponse
+from django_guid import get_guid
+from rest_framework.exceptions import APIException, ErrorDetail, ParseError, ValidationError
+from rest_framework.pagination import CursorPagination, PageNumberPagination
+from rest_framework.response import Response
+from rest_framework.views import exception_handler as drf_exception_handler
+
+from svops.errors import InvalidInputError, SVOpsError
+
+logger = logging.getLogger(__name__)
+
+
+class Pages(PageNumberPagination):
+    """`{count, next, previous, results}`; `?page_size=` up to 200."""
+
+    page_size = 50
+    page_size_query_param = "page_size"
+    max_page_size = 200
+
+
+class KeysetPages(CursorPagination):
+    """`{next, previous, results}`, for tables that grow without bound: no count, no offset."""
+
+    page_size = 50
+    page_size_query_param = "page_size"
+    max_page_size = 200
+
+
+def optional_trailing_slash(
+    get_response: Callable[[HttpRequest], HttpResponseBase],
+) -> Callable[[HttpRequest], HttpResponseBase]:
+    """Middleware: `/api/v1/runs/` is `/api/v1/runs`."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        if request.path_info.startswith("/api/") and request.path_info.endswith("/"):
+            request.path_info = request.path_info.rstrip("/")
+        return get_response(request)
+
+    return middleware
+
+
+def error_body(code: str, detail: str, **more: Any) -> dict[str, Any]:
+    """The one shape of an error."""
+    return {"code": code, "detail": detail, **more, "request_id": get_guid()}
+
+
+def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
+    """Answer our errors and DRF's in one shape; leave bugs to Django, which logs them and answers 500."""
+    if isinstance(exc, InvalidInputError):
+        return Response(error_body(exc.code, str(exc), errors=exc.errors), status=exc.http_status)
+    if isinstance(exc, SVOpsError):
+        return Response(error_body(exc.code, str(exc), **exc.extra), status=exc.http_status)
+    if isinstance(exc, DatabaseError):
+        logger.exception("database error", extra={"view": type(context.get("view")).__name__})
+        unavailable = error_body("database_unavailable", "The database did not answer; try again.")
+        return Response(unavailable, status=HTTPStatus.SERVICE_UNAVAILABLE)
+    response = drf_exception_handler(exc, context)
+    if response is not None:
+        response.data = _drf_body(exc)
+    return response
+
+
+def _drf_body(exc: Exception) -> dict[str, Any]:
+    if isinstance(exc, ValidationError):
+        detail = "The request has invalid fields."
+        return error_body("invalid", detail, errors=_flat(exc.detail))
+    if isinstance(exc, ParseError):
+        return error_body("malformed", str(exc.detail))
+    if isinstance(exc, APIException):
+        codes = exc.get_codes()
+        code = codes if isinstance(codes, str) else exc.default_code
+        detail = exc.detail.get("detail", exc.default_detail) if isinstance(exc.detail, dict) else exc.detail
+        return error_body(code, str(detail))
+    if isinstance(exc, Http404):
+        return error_body("not_found", "There is no such object, or none that you may see.")
+    return error_body("permission_denied", "You do not have permission to do this.")
+
+
+def _flat(detail: Any, prefix: str = "") -> dict[str, list[str]]:
+    """DRF's nested validation errors as `{"field.sub": [messages]}`."""
+    if isinstance(detail, dict):
+        flat: dict[str, list[str]] = {}
+        for field, inner in detail.items():
+            flat.update(_flat(inner, f"{prefix}.{field}" if prefix else str(field)))
+        return flat
+    if isinstance(detail, list) and any(isinstance(item, dict) for item in detail):
+        flat = {}
+        for index, inner in enumerate(detail):
+            flat.update(_flat(inner, f"{prefix}.{index}" if prefix else str(index)) if inner else {})
+        return flat
+    messages = detail if isinstance(detail, list) else [detail]
+    return {prefix or "non_field_errors": [str(m) for m in messages if isinstance(m, str | ErrorDetail)]}
+
+
+def not_found(request: HttpRequest, exception: Exception | None = None) -> JsonResponse:
+    """Answer a path that no pattern matches."""
+    detail = f"There is nothing at {request.path}; {settings.SPECTACULAR_SETTINGS['TITLE']}'s API is at /docs."
+    return JsonResponse(error_body("not_found", detail), status=HTTPStatus.NOT_FOUND)
+
+
+def server_error(request: HttpRequest) -> JsonResponse:
+    """Answer a bug: no trace, only the id to look it up by in the logs."""
+    detail = "Something went wrong on our side. Quote the request_id when you report it."
+    return JsonResponse(error_body("internal_error", detail), status=HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def bad_request(request: HttpRequest, exception: Exception | None = None) -> JsonResponse:
+    """Answer a request that Django itself refuses: an unknown host, a body too large."""
+    detail = "The request was refused: its host, headers or size are not acceptable."
+    return JsonResponse(error_body("bad_request", detail), status=HTTPStatus.BAD_REQUEST)

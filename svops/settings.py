@@ -1,0 +1,244 @@
+"""Settings, read once from the environment and typed. `docs/configuration.md` lists every variable."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+
+from svops import env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+SVOPS_HOME = env.HOME
+
+# --- Where things are -------------------------------------------------------------------------------------
+SVOPS_HOST = env.text("SVOPS_HOST", default="127.0.0.1")
+SVOPS_PORT = env.integer("SVOPS_PORT", default=8000, minimum=1, maximum=65535)
+AIRFLOW_PORT = env.integer("AIRFLOW_PORT", default=8080, minimum=1, maximum=65535)
+AIRFLOW_URL = env.url("AIRFLOW_URL", default=f"http://127.0.0.1:{AIRFLOW_PORT}", schemes=("http", "https"))
+AIRFLOW_USERNAME = env.text("AIRFLOW_USERNAME", default="admin")
+AIRFLOW_PASSWORD = env.text("AIRFLOW_PASSWORD", default="admin")
+AIRFLOW_CONNECT_TIMEOUT = env.seconds("AIRFLOW_CONNECT_TIMEOUT", default=2)
+AIRFLOW_READ_TIMEOUT = env.seconds("AIRFLOW_READ_TIMEOUT", default=10)
+
+_redis_host = env.text("REDIS_HOST", default="127.0.0.1")
+_redis_port = env.integer("REDIS_PORT", default=6379, minimum=1, maximum=65535)
+REDIS_URL = env.url(
+    "REDIS_URL", default=f"redis://{_redis_host}:{_redis_port}/0", schemes=("redis", "rediss", "unix")
+)
+
+
+def _database_url() -> str:
+    if url := env.url("DATABASE_URL", default="", schemes=("sqlite", "postgres", "postgresql")):
+        return url
+    if server := env.text("POSTGRES_SERVER"):
+        user, password = env.text("POSTGRES_USER", default="svops"), env.text("POSTGRES_PASSWORD")
+        return f"postgresql://{user}:{password}@{server}/{env.text('POSTGRES_DB', default='svops')}"
+    return ""
+
+
+# The embedded set-up is the one of `make up` on a bare machine: SQLite below SVOPS_HOME.
+EMBEDDED = not _database_url()
+DATABASES: dict[str, Any] = {
+    "default": dj_database_url.parse(_database_url() or f"sqlite:///{SVOPS_HOME / 'svops.sqlite3'}")
+}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASES["default"]["OPTIONS"] = {
+        # A transaction takes the write lock when it begins: a later upgrade from reading to writing would
+        # fail at once with "database is locked", however long the timeout.
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    }
+else:
+    # Synchronous views run in threads under ASGI: a pool bounds their connections, CONN_MAX_AGE would not.
+    DATABASES["default"]["OPTIONS"] = {
+        "pool": {"min_size": 1, "max_size": env.integer("DATABASE_POOL_SIZE", default=20, minimum=1), "timeout": 10}
+    }
+DATABASES["default"]["CONN_MAX_AGE"] = 0
+
+# --- Security ---------------------------------------------------------------------------------------------
+SECRET_KEY = env.secret_key("SECRET_KEY", embedded=EMBEDDED)
+DEBUG = env.boolean("DEBUG", default=False)
+ALLOWED_HOSTS = env.items("ALLOWED_HOSTS", default=("127.0.0.1", "localhost", "[::1]") if EMBEDDED else ())
+CSRF_TRUSTED_ORIGINS = env.items("CSRF_TRUSTED_ORIGINS")
+HTTPS = env.boolean("HTTPS", default=False)
+SECURE_SSL_REDIRECT = HTTPS
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SECURE_HSTS_SECONDS = env.integer("HSTS_SECONDS", default=0)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_HSTS_SECONDS > 0
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.boolean("TRUST_PROXY", default=False) else None
+SESSION_COOKIE_HTTPONLY = True
+X_FRAME_OPTIONS = "DENY"
+DATA_UPLOAD_MAX_MEMORY_SIZE = env.integer("MAX_BODY_BYTES", default=1_000_000, minimum=1024)
+REGISTRATION = env.choice("REGISTRATION", default="open" if EMBEDDED else "closed", choices=("open", "closed"))
+
+# --- Django -----------------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    # Daphne replaces runserver by an ASGI one; elsewhere it would only cost the import of Twisted.
+    *(["daphne"] if DEBUG else []),
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "channels",
+    "rest_framework",
+    "rest_framework_simplejwt.token_blacklist",
+    "django_filters",
+    "django_celery_beat",
+    "django_guid",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "svops",
+    "accounts",
+    "workflows",
+    "notifications",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django_guid.middleware.guid_middleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "svops.api.optional_trailing_slash",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "svops.urls"
+ASGI_APPLICATION = "svops.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+AUTH_USER_MODEL = "accounts.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LOGIN_URL = "/admin/login/"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+APPEND_SLASH = True
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+# Static files are served from the apps that bring them: nothing has to be collected before the first start.
+WHITENOISE_USE_FINDERS = True
+
+# --- Redis: cache, channel layer, broker; losing it loses no run and no event --------------------------------
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+CHANNEL_LAYERS = {
+    "default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}
+}
+CELERY_BROKER_URL = REDIS_URL
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_TASK_TIME_LIMIT = 120
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_MAX_LOOP_INTERVAL = 1
+DJANGO_CELERY_BEAT_TZ_AWARE = True
+
+# --- REST API ---------------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "accounts.authentication.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["accounts.permissions.HasScope"],
+    "DEFAULT_RENDERER_CLASSES": [
+        "rest_framework.renderers.JSONRenderer",
+        "rest_framework.renderers.BrowsableAPIRenderer",
+    ],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PAGINATION_CLASS": "svops.api.Pages",
+    "DEFAULT_FILTER_BACKENDS": [
+        "django_filters.rest_framework.DjangoFilterBackend",
+        "rest_framework.filters.OrderingFilter",
+    ],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "svops.api.exception_handler",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+SIMPLE_JWT = {
+    "ACCESS_TOKEN_LIFETIME": timedelta(seconds=env.seconds("ACCESS_TOKEN_SECONDS", default=900)),
+    "REFRESH_TOKEN_LIFETIME": timedelta(seconds=env.seconds("REFRESH_TOKEN_SECONDS", default=7 * 86400)),
+    "ROTATE_REFRESH_TOKENS": True,
+    "BLACKLIST_AFTER_ROTATION": True,
+    "ALGORITHM": "HS256",
+    "AUDIENCE": "svops",
+    "ISSUER": "svops",
+    "USER_ID_CLAIM": "sub",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "SVOps",
+    "DESCRIPTION": "Define workflows over Airflow DAGs, trigger them, watch them live, stop and retry them.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+}
+DJANGO_GUID = {"GUID_HEADER_NAME": "X-Request-ID", "VALIDATE_GUID": True, "RETURN_HEADER": True}
+
+# --- SVOps ------------------------------------------------------------------------------------------------
+# Called with each event inside the transaction that records it; producers do not know their consumers.
+EVENT_SINKS = ["notifications.sinks.owe_deliveries"]
+RECONCILE_INTERVAL = env.seconds("RECONCILE_INTERVAL", default=2)
+RECONCILE_OVERLAP = env.seconds("RECONCILE_OVERLAP", default=10)
+SWEEP_INTERVAL = env.seconds("SWEEP_INTERVAL", default=60)
+STALE_AFTER = env.seconds("STALE_AFTER", default=20)
+DISPATCH_BUDGET = env.seconds("DISPATCH_BUDGET", default=3)
+DISPATCH_DEADLINE = env.seconds("DISPATCH_DEADLINE", default=24 * 3600)
+DISPATCH_LEASE = env.seconds("DISPATCH_LEASE", default=30)
+STOP_DEADLINE = env.seconds("STOP_DEADLINE", default=60)
+STREAM_HEARTBEAT = env.seconds("STREAM_HEARTBEAT", default=20)
+STREAM_AUTH_TIMEOUT = env.seconds("STREAM_AUTH_TIMEOUT", default=10)
+STREAM_QUEUE_BYTES = env.integer("STREAM_QUEUE_BYTES", default=4_000_000, minimum=10_000)
+STREAM_MESSAGE_BYTES = env.integer("STREAM_MESSAGE_BYTES", default=16_384, minimum=256)
+STREAM_SUBSCRIPTIONS = env.integer("STREAM_SUBSCRIPTIONS", default=100, minimum=1)
+
+if SVOPS_PORT == AIRFLOW_PORT:
+    raise ImproperlyConfigured(f"SVOPS_PORT and AIRFLOW_PORT are both {SVOPS_PORT}: two different ports are expected")
+
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {"correlation_id": {"()": "django_guid.log_filters.CorrelationId"}},
+    "formatters": {
+        "plain": {"()": "svops.logging.PlainFormatter", "format": "%(asctime)s %(levelname)s %(name)s %(message)s"}
+    },
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "plain", "filters": ["correlation_id"]}
+    },
+    "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", default="INFO")},
+    "loggers": {"django_guid": {"level": "WARNING"}},
+}
