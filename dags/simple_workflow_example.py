@@ -1,0 +1,148 @@
+"""### Simple workflow example
+
+Three tasks in a row: `start`, `processing`, `completion`. It does nothing but take its time,
+and so shows how a run looks from the outside: states, events, logs, stopping and failing.
+
+| parameter | what it does |
+| --- | --- |
+| `processing_time` | seconds that `processing` lasts; 0 is over at once |
+| `fail_task` | the task named here fails on purpose |
+| `ignore_signals` | `processing` ignores SIGTERM and SIGINT, so a stop ends it only by SIGKILL |
+| `message` | a text that `completion` repeats in its log and result |
+
+The caller's own `task_id` and `dataset_id` are logged when the run's `conf` has them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import pendulum
+
+try:  # Airflow 3
+    from airflow.sdk import Param, dag, task
+except ImportError:  # Airflow 2
+    from airflow.decorators import dag, task
+    from airflow.models.param import Param
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+log = logging.getLogger("airflow.task")
+
+DAG_ID = "simple_workflow_example"
+TASK_IDS = ("start", "processing", "completion")
+
+PARAMS = {
+    "processing_time": Param(
+        30,
+        type="number",
+        minimum=0,
+        maximum=3600,
+        title="Processing time",
+        description="Seconds that the task `processing` lasts.",
+    ),
+    "fail_task": Param(
+        None,
+        type=["null", "string"],
+        enum=[None, *TASK_IDS],
+        title="Task that fails",
+        description="The task named here fails on purpose; null lets all of them succeed.",
+    ),
+    "ignore_signals": Param(
+        False,
+        type="boolean",
+        title="Ignore stop signals",
+        description="Lets `processing` ignore SIGTERM and SIGINT, as a task that hangs would.",
+    ),
+    "message": Param(
+        "Hello from SVOps",
+        type="string",
+        maxLength=200,
+        title="Message",
+        description="A text that `completion` repeats in its log and its result.",
+    ),
+}
+
+
+class RequestedFailureError(RuntimeError):
+    """The run's parameters asked for this task to fail."""
+
+
+def begin(context: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Log whom the task works for and return its parameters; raise if it is the one to fail."""
+    conf = context["dag_run"].conf or {}
+    for name in ("task_id", "dataset_id"):
+        if name in conf:
+            log.info("caller's %s: %r", name, conf[name])
+    params: Mapping[str, Any] = context["params"]
+    task_id = context["ti"].task_id
+    if params["fail_task"] == task_id:
+        raise RequestedFailureError(f"task {task_id!r} fails because the parameter fail_task names it")
+    return params
+
+
+def spend(seconds: float) -> None:
+    """Let `seconds` pass, with a line of progress for each of them."""
+    begun = time.monotonic()
+    while (spent := time.monotonic() - begun) < seconds:
+        log.info("processing: %.0f of %g s (%.0f %%)", spent, seconds, 100 * spent / seconds)
+        time.sleep(min(1.0, seconds - spent))
+    log.info("processing: done after %.1f s", spent)
+
+
+@contextlib.contextmanager
+def deaf(to: tuple[signal.Signals, ...]) -> Iterator[None]:
+    """Ignore these signals inside the block."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in to}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dag(
+    dag_id=DAG_ID,
+    description="Three tasks in a row that take as long as they are told",
+    doc_md=__doc__,
+    schedule=None,
+    start_date=pendulum.datetime(2024, 1, 1, tz="UTC"),
+    catchup=False,
+    default_args={"retries": 0},
+    params=PARAMS,
+    tags=["svops", "example"],
+)
+def simple_workflow_example() -> None:
+    @task
+    def start(**context: Any) -> None:
+        params = begin(context)
+        log.info("run %s starts: processing takes %g s", context["run_id"], params["processing_time"])
+
+    @task
+    def processing(**context: Any) -> float:
+        params = begin(context)
+        ignored = (signal.SIGTERM, signal.SIGINT) if params["ignore_signals"] else ()
+        if ignored:
+            log.warning("ignoring %s: only SIGKILL stops this task", ", ".join(s.name for s in ignored))
+        begun = time.monotonic()
+        with deaf(to=ignored):
+            spend(params["processing_time"])
+        return round(time.monotonic() - begun, 3)
+
+    @task(multiple_outputs=False)
+    def completion(seconds: float, **context: Any) -> dict[str, Any]:
+        params = begin(context)
+        log.info("run %s is complete after %.1f s: %s", context["run_id"], seconds, params["message"])
+        return {"message": params["message"], "seconds": seconds}
+
+    started, processed = start(), processing()
+    started >> processed
+    completion(processed)
+
+
+simple_workflow_example()
