@@ -105,7 +105,7 @@ def secret_key(name: str, *, embedded: bool) -> str:
     kept = HOME / "secret_key"
     HOME.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        with kept.open("x", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+        with open(kept, "x", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
             file.write(secrets.token_urlsafe(50))
     except FileExistsError:
         pass

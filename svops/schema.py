@@ -1,4 +1,4 @@
-"""What the OpenAPI description of every endpoint shares: the shape of an error and the statuses that carry it."""
+"""What the OpenAPI description of every endpoint shares: the shape of an error and its statuses."""
 
 from __future__ import annotations
 

@@ -1,0 +1,126 @@
+"""Who may come in, and as what."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import UserManager as DjangoUserManager
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Lower
+from django.utils.crypto import salted_hmac
+
+
+class Role(models.TextChoices):
+    VIEWER = "viewer"  # reads
+    USER = "user"  # triggers and controls too
+    ADMIN = "admin"  # everything, the admin pages included
+
+
+class UserManager(DjangoUserManager["User"]):
+    use_in_migrations = False
+
+    def create_superuser(
+        self, username: str, email: str | None = None, password: str | None = None, **extra_fields: Any
+    ) -> User:
+        """Django's, for `createsuperuser`; here a superuser is one whose role is admin."""
+        extra_fields["role"] = Role.ADMIN
+        return super().create_superuser(username, email, password, **extra_fields)
+
+
+class User(AbstractUser):
+    """Somebody, or some program, with a role.
+
+    `role` is the truth; `is_staff` and `is_superuser` follow it, for Django's admin and its queries.
+    """
+
+    first_name = None  # type: ignore[assignment]  # one `name` takes the place of both
+    last_name = None  # type: ignore[assignment]
+    name = models.CharField(max_length=150, blank=True)
+    email = models.EmailField("email address")
+    role = models.CharField(max_length=10, choices=Role, default=Role.USER)
+    credential_version = models.PositiveIntegerField(
+        default=0, editable=False, help_text="Going up ends every session and token there is."
+    )
+
+    objects: ClassVar[UserManager] = UserManager()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            # Two names that differ only in case would be taken for one another.
+            models.UniqueConstraint(Lower("username"), name="user_username_unique"),
+            # Accounts of programs, made in code, may have no address.
+            models.UniqueConstraint(Lower("email"), condition=~Q(email=""), name="user_email_unique"),
+            models.CheckConstraint(
+                condition=Q(role=Role.ADMIN, is_staff=True, is_superuser=True)
+                | (~Q(role=Role.ADMIN) & Q(is_staff=False, is_superuser=False)),
+                name="user_admin_is_superuser",
+            ),
+        ]
+
+    def save(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
+        self.is_staff = self.is_superuser = self.role == Role.ADMIN
+        if update_fields is not None and "role" in update_fields:
+            update_fields = {*update_fields, "is_staff", "is_superuser"}
+        super().save(*args, update_fields=update_fields, **kwargs)
+
+    def get_full_name(self) -> str:
+        return self.name or self.username
+
+    def get_short_name(self) -> str:
+        return self.get_full_name()
+
+    def _get_session_auth_hash(self, secret: str | bytes | None = None) -> str:
+        """What sessions and sign-ins are bound to, as Django's, but with the version in it.
+
+        A new password or a raised `credential_version` ends them all.
+        """
+        value = f"{self.credential_version}:{self.password}"
+        return salted_hmac("accounts.User.session", value, secret=secret, algorithm="sha256").hexdigest()
+
+
+class EndReason(models.TextChoices):
+    LOGOUT = "logout"
+    REUSE = "reuse"  # a refresh token was presented twice: one of the two holders has stolen it
+    REVOKED = "revoked"
+
+
+class SignInQuerySet(models.QuerySet["SignIn"]):
+    def open(self) -> SignInQuerySet:
+        return self.filter(ended_at__isnull=True)
+
+
+class SignIn(models.Model):
+    """One sign-in through the API: the family of refresh tokens that follow each other, one alive at a time.
+
+    Access tokens name it, so that ending it ends them at once. No token is stored.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="sign_ins")
+    refresh_jti = models.CharField(max_length=32, help_text="The id of the refresh token that is alive.")
+    auth_hash = models.CharField(max_length=64, help_text="The user's session hash that this is bound to.")
+    created_at = models.DateTimeField()
+    refreshed_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True, blank=True)
+    end_reason = models.CharField(max_length=10, choices=EndReason, blank=True)
+
+    objects = SignInQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "sign-in"
+        ordering = ["-created_at"]
+        indexes = [models.Index("expires_at", name="sign_in_by_expiry")]
+
+    def __str__(self) -> str:
+        return f"sign-in {self.pk}"
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether its user's password and credential version are still those that it began with."""
+        return self.auth_hash == self.user.get_session_auth_hash()
