@@ -1,0 +1,7 @@
+"""A typed client of Airflow's REST API, 2.11 and 3.x. It knows nothing of Django or of SVOps."""
+
+from . import errors, types
+from .client import AirflowClient
+from .http import Timeout
+
+__all__ = ["AirflowClient", "Timeout", "errors", "types"]

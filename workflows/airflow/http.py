@@ -1,0 +1,228 @@
+"""The wire: pooled, bounded, with a deadline, and with every failure turned into one of our errors."""
+
+import json as jsonlib
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.cookiejar import DefaultCookiePolicy
+from types import TracebackType
+from typing import Any, Self
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import BaseHTTPResponse, Retry
+from urllib3.connectionpool import ConnectionPool
+from urllib3.exceptions import HTTPError, ReadTimeoutError
+
+from .errors import (
+    AirflowAuthError,
+    AirflowConflictError,
+    AirflowError,
+    AirflowNotFoundError,
+    AirflowProtocolError,
+    AirflowRejectedError,
+    AirflowUnavailableError,
+)
+
+Params = Mapping[str, str | int | list[str]]
+
+# A task may log without end and Airflow answers with the whole log; a worker's memory ends.
+MAX_BODY_BYTES = 64 * 1024 * 1024
+CHUNK_BYTES = 64 * 1024
+MAX_REASON_CHARS = 500
+
+
+@dataclass(frozen=True)
+class Timeout:
+    """Seconds: to connect, between two bytes of the answer, and for the whole answer."""
+
+    connect: float = 2.0
+    read: float = 10.0
+    total: float = 60.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: bytes
+
+    def json(self) -> Any:
+        try:
+            return jsonlib.loads(self.body)
+        except ValueError as exc:
+            raise AirflowProtocolError("Airflow's answer is not JSON", status=self.status) from exc
+
+    @property
+    def problem(self) -> Mapping[str, Any] | None:
+        """The error in Airflow's own words; None if something else (a proxy, a bug) answered."""
+        try:
+            body = jsonlib.loads(self.body)
+        except ValueError:
+            return None
+        return body if isinstance(body, dict) and ("detail" in body or "title" in body) else None
+
+    @property
+    def reason(self) -> str:
+        """Why Airflow refused, as one short text; the status where it gives none."""
+        problem = self.problem or {}
+        text = _reason(problem.get("detail")) or _reason(problem.get("title"))
+        return (text or f"HTTP {self.status} {_phrase(self.status)}".rstrip())[:MAX_REASON_CHARS]
+
+    def checked(self) -> Self:
+        """This answer if it is a success, else the error that it stands for."""
+        if HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES:
+            return self
+        raise self._error()
+
+    def _error(self) -> AirflowError:
+        if self.status == HTTPStatus.NOT_FOUND and self.problem is None:
+            # A gateway without its backend answers so too; nothing of ours is known to be gone.
+            return AirflowUnavailableError("a 404 that is not Airflow's", status=self.status)
+        kind = _ERRORS.get(self.status)
+        if kind is None and self.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            kind = AirflowUnavailableError
+        if kind is None and self.status < HTTPStatus.BAD_REQUEST:
+            kind = AirflowProtocolError
+        return (kind or AirflowRejectedError)(self.reason, status=self.status)
+
+
+_ERRORS: dict[int, type[AirflowError]] = {
+    HTTPStatus.UNAUTHORIZED: AirflowAuthError,
+    HTTPStatus.FORBIDDEN: AirflowAuthError,
+    HTTPStatus.NOT_FOUND: AirflowNotFoundError,
+    HTTPStatus.REQUEST_TIMEOUT: AirflowUnavailableError,
+    HTTPStatus.CONFLICT: AirflowConflictError,
+    HTTPStatus.TOO_MANY_REQUESTS: AirflowUnavailableError,
+}
+
+
+class Wire:
+    """One pooled session to one Airflow, for any number of threads.
+
+    At most `pool_size` requests are under way at once: sixteen parallel lists bring a default
+    Airflow to HTTP 500. Redirects, cookies and proxies of the environment are not followed, kept or used.
+    """
+
+    def __init__(self, base_url: str, *, timeout: Timeout, pool_size: int) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._timeout = timeout
+        self._slots = threading.BoundedSemaphore(pool_size)
+        self._session = _session(pool_size)
+
+    def exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        json: object = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send one request and return whatever HTTP answer comes; `AirflowUnavailableError` if none does."""
+        with self._slot(), _failures_translated():
+            deadline = time.monotonic() + self._timeout.total
+            response = self._session.request(
+                method,
+                f"{self._base_url}{path}",
+                params=params,
+                json=json,
+                headers={"Accept": "application/json", **(headers or {})},
+                timeout=(self._timeout.connect, self._timeout.read),
+                allow_redirects=False,
+                stream=True,
+            )
+            with response:
+                return Answer(response.status_code, _body(response.raw, deadline=deadline))
+
+    def close(self) -> None:
+        self._session.close()
+
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        if not self._slots.acquire(timeout=self._timeout.read):
+            raise AirflowUnavailableError("all connections to Airflow are busy")
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+
+class _DroppedConnections(Retry):
+    """Repeats a GET once when the server closed a kept-alive connection; never after a timeout."""
+
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: BaseHTTPResponse | None = None,
+        error: Exception | None = None,
+        _pool: ConnectionPool | None = None,
+        _stacktrace: TracebackType | None = None,
+    ) -> Self:
+        if isinstance(error, ReadTimeoutError):
+            raise error
+        return super().increment(method, url, response, error, _pool, _stacktrace)
+
+
+def _session(pool_size: int) -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    retry = _DroppedConnections(
+        total=1, connect=0, read=1, redirect=0, status=0, other=0, allowed_methods={"GET"}
+    )
+    adapter = HTTPAdapter(pool_connections=1, pool_maxsize=pool_size, pool_block=True, max_retries=retry)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
+
+
+@contextmanager
+def _failures_translated() -> Iterator[None]:
+    try:
+        yield
+    except requests.exceptions.InvalidJSONError as exc:
+        raise AirflowRejectedError("the request has values that JSON cannot express") from exc
+    except (requests.RequestException, HTTPError) as exc:
+        # Only the kind: the text of these errors repeats the whole URL.
+        raise AirflowUnavailableError(f"no answer from Airflow: {type(exc).__name__}") from exc
+
+
+def _body(raw: Any, *, deadline: float) -> bytes:
+    body = bytearray()
+    # read1 returns what has arrived, so that a server that drips bytes meets the deadline.
+    while chunk := raw.read1(CHUNK_BYTES, decode_content=True):
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise AirflowProtocolError(f"Airflow's answer is larger than {MAX_BODY_BYTES} bytes")
+        if time.monotonic() > deadline:
+            raise AirflowUnavailableError("Airflow's answer did not end in time")
+    return bytes(body)
+
+
+def _reason(detail: object) -> str:
+    if isinstance(detail, str):
+        # What follows the first paragraph of a validation error is jsonschema's dump of schema and value.
+        return detail.split("\n\n")[0].strip()
+    if isinstance(detail, list):
+        return "; ".join(_violation(item) for item in detail)
+    if isinstance(detail, dict):
+        return _reason(detail.get("reason") or detail.get("message") or detail.get("msg"))
+    return ""
+
+
+def _violation(item: object) -> str:
+    if not isinstance(item, dict):
+        return str(item)
+    place = ".".join(str(part) for part in item.get("loc", []) if part != "body")
+    return f"{place}: {item.get('msg')}" if place else str(item.get("msg"))
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
