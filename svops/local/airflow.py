@@ -1,0 +1,226 @@
+"""A real Airflow 3 in an environment of its own: API server, scheduler and DAG processor, small and quick."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from svops.local.errors import StartError, with_tail
+from svops.local.home import REPOSITORY, Home, write_private
+from svops.local.once import run_once
+from svops.local.part import Command, Part
+
+ENVIRONMENT = REPOSITORY / ".venv-airflow"
+LOCK_FILE = REPOSITORY / "requirements-airflow.txt"
+USERNAME = "admin"
+
+# Why each line differs from Airflow's default:
+# - parallelism: 32 would fork 32 worker processes at the start;
+# - hostname_callable: the default asks the name server, which can take seconds on a laptop;
+# - sql_alchemy_pool_size: with 5 + 10, sixteen requests at once end in HTTP 500 after 30 s;
+# - scheduler_idle_sleep_time: halves the time from trigger to task;
+# - refresh_interval and the next: a new or changed DAG is seen within seconds, not five minutes.
+CONFIG = """\
+[core]
+dags_folder = {dags}
+plugins_folder = {plugins}
+executor = LocalExecutor
+parallelism = 4
+load_examples = False
+dags_are_paused_at_creation = False
+fernet_key = {fernet_key}
+hostname_callable = socket.gethostname
+execution_api_server_url = {url}/execution/
+simple_auth_manager_users = {username}:admin
+simple_auth_manager_passwords_file = {passwords}
+
+[database]
+sql_alchemy_conn = sqlite:///{directory}/airflow.db
+sql_alchemy_pool_size = 20
+sql_alchemy_max_overflow = 20
+
+[logging]
+base_log_folder = {directory}/logs
+colored_console_log = False
+
+[api]
+host = 127.0.0.1
+port = {port}
+base_url = {url}
+workers = 1
+secret_key = {secret_key}
+
+[api_auth]
+jwt_secret = {jwt_secret}
+
+[scheduler]
+scheduler_idle_sleep_time = 0.25
+
+[dag_processor]
+refresh_interval = 10
+min_file_process_interval = 10
+bundle_refresh_check_interval = 2
+dag_bundle_storage_path = {directory}/bundles
+"""
+
+
+class Airflow:
+    """The Airflow below `home`, on `port`; `prepare` it, then run its `part`."""
+
+    def __init__(self, home: Home, *, port: int, env: Mapping[str, str] | None = None) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.username = USERNAME
+        self.password = home.secret("airflow_password")
+        self._home = home
+        self._directory = home.directory("airflow")
+        self._port = port
+        self._env = self._environment(env or {})
+        self._started = datetime.now(UTC)
+        self._warm = False
+
+    def prepare(self) -> None:
+        """Write the configuration, and make or migrate the database when this Airflow has not done so yet."""
+        self._write_config()
+        stamp = self._directory / "migrated"
+        wanted = hashlib.sha256(LOCK_FILE.read_bytes()).hexdigest()
+        if stamp.is_file() and stamp.read_text() == wanted and (self._directory / "airflow.db").is_file():
+            return
+        stamp.unlink(missing_ok=True)
+        log = self._home.logs / "airflow-migrate.log"
+        if run_once([self._airflow, "db", "migrate"], env=self._env, log=log):
+            raise StartError(
+                with_tail(f"Airflow's database in {self._directory} could not be prepared.", log)
+            )
+        stamp.write_text(wanted)
+
+    def part(self) -> Part:
+        self._started = datetime.now(UTC)
+        arguments = {
+            "airflow-api": ["api-server"],
+            # The API server reads the tasks' logs from the same disk.
+            "airflow-scheduler": ["scheduler", "--skip-serve-logs"],
+            "airflow-dags": ["dag-processor"],
+        }
+        return Part(
+            name="airflow",
+            commands=[
+                Command(name=name, argv=[self._airflow, *rest], env=self._env)
+                for name, rest in arguments.items()
+            ],
+            waiting_for=self._waiting_for,
+            timeout=180,
+            exports={
+                "AIRFLOW_URL": self.url,
+                "AIRFLOW_USERNAME": self.username,
+                "AIRFLOW_PASSWORD": self.password,
+            },
+        )
+
+    @property
+    def _airflow(self) -> str:
+        command = ENVIRONMENT / "bin" / "airflow"
+        if not command.is_file():
+            raise StartError(f"{command} is missing: run scripts/setup first, or set AIRFLOW_URL.")
+        return str(command)
+
+    def _environment(self, extra: Mapping[str, str]) -> dict[str, str]:
+        # Settings of another Airflow in the caller's environment must not lead this one to its database.
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("AIRFLOW__")
+            and name not in {"AIRFLOW_HOME", "AIRFLOW_CONFIG", "PYTHONPATH"}
+        }
+        # Airflow starts `airflow` by that name.
+        path = f"{ENVIRONMENT / 'bin'}{os.pathsep}{inherited.get('PATH', os.defpath)}"
+        return inherited | dict(extra) | {"PATH": path, "AIRFLOW_HOME": str(self._directory)}
+
+    def _write_config(self) -> None:
+        passwords = self._directory / "passwords.json"
+        write_private(passwords, json.dumps({self.username: self.password}))
+        values = {
+            "dags": REPOSITORY / "dags",
+            "plugins": REPOSITORY / "plugins",
+            "directory": self._directory,
+            "url": self.url,
+            "port": self._port,
+            "username": self.username,
+            "passwords": passwords,
+            "secret_key": self._home.secret("airflow_secret_key"),
+            "jwt_secret": self._home.secret("airflow_jwt_secret") * 2,
+            "fernet_key": self._fernet_key(),
+        }
+        write_private(self._directory / "airflow.cfg", CONFIG.format(**values))
+
+    def _fernet_key(self) -> str:
+        digest = hashlib.sha256(self._home.secret("airflow_fernet_seed").encode()).digest()
+        return base64.urlsafe_b64encode(digest).decode()
+
+    def _waiting_for(self) -> str:
+        try:
+            return self._unhealthy() or self._cold() or self._unread_dags()
+        except requests.RequestException as exc:
+            return f"its API does not answer ({type(exc).__name__})"
+
+    def _unhealthy(self) -> str:
+        health = self._get("/api/v2/monitor/health")
+        for component in ("scheduler", "dag_processor"):
+            # A heartbeat younger than 30 s may still be that of the process that ran before this start.
+            heartbeat = health[component].get(f"latest_{component}_heartbeat")
+            if not heartbeat or datetime.fromisoformat(heartbeat) < self._started:
+                return f"its {component.replace('_', ' ')} has not reported yet"
+        return ""
+
+    def _cold(self) -> str:
+        # The API that tasks talk to is built at its first request; without this one the first task waits for it.
+        if not self._warm:
+            self._get("/execution/health", timeout=30)
+            self._warm = True
+        return ""
+
+    def _unread_dags(self) -> str:
+        """The DAG files that are in neither Airflow's list of DAGs nor its list of import errors."""
+        token = self._login()
+        dags = self._get("/api/v2/dags?limit=100", token=token)["dags"]
+        errors = self._get("/api/v2/importErrors?limit=100", token=token)["import_errors"]
+        known = {dag["relative_fileloc"] for dag in dags} | {error["filename"] for error in errors}
+        missing = sorted(dag_files(REPOSITORY / "dags") - known)
+        return f"it has not read {', '.join(missing)} yet" if missing else ""
+
+    def _login(self) -> str:
+        body = {"username": self.username, "password": self.password}
+        answer = requests.post(f"{self.url}/auth/token", json=body, timeout=5)
+        answer.raise_for_status()
+        return str(answer.json()["access_token"])
+
+    def _get(self, path: str, *, token: str = "", timeout: float = 5) -> Any:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        answer = requests.get(f"{self.url}{path}", headers=headers, timeout=timeout)
+        answer.raise_for_status()
+        return answer.json()
+
+
+def dag_files(folder: Path) -> set[str]:
+    """The files directly in `folder` that Airflow takes for DAG files: those that speak of airflow and dag."""
+    texts = {path.name: path.read_text(errors="replace").lower() for path in folder.glob("*.py")}
+    return {name for name, text in texts.items() if "airflow" in text and "dag(" in text}
+
+
+def unreachable(url: str) -> str:
+    """Why the Airflow at `url` can not be used; "" when it answers as a 3.x or 2.x does."""
+    for version in ("v2", "v1"):
+        try:
+            answer = requests.get(f"{url.rstrip('/')}/api/{version}/version", timeout=5)
+        except requests.RequestException as exc:
+            return f"it does not answer ({type(exc).__name__})"
+        if answer.ok:
+            return ""
+    return f"it answers HTTP {answer.status_code}, not as an Airflow would"
