@@ -155,6 +155,7 @@ def paced(items: Iterable[Any], *, total: int, seconds: float, what: str) -> Ite
 def make_orders(*, rows: int, seed: int, error_rate: float) -> Iterator[dict[str, str]]:
     """Orders as a shop would export them, of which the share `error_rate` has one defect each."""
     chance = random.Random(seed)  # noqa: S311 - sample data, not a secret
+    # The first order stays sound: it is the one that duplicates repeat.
     spoilt = set(chance.sample(range(1, rows), round(rows * error_rate)))
     for number in range(rows):
         order = _order(number, chance)
@@ -174,13 +175,13 @@ def _order(number: int, chance: random.Random) -> dict[str, str]:
 
 
 def spoil(order: dict[str, str], *, defect: str) -> dict[str, str]:
-    """The order with this defect; `duplicate` repeats the number of the order before it."""
+    """The order with this defect; `duplicate` repeats the number of the very first."""
     changed = {
         "no_customer": {"customer": ""},
         "bad_day": {"day": "2026-02-30"},
         "bad_amount": {"amount": "-" + order["amount"]},
         "unknown_currency": {"currency": "XXX"},
-        "duplicate": {"order_id": str(int(order["order_id"]) - 1)},
+        "duplicate": {"order_id": "1"},
     }
     return {**order, **changed[defect]}
 
