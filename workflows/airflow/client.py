@@ -27,6 +27,7 @@ from .types import (
 # What Airflow 3 demands; 2.11 answers other characters with an internal error.
 RUN_ID = re.compile(r"[A-Za-z0-9_.~:+-]{1,250}")
 RUNS_PER_BATCH = 200
+ENDED = frozenset({"success", "failed"})
 
 # Named here because `list` is a method inside the classes below.
 DagList = list[Dag]
@@ -104,7 +105,7 @@ class Dags:
 
     def tasks(self, dag_id: str) -> DagTaskList:
         body = Record(self._connection.get(f"{_dag_path(dag_id)}/tasks"), "tasks")
-        return [DagTask.parse(self._connection.adapter.dag_task(task)) for task in body.items("tasks")]
+        return [DagTask.parse(task) for task in body.items("tasks")]
 
     def set_paused(self, dag_id: str, is_paused: bool) -> Dag:
         return self._dag(self._connection.call("PATCH", _dag_path(dag_id), json={"is_paused": is_paused}))
@@ -134,12 +135,12 @@ class Runs:
             raise AirflowRejectedError(f"{dag_run_id!r} is not a run id")
         body = self._connection.adapter.trigger_body(dag_run_id=dag_run_id, conf=conf, note=note)
         try:
-            return self._run(self._connection.call("POST", f"{_dag_path(dag_id)}/dagRuns", json=body))
+            return DagRun.parse(self._connection.call("POST", f"{_dag_path(dag_id)}/dagRuns", json=body))
         except AirflowConflictError as conflict:
             return self._adopt(dag_id, dag_run_id, conflict)
 
     def get(self, dag_id: str, dag_run_id: str) -> DagRun:
-        return self._run(self._connection.get(_run_path(dag_id, dag_run_id)))
+        return DagRun.parse(self._connection.get(_run_path(dag_id, dag_run_id)))
 
     def changed_since(self, when: datetime, *, dag_ids: Collection[str]) -> RunList:
         """Runs of these DAGs that changed at or after `when`, the oldest change first.
@@ -153,7 +154,7 @@ class Runs:
         params = {"updated_at_gte": _moment(when), "order_by": "-updated_at"}
         path, scope = "/dags/~/dagRuns", self._connection.adapter.only_dags(dag_ids)
         rows = self._connection.pages(path, "dag_runs", {**params, **scope})
-        return self._distinct(rows, dag_ids)[::-1]
+        return _distinct_runs(rows, dag_ids)[::-1]
 
     def list(self, *, dag_ids: Collection[str], states: Collection[str] = ()) -> RunList:
         """Runs of these DAGs, in these states or in any.
@@ -166,19 +167,25 @@ class Runs:
         body: dict[str, Any] = {"dag_ids": sorted(dag_ids), "order_by": "id"}
         if states:
             body["states"] = sorted(states)
-        return self._distinct(self._connection.batch("/dags/~/dagRuns/list", "dag_runs", body), dag_ids)
+        rows = self._connection.batch("/dags/~/dagRuns/list", "dag_runs", body)
+        return _distinct_runs(rows, dag_ids)
 
     def set_state(self, dag_id: str, dag_run_id: str, state: str) -> DagRun:
         """Mark the run `success`, `failed` or `queued`. Processes of its tasks live on for some seconds."""
         path = _run_path(dag_id, dag_run_id)
-        return self._run(self._connection.call("PATCH", path, json={"state": state}))
+        return DagRun.parse(self._connection.call("PATCH", path, json={"state": state}))
 
     def set_note(self, dag_id: str, dag_run_id: str, note: str) -> DagRun:
         path = self._connection.adapter.note_path(_run_path(dag_id, dag_run_id))
-        return self._run(self._connection.call("PATCH", path, json={"note": note}))
+        return DagRun.parse(self._connection.call("PATCH", path, json={"note": note}))
 
     def delete(self, dag_id: str, dag_run_id: str) -> None:
-        """Delete the run. Airflow 3 refuses that with a conflict while it is running; 2.11 kills it."""
+        """Delete a run that has ended; any other is a conflict."""
+        run = self.get(dag_id, dag_run_id)
+        if run.state not in ENDED:
+            # Airflow itself refuses only `running`: 3.3.2 deletes a queued run and that ends its scheduler
+            # (StaleDataError in its loop); 2.11 deletes a running one and kills its tasks.
+            raise AirflowConflictError(f"a run that is {run.state} is not deleted")
         self._connection.call("DELETE", _run_path(dag_id, dag_run_id))
 
     def clear(self, dag_id: str, dag_run_id: str, *, dry_run: bool) -> TaskList:
@@ -201,13 +208,6 @@ class Runs:
             # Airflow 3 answers 409 to any clash of a unique value, of which the run id is only one.
             raise AirflowRejectedError(conflict.message, status=conflict.status) from exc
 
-    def _distinct(self, rows: Iterable[Any], dag_ids: Collection[str]) -> RunList:
-        runs = map(self._run, rows)
-        return list({(run.dag_id, run.dag_run_id): run for run in runs if run.dag_id in dag_ids}.values())
-
-    def _run(self, data: Any) -> DagRun:
-        return DagRun.parse(self._connection.adapter.run(data))
-
 
 class Tasks:
     def __init__(self, connection: Connection) -> None:
@@ -221,9 +221,9 @@ class Tasks:
         if not dag_ids:
             return []
         adapter = self._connection.adapter
-        params = {"updated_at_gte": _moment(when), **adapter.task_order, **adapter.only_dags(dag_ids)}
+        params = {"updated_at_gte": _moment(when), **adapter.task_feed, **adapter.only_dags(dag_ids)}
         rows = self._connection.pages("/dags/~/dagRuns/~/taskInstances", "task_instances", params)
-        return sorted((task for task in self._distinct(rows) if task.dag_id in dag_ids), key=_last_time)
+        return sorted((task for task in _distinct_tasks(rows) if task.dag_id in dag_ids), key=_last_time)
 
     def list(self, *, dag_run_ids: Mapping[str, Collection[str]]) -> TaskList:
         """The task instances of these runs (DAG id → run ids), many runs per request."""
@@ -280,16 +280,12 @@ class Tasks:
         body = {
             "dag_ids": sorted({dag_id for dag_id, _ in wanted}),
             "dag_run_ids": sorted({run_id for _, run_id in wanted}),
-            **self._connection.adapter.task_order,
+            **self._connection.adapter.task_batch,
         }
         path = "/dags/~/dagRuns/~/taskInstances/list"
-        tasks = self._distinct(self._connection.batch(path, "task_instances", body))
+        tasks = _distinct_tasks(self._connection.batch(path, "task_instances", body))
         # Airflow answers every pair of these DAGs and ids; two DAGs may use the same run id.
         return [task for task in tasks if (task.dag_id, task.dag_run_id) in wanted]
-
-    def _distinct(self, rows: Iterable[Any]) -> TaskList:
-        tasks = (TaskInstance.parse(self._connection.adapter.task(row)) for row in rows)
-        return list({task.ref: task for task in tasks}.values())
 
 
 def _clear(
@@ -315,9 +311,18 @@ def _clear(
     return list(Record(answer, "cleared tasks").items("task_instances"))
 
 
+def _distinct_runs(rows: Iterable[Any], dag_ids: Collection[str]) -> RunList:
+    runs = map(DagRun.parse, rows)
+    return list({(run.dag_id, run.dag_run_id): run for run in runs if run.dag_id in dag_ids}.values())
+
+
+def _distinct_tasks(rows: Iterable[Any]) -> TaskList:
+    return list({task.ref: task for task in map(TaskInstance.parse, rows)}.values())
+
+
 def _part(text: str) -> str:
-    """One part of a path. `~` would mean "any", and dots would be taken out by every HTTP library."""
-    if text in {"", ".", "..", "~"}:
+    """One part of a path. `~` would mean "any", a slash or dots would make it another path, even quoted."""
+    if text in {"", ".", "..", "~"} or "/" in text:
         raise AirflowRejectedError(f"{text!r} is not an id")
     return quote(text, safe="")
 

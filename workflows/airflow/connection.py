@@ -67,7 +67,7 @@ class Connection:
 
     def pages(self, path: str, key: str, params: Params) -> Iterator[Any]:
         def fetch(offset: int) -> Any:
-            return self.get(path, {**params, "limit": PAGE_SIZE, "offset": offset})
+            return self.get(path, {"limit": PAGE_SIZE, **params, "offset": offset})
 
         return _pages(fetch, key)
 

@@ -15,8 +15,8 @@ from .login import BasicLogin
 from .reading import Record
 from .types import LogChunk, LogLine
 
-# [2026-11-23T06:39:35.254+0000] {taskinstance.py:1234} INFO - text
-LOG_LINE = re.compile(r"\[(?P<time>[^\]]+)\] \{[^}]*\} (?P<level>[A-Z]+) - (?P<text>.*)", re.DOTALL)
+# [2026-11-23T06:39:35.254+0000] {taskinstance.py:1234} INFO - text; lines of Airflow's own start at " INFO".
+LOG_LINE = re.compile(r"(?:\[(?P<time>[^\]]+)\] \{[^}]*\})? (?P<level>[A-Z]+) - (?P<text>.*)", re.DOTALL)
 
 
 class V1:
@@ -24,8 +24,10 @@ class V1:
     health_path: ClassVar[str] = "/health"
     warm_up_path: ClassVar[str | None] = None
     clear_answers_references_only: ClassVar[bool] = True
-    # An unknown parameter is refused here, and task instances cannot be ordered.
-    task_order: ClassVar[Mapping[str, str]] = {}
+    # 2.11 cannot order task instances by anything unique. It does not cap their number either, and
+    # what comes in one page needs no order.
+    task_feed: ClassVar[Params] = {"limit": 1000}
+    task_batch: ClassVar[Mapping[str, str]] = {}
 
     def login(self, wire: Wire, *, username: str, password: str) -> BasicLogin:
         return BasicLogin(username=username, password=password)
@@ -55,16 +57,6 @@ class V1:
             "timetable_summary": _schedule(record.value("schedule_interval")),
         }
 
-    def dag_task(self, data: Any) -> Any:
-        class_ref = Record(data, "task").object("class_ref")
-        return {**data, "operator_name": class_ref.get("class_name")}
-
-    def run(self, data: Any) -> Any:
-        return data
-
-    def task(self, data: Any) -> Any:
-        return data
-
     def reference(self, data: Any) -> Any:
         # 2.11 names a mapped task once per instance and does not say which.
         return {"map_index": -1, **Record(data, "reference").fields}
@@ -91,7 +83,8 @@ def _lines(content: str) -> Iterator[LogLine]:
     except (ValueError, SyntaxError, TypeError) as exc:
         raise AirflowProtocolError("log: content is not a list of (host, text)") from exc
     for text in texts:
-        yield from map(_line, str(text).splitlines())
+        # A later chunk starts with the newline that ends the last line of the chunk before.
+        yield from map(_line, str(text).removeprefix("\n").splitlines())
 
 
 def _line(text: str) -> LogLine:
@@ -101,9 +94,9 @@ def _line(text: str) -> LogLine:
     return LogLine(timestamp=_moment(match["time"]), level=match["level"].lower(), text=match["text"])
 
 
-def _moment(text: str) -> datetime | None:
+def _moment(text: str | None) -> datetime | None:
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text or "")
     except ValueError:
         return None
     return moment if moment.tzinfo else None

@@ -18,7 +18,8 @@ class V2:
     clear_answers_references_only: ClassVar[bool] = False
     # Newest first: an instance that is made or cleared while pages are read joins in front, where it
     # pushes none that is unread past the reader. `updated_at` is not offered for task instances.
-    task_order: ClassVar[Mapping[str, str]] = {"order_by": "-id"}
+    task_feed: ClassVar[Params] = {"order_by": "-id"}
+    task_batch: ClassVar[Mapping[str, str]] = {"order_by": "-id"}
 
     def login(self, wire: Wire, *, username: str, password: str) -> TokenLogin:
         return TokenLogin(wire, username=username, password=password)
@@ -41,15 +42,6 @@ class V2:
         return get(f"{dag_path}/details")
 
     def dag(self, data: Any) -> Any:
-        return data
-
-    def dag_task(self, data: Any) -> Any:
-        return data
-
-    def run(self, data: Any) -> Any:
-        return data
-
-    def task(self, data: Any) -> Any:
         return data
 
     def reference(self, data: Any) -> Any:
