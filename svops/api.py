@@ -60,7 +60,8 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     if isinstance(exc, InvalidInputError):
         return Response(error_body(exc.code, str(exc), errors=exc.errors), status=exc.http_status)
     if isinstance(exc, SVOpsError):
-        return Response(error_body(exc.code, str(exc), **exc.extra), status=exc.http_status)
+        headers = {"WWW-Authenticate": "Bearer"} if exc.http_status == HTTPStatus.UNAUTHORIZED else None
+        return Response(error_body(exc.code, str(exc), **exc.extra), status=exc.http_status, headers=headers)
     if isinstance(exc, DatabaseError):
         logger.exception("database error", extra={"view": type(context.get("view")).__name__})
         unavailable = error_body("database_unavailable", "The database did not answer; try again.")
@@ -105,7 +106,9 @@ def _flat(detail: Any, prefix: str = "") -> dict[str, list[str]]:
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> JsonResponse:
     """Answer a path that no pattern matches."""
-    detail = f"There is nothing at {request.path}; {settings.SPECTACULAR_SETTINGS['TITLE']}'s API is at /docs."
+    detail = (
+        f"There is nothing at {request.path}; {settings.SPECTACULAR_SETTINGS['TITLE']}'s API is at /docs."
+    )
     return JsonResponse(error_body("not_found", detail), status=HTTPStatus.NOT_FOUND)
 
 

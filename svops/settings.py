@@ -56,7 +56,11 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
 else:
     # Synchronous views run in threads under ASGI: a pool bounds their connections, CONN_MAX_AGE would not.
     DATABASES["default"]["OPTIONS"] = {
-        "pool": {"min_size": 1, "max_size": env.integer("DATABASE_POOL_SIZE", default=20, minimum=1), "timeout": 10}
+        "pool": {
+            "min_size": 1,
+            "max_size": env.integer("DATABASE_POOL_SIZE", default=20, minimum=1),
+            "timeout": 10,
+        }
     }
 DATABASES["default"]["CONN_MAX_AGE"] = 0
 
@@ -70,11 +74,15 @@ SECURE_SSL_REDIRECT = HTTPS
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_HSTS_SECONDS = env.integer("HSTS_SECONDS", default=0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_HSTS_SECONDS > 0
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.boolean("TRUST_PROXY", default=False) else None
+SECURE_PROXY_SSL_HEADER = (
+    ("HTTP_X_FORWARDED_PROTO", "https") if env.boolean("TRUST_PROXY", default=False) else None
+)
 SESSION_COOKIE_HTTPONLY = True
 X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_MEMORY_SIZE = env.integer("MAX_BODY_BYTES", default=1_000_000, minimum=1024)
-REGISTRATION = env.choice("REGISTRATION", default="open" if EMBEDDED else "closed", choices=("open", "closed"))
+REGISTRATION = env.choice(
+    "REGISTRATION", default="open" if EMBEDDED else "closed", choices=("open", "closed")
+)
 
 # --- Django -----------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
@@ -88,7 +96,6 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",
     "rest_framework",
-    "rest_framework_simplejwt.token_blacklist",
     "django_filters",
     "django_celery_beat",
     "django_guid",
@@ -189,8 +196,6 @@ REST_FRAMEWORK = {
 SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": timedelta(seconds=env.seconds("ACCESS_TOKEN_SECONDS", default=900)),
     "REFRESH_TOKEN_LIFETIME": timedelta(seconds=env.seconds("REFRESH_TOKEN_SECONDS", default=7 * 86400)),
-    "ROTATE_REFRESH_TOKENS": True,
-    "BLACKLIST_AFTER_ROTATION": True,
     "ALGORITHM": "HS256",
     "AUDIENCE": "svops",
     "ISSUER": "svops",
@@ -227,14 +232,19 @@ STREAM_MESSAGE_BYTES = env.integer("STREAM_MESSAGE_BYTES", default=16_384, minim
 STREAM_SUBSCRIPTIONS = env.integer("STREAM_SUBSCRIPTIONS", default=100, minimum=1)
 
 if SVOPS_PORT == AIRFLOW_PORT:
-    raise ImproperlyConfigured(f"SVOPS_PORT and AIRFLOW_PORT are both {SVOPS_PORT}: two different ports are expected")
+    raise ImproperlyConfigured(
+        f"SVOPS_PORT and AIRFLOW_PORT are both {SVOPS_PORT}: two different ports are expected"
+    )
 
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {"correlation_id": {"()": "django_guid.log_filters.CorrelationId"}},
     "formatters": {
-        "plain": {"()": "svops.logging.PlainFormatter", "format": "%(asctime)s %(levelname)s %(name)s %(message)s"}
+        "plain": {
+            "()": "svops.logging.PlainFormatter",
+            "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
+        }
     },
     "handlers": {
         "console": {"class": "logging.StreamHandler", "formatter": "plain", "filters": ["correlation_id"]}

@@ -1,0 +1,120 @@
+"""Operators' pages for users and sign-ins; what they change goes through the services."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from django.contrib import admin, messages
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.forms import AdminUserCreationForm
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from accounts import services
+from accounts.models import EndReason, Role, SignIn, User
+from svops.errors import SVOpsError
+
+if TYPE_CHECKING:
+    UserForm = AdminUserCreationForm[User]
+    UserPages = DjangoUserAdmin[User]
+    SignInPages = admin.ModelAdmin[SignIn]
+else:
+    UserForm, UserPages, SignInPages = AdminUserCreationForm, DjangoUserAdmin, admin.ModelAdmin
+
+
+class NewUserForm(UserForm):
+    class Meta:
+        model = User
+        fields = ["username", "email", "name", "role"]
+
+
+@admin.register(User)
+class UserAdmin(UserPages):
+    add_form = NewUserForm
+    list_display = ["username", "email", "name", "role", "is_active", "last_login"]
+    list_filter = ["role", "is_active", "groups"]
+    search_fields = ["username", "email", "name"]
+    ordering = ["username"]
+    date_hierarchy = "date_joined"
+    filter_horizontal = ["groups"]
+    # Changed by the actions: a role and a shut account have consequences that a form would skip.
+    readonly_fields = ["role", "is_active", "last_login", "date_joined"]
+    fieldsets = [
+        (None, {"fields": ["username", "password"]}),
+        ("Person", {"fields": ["name", "email"]}),
+        ("Access", {"fields": ["role", "is_active", "groups"]}),
+        ("Dates", {"fields": ["last_login", "date_joined"]}),
+    ]
+    add_fieldsets = [
+        (
+            None,
+            {
+                "classes": ["wide"],
+                "fields": ["username", "email", "name", "role", "usable_password", "password1", "password2"],
+            },
+        )
+    ]
+    actions = ["deactivate", "reactivate", "sign_out_everywhere", "make_viewer", "make_user", "make_admin"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> list[str]:
+        return self.readonly_fields if obj else []
+
+    @admin.action(description="Deactivate, ending every session and token", permissions=["change"])
+    def deactivate(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        self._each(request, queryset, lambda user: services.deactivate(user=user))
+
+    @admin.action(description="Activate again", permissions=["change"])
+    def reactivate(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        self._each(request, queryset, lambda user: services.reactivate(user=user))
+
+    @admin.action(description="Sign out everywhere", permissions=["change"])
+    def sign_out_everywhere(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        self._each(request, queryset, lambda user: services.sign_out_everywhere(user=user))
+
+    @admin.action(description="Make viewer", permissions=["change"])
+    def make_viewer(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        self._each(request, queryset, lambda user: services.change_role(user=user, role=Role.VIEWER))
+
+    @admin.action(description="Make user", permissions=["change"])
+    def make_user(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        self._each(request, queryset, lambda user: services.change_role(user=user, role=Role.USER))
+
+    @admin.action(description="Make admin", permissions=["change"])
+    def make_admin(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        self._each(request, queryset, lambda user: services.change_role(user=user, role=Role.ADMIN))
+
+    def _each(self, request: HttpRequest, queryset: QuerySet[User], change: Callable[[User], object]) -> None:
+        done = 0
+        for user in queryset:
+            try:
+                change(user)
+            except SVOpsError as exc:
+                self.message_user(request, f"{user}: {exc}", messages.ERROR)
+            else:
+                done += 1
+        if done:
+            self.message_user(request, f"Done for {done}.", messages.SUCCESS)
+
+
+@admin.register(SignIn)
+class SignInAdmin(SignInPages):
+    list_display = ["id", "user", "created_at", "refreshed_at", "expires_at", "ended_at", "end_reason"]
+    list_filter = ["end_reason", "created_at", ("ended_at", admin.EmptyFieldListFilter)]
+    list_select_related = ["user"]
+    search_fields = ["user__username", "user__email"]
+    date_hierarchy = "created_at"
+    fields = ["id", "user", "created_at", "refreshed_at", "expires_at", "ended_at", "end_reason"]
+    actions = ["end"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: SignIn | None = None) -> bool:
+        return False
+
+    @admin.action(description="End", permissions=["view"])
+    def end(self, request: HttpRequest, queryset: QuerySet[SignIn]) -> None:
+        for sign_in in queryset:
+            services.end_sign_in(sign_in_id=sign_in.pk, reason=EndReason.REVOKED)
+        self.message_user(request, f"Ended {len(queryset)}.", messages.SUCCESS)

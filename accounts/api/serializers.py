@@ -1,0 +1,106 @@
+"""What the accounts API takes and what it answers."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from django.contrib.auth.validators import UnicodeUsernameValidator
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from accounts.identity import Scope
+from accounts.models import Role, User
+from accounts.permissions import current_caller
+from accounts.services import Tokens
+
+
+class PasswordField(serializers.CharField):
+    """Taken as it is typed, and never answered."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        style = {"input_type": "password"}
+        super().__init__(max_length=128, trim_whitespace=False, write_only=True, style=style, **kwargs)
+
+
+class UsernameField(serializers.CharField):
+    def __init__(self, **kwargs: Any) -> None:
+        validators = [UnicodeUsernameValidator()]
+        super().__init__(max_length=150, validators=validators, **kwargs)
+
+
+class RegisterSerializer(serializers.Serializer[Any]):
+    username = UsernameField(help_text="Letters, digits and @/./+/-/_ only.")
+    email = serializers.EmailField(max_length=254)
+    name = serializers.CharField(max_length=150, required=False, allow_blank=True, default="")
+    password = PasswordField(help_text="At least 8 characters, not all digits, not a common one.")
+
+
+class LoginSerializer(serializers.Serializer[Any]):
+    username = serializers.CharField(max_length=150)
+    password = PasswordField()
+
+
+class RefreshSerializer(serializers.Serializer[Any]):
+    refresh_token = serializers.CharField(max_length=4096, trim_whitespace=False)
+
+
+class LogoutSerializer(serializers.Serializer[Any]):
+    refresh_token = serializers.CharField(
+        max_length=4096,
+        trim_whitespace=False,
+        required=False,
+        help_text="Whose sign-in to end; without it, the one that this request is made with.",
+    )
+
+
+class ChangePasswordSerializer(serializers.Serializer[Any]):
+    current_password = PasswordField()
+    new_password = PasswordField()
+
+
+class ProfileSerializer(serializers.Serializer[Any]):
+    """What one may change of oneself."""
+
+    name = serializers.CharField(max_length=150, required=False, allow_blank=True)
+    email = serializers.EmailField(max_length=254, required=False)
+
+
+class NewUserSerializer(RegisterSerializer):
+    role = serializers.ChoiceField(choices=Role.choices, default=Role.USER)
+
+
+class ChangeUserSerializer(ProfileSerializer):
+    role = serializers.ChoiceField(choices=Role.choices, required=False)
+    is_active = serializers.BooleanField(required=False, help_text="False shuts the account at once.")
+
+
+class UserSerializer(serializers.ModelSerializer[User]):
+    class Meta:
+        model = User
+        fields = ["id", "username", "email", "name", "role", "is_active", "date_joined", "last_login"]
+        read_only_fields = fields
+
+
+class MeSerializer(UserSerializer):
+    scopes = serializers.SerializerMethodField(help_text="What this request's credentials may do.")
+
+    class Meta(UserSerializer.Meta):
+        fields = [*UserSerializer.Meta.fields, "scopes"]
+        read_only_fields = fields
+
+    @extend_schema_field(serializers.ListField(child=serializers.ChoiceField(choices=list(map(str, Scope)))))
+    def get_scopes(self, user: User) -> list[str]:
+        return sorted(current_caller(self.context["request"]).scopes)
+
+
+class TokensSerializer(serializers.Serializer[Any]):
+    access_token = serializers.CharField(
+        help_text="For `Authorization: Bearer …`; its claim `scopes` says what for."
+    )
+    refresh_token = serializers.CharField(help_text="Good for one refresh.")
+    token_type = serializers.SerializerMethodField()
+    expires_in = serializers.IntegerField(help_text="Seconds that the access token lives.")
+    user = UserSerializer()
+
+    def get_token_type(self, tokens: Tokens) -> Literal["bearer"]:
+        return "bearer"

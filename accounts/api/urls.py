@@ -1,0 +1,21 @@
+"""Paths below `/api/v1/`."""
+
+from __future__ import annotations
+
+from django.urls import URLPattern, URLResolver, include, path
+from rest_framework.routers import SimpleRouter
+
+from accounts.api import views
+
+router = SimpleRouter(trailing_slash=False, use_regex_path=False)
+router.register("users", views.UserViewSet, basename="user")
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("auth/register", views.RegisterView.as_view(), name="register"),
+    path("auth/login", views.LoginView.as_view(), name="login"),
+    path("auth/refresh", views.RefreshView.as_view(), name="refresh"),
+    path("auth/logout", views.LogoutView.as_view(), name="logout"),
+    path("auth/me", views.MeView.as_view(), name="me"),
+    path("auth/change-password", views.ChangePasswordView.as_view(), name="change-password"),
+    path("", include(router.urls)),
+]

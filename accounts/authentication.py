@@ -1,0 +1,95 @@
+"""From credentials to a caller: for REST by header or session, for streams by the same functions."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from importlib import import_module
+
+from django.conf import settings
+from django.contrib.auth import HASH_SESSION_KEY
+from django.utils import timezone
+from django.utils.crypto import constant_time_compare
+from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.request import Request
+
+from accounts.identity import ROLE_SCOPES, Caller, Via, scopes_of
+from accounts.models import SignIn, User
+from accounts.tokens import InvalidTokenError, TokenExpiredError, read_access_token
+
+__all__ = [
+    "InvalidTokenError",
+    "TokenAuthentication",
+    "TokenExpiredError",
+    "authenticate_token",
+    "caller_of",
+    "refreshed",
+]
+
+
+class TokenAuthentication(BaseAuthentication):
+    """`Authorization: Bearer <access token>`; `request.auth` is the `Caller`."""
+
+    def authenticate(self, request: Request) -> tuple[User, Caller] | None:
+        scheme, _, token = get_authorization_header(request).partition(b" ")
+        if scheme.lower() != b"bearer":
+            return None
+        caller = authenticate_token(token.strip().decode("latin-1"))
+        return caller.user, caller
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"
+
+
+def authenticate_token(token: str) -> Caller:
+    """Whose access token this is, in one query; raises `InvalidTokenError`.
+
+    What the token gave up of its role's rights stays given up; apart from that the role counts as it is now.
+    """
+    claims = read_access_token(token)
+    user = _signed_in(claims.sign_in_id)
+    if user is None or user.pk != claims.user_id:
+        raise InvalidTokenError("The token was revoked; sign in again.")
+    withheld = ROLE_SCOPES[claims.role] - claims.scopes
+    return Caller(
+        user=user,
+        scopes=scopes_of(user) - withheld,
+        via=Via.TOKEN,
+        withheld=withheld,
+        expires_at=claims.expires_at,
+        sign_in_id=claims.sign_in_id,
+    )
+
+
+def caller_of(user: User, *, session_key: str | None = None) -> Caller:
+    """The caller that Django's session middleware has authenticated."""
+    return Caller(user=user, scopes=scopes_of(user), via=Via.SESSION, session_key=session_key)
+
+
+def refreshed(caller: Caller) -> Caller | None:
+    """The caller with the rights of this moment; None when the credentials have expired or were revoked."""
+    if caller.expires_at is not None and caller.expires_at <= timezone.now():
+        return None
+    user = _signed_in(caller.sign_in_id) if caller.sign_in_id else _still_active(caller)
+    return replace(caller, user=user, scopes=scopes_of(user) - caller.withheld) if user else None
+
+
+def _signed_in(sign_in_id: uuid.UUID) -> User | None:
+    sign_in = SignIn.objects.open().select_related("user").filter(pk=sign_in_id).first()
+    return sign_in.user if sign_in and sign_in.is_bound and sign_in.user.is_active else None
+
+
+def _still_active(caller: Caller) -> User | None:
+    user = User.objects.filter(pk=caller.user.pk, is_active=True).first()
+    if user is None:
+        return None
+    bound_to = caller.user.get_session_auth_hash()
+    if caller.session_key is not None:
+        bound_to = _session_hash(caller.session_key)
+    return user if constant_time_compare(bound_to, user.get_session_auth_hash()) else None
+
+
+def _session_hash(session_key: str) -> str:
+    """The hash that the session is bound to; empty after a log-out."""
+    store = import_module(settings.SESSION_ENGINE).SessionStore(session_key)
+    return str(store.get(HASH_SESSION_KEY, ""))
