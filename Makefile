@@ -1,0 +1,42 @@
+# `make` alone lists what there is; docs/running.md tells more.
+PYTHON_RUN = .venv/bin/python
+LOCK = uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+.DEFAULT_GOAL := help
+.PHONY: help up demo test test-postgres lint types lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: ## start everything and stay in the foreground (V=1 shows what each process says); Ctrl-C stops it
+	@scripts/setup
+	@exec $(PYTHON_RUN) -m svops.local up $(if $(V),--verbose)
+
+demo: ## start the platform, run a workflow, show its live events, stop everything
+	@scripts/setup
+	@exec $(PYTHON_RUN) -m svops.local demo $(if $(V),--verbose)
+
+test: ## run the whole test suite on SQLite (ARGS="-k name" narrows it)
+	@scripts/setup --dev
+	@exec $(PYTHON_RUN) -m pytest $(ARGS)
+
+test-postgres: ## the same on a private PostgreSQL, whose binaries have to be installed
+	@scripts/setup --dev
+	@SVOPS_HOME=.svops/postgres-tests exec $(PYTHON_RUN) -m svops.local with postgres -- $(PYTHON_RUN) -m pytest $(ARGS)
+
+lint: ## ruff: rules and format
+	@scripts/setup --dev
+	@$(PYTHON_RUN) -m ruff check . && $(PYTHON_RUN) -m ruff format --check .
+
+types: ## mypy --strict
+	@scripts/setup --dev
+	@exec $(PYTHON_RUN) -m mypy .
+
+lock: ## compile the requirements files from pyproject.toml and requirements-airflow.in (needs uv)
+	$(LOCK) pyproject.toml -o requirements.txt
+	$(LOCK) pyproject.toml --group dev -o requirements-dev.txt
+	$(LOCK) requirements-airflow.in -o requirements-airflow.txt
+
+clean: ## remove the environments, all state and all caches
+	rm -rf .venv .venv-airflow .svops .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis staticfiles
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
