@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import DatabaseError
 from django.http import Http404, HttpRequest, HttpResponseBase, JsonResponse
 from django_guid import get_guid
+from rest_framework import serializers
 from rest_framework.exceptions import APIException, ErrorDetail, ParseError, ValidationError
 from rest_framework.pagination import CursorPagination, PageNumberPagination
 from rest_framework.response import Response
@@ -63,7 +64,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
         headers = {"WWW-Authenticate": "Bearer"} if exc.http_status == HTTPStatus.UNAUTHORIZED else None
         return Response(error_body(exc.code, str(exc), **exc.extra), status=exc.http_status, headers=headers)
     if isinstance(exc, DatabaseError):
-        logger.exception("database error", extra={"view": type(context.get("view")).__name__})
+        logger.error("database error", exc_info=exc, extra={"view": type(context.get("view")).__name__})
         unavailable = error_body("database_unavailable", "The database did not answer; try again.")
         return Response(unavailable, status=HTTPStatus.SERVICE_UNAVAILABLE)
     response = drf_exception_handler(exc, context)
@@ -106,9 +107,7 @@ def _flat(detail: Any, prefix: str = "") -> dict[str, list[str]]:
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> JsonResponse:
     """Answer a path that no pattern matches."""
-    detail = (
-        f"There is nothing at {request.path}; {settings.SPECTACULAR_SETTINGS['TITLE']}'s API is at /docs."
-    )
+    detail = f"There is nothing at {request.path}; {settings.SPECTACULAR_SETTINGS['TITLE']}'s API is at /docs."
     return JsonResponse(error_body("not_found", detail), status=HTTPStatus.NOT_FOUND)
 
 
@@ -122,3 +121,13 @@ def bad_request(request: HttpRequest, exception: Exception | None = None) -> Jso
     """Answer a request that Django itself refuses: an unknown host, a body too large."""
     detail = "The request was refused: its host, headers or size are not acceptable."
     return JsonResponse(error_body("bad_request", detail), status=HTTPStatus.BAD_REQUEST)
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """Input in which an unknown field is an error: a misspelt one would else be dropped without a word."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, dict) and (unknown := data.keys() - self.fields.keys()):
+            expected = f"Unknown field; expected one of {', '.join(sorted(self.fields))}."
+            raise ValidationError({name: [expected] for name in sorted(map(str, unknown))})
+        return super().to_internal_value(data)

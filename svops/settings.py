@@ -26,9 +26,7 @@ AIRFLOW_READ_TIMEOUT = env.seconds("AIRFLOW_READ_TIMEOUT", default=10)
 
 _redis_host = env.text("REDIS_HOST", default="127.0.0.1")
 _redis_port = env.integer("REDIS_PORT", default=6379, minimum=1, maximum=65535)
-REDIS_URL = env.url(
-    "REDIS_URL", default=f"redis://{_redis_host}:{_redis_port}/0", schemes=("redis", "rediss", "unix")
-)
+REDIS_URL = env.url("REDIS_URL", default=f"redis://{_redis_host}:{_redis_port}/0", schemes=("redis", "rediss", "unix"))
 
 
 def _database_url() -> str:
@@ -74,15 +72,11 @@ SECURE_SSL_REDIRECT = HTTPS
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_HSTS_SECONDS = env.integer("HSTS_SECONDS", default=0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_HSTS_SECONDS > 0
-SECURE_PROXY_SSL_HEADER = (
-    ("HTTP_X_FORWARDED_PROTO", "https") if env.boolean("TRUST_PROXY", default=False) else None
-)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.boolean("TRUST_PROXY", default=False) else None
 SESSION_COOKIE_HTTPONLY = True
 X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_MEMORY_SIZE = env.integer("MAX_BODY_BYTES", default=1_000_000, minimum=1024)
-REGISTRATION = env.choice(
-    "REGISTRATION", default="open" if EMBEDDED else "closed", choices=("open", "closed")
-)
+REGISTRATION = env.choice("REGISTRATION", default="open" if EMBEDDED else "closed", choices=("open", "closed"))
 
 # --- Django -----------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
@@ -156,9 +150,7 @@ WHITENOISE_USE_FINDERS = True
 
 # --- Redis: cache, channel layer, broker; losing it loses no run and no event --------------------------------
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
-CHANNEL_LAYERS = {
-    "default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}
-}
+CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}}
 CELERY_BROKER_URL = REDIS_URL
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
@@ -216,7 +208,7 @@ DJANGO_GUID = {"GUID_HEADER_NAME": "X-Request-ID", "VALIDATE_GUID": True, "RETUR
 
 # --- SVOps ------------------------------------------------------------------------------------------------
 # Called with each event inside the transaction that records it; producers do not know their consumers.
-EVENT_SINKS = ["notifications.sinks.owe_deliveries"]
+EVENT_SINKS: list[str] = []
 RECONCILE_INTERVAL = env.seconds("RECONCILE_INTERVAL", default=2)
 RECONCILE_OVERLAP = env.seconds("RECONCILE_OVERLAP", default=10)
 SWEEP_INTERVAL = env.seconds("SWEEP_INTERVAL", default=60)
@@ -232,9 +224,7 @@ STREAM_MESSAGE_BYTES = env.integer("STREAM_MESSAGE_BYTES", default=16_384, minim
 STREAM_SUBSCRIPTIONS = env.integer("STREAM_SUBSCRIPTIONS", default=100, minimum=1)
 
 if SVOPS_PORT == AIRFLOW_PORT:
-    raise ImproperlyConfigured(
-        f"SVOPS_PORT and AIRFLOW_PORT are both {SVOPS_PORT}: two different ports are expected"
-    )
+    raise ImproperlyConfigured(f"SVOPS_PORT and AIRFLOW_PORT are both {SVOPS_PORT}: two different ports are expected")
 
 LOGGING: dict[str, Any] = {
     "version": 1,
@@ -246,9 +236,7 @@ LOGGING: dict[str, Any] = {
             "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
         }
     },
-    "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": "plain", "filters": ["correlation_id"]}
-    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain", "filters": ["correlation_id"]}},
     "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", default="INFO")},
     "loggers": {"django_guid": {"level": "WARNING"}},
 }

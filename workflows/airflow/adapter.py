@@ -23,9 +23,7 @@ class Adapter(Protocol):
     def only_dags(self, dag_ids: Collection[str]) -> Params:
         """Query parameters that narrow a change feed to these DAGs or a superset of them; may be none."""
 
-    def trigger_body(
-        self, *, dag_run_id: str, conf: Mapping[str, Any], note: str | None
-    ) -> Mapping[str, Any]: ...
+    def trigger_body(self, *, dag_run_id: str, conf: Mapping[str, Any], note: str | None) -> Mapping[str, Any]: ...
 
     def note_path(self, run_path: str) -> str: ...
 

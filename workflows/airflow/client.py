@@ -123,9 +123,7 @@ class Runs:
         self._connection = connection
         self._tasks = tasks
 
-    def trigger(
-        self, dag_id: str, *, dag_run_id: str, conf: Mapping[str, Any], note: str | None = None
-    ) -> DagRun:
+    def trigger(self, dag_id: str, *, dag_run_id: str, conf: Mapping[str, Any], note: str | None = None) -> DagRun:
         """Start a run under an id that we chose.
 
         After a retryable error the caller may simply call again: if the first request did get

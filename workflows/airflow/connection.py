@@ -26,9 +26,7 @@ class Detected:
 
 
 class Connection:
-    def __init__(
-        self, base_url: str, *, username: str, password: str, timeout: Timeout, pool_size: int
-    ) -> None:
+    def __init__(self, base_url: str, *, username: str, password: str, timeout: Timeout, pool_size: int) -> None:
         self._wire = Wire(base_url, timeout=timeout, pool_size=pool_size)
         self._username = username
         self._password = password

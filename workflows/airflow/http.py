@@ -171,9 +171,7 @@ def _session(pool_size: int) -> requests.Session:
     session = requests.Session()
     session.trust_env = False
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    retry = _DroppedConnections(
-        total=1, connect=0, read=1, redirect=0, status=0, other=0, allowed_methods={"GET"}
-    )
+    retry = _DroppedConnections(total=1, connect=0, read=1, redirect=0, status=0, other=0, allowed_methods={"GET"})
     adapter = HTTPAdapter(pool_connections=1, pool_maxsize=pool_size, pool_block=True, max_retries=retry)
     session.mount("http://", adapter)
     session.mount("https://", adapter)

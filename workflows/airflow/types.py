@@ -211,9 +211,7 @@ class TaskInstance(TaskRef):
 
     @property
     def ref(self) -> TaskRef:
-        return TaskRef(
-            dag_id=self.dag_id, dag_run_id=self.dag_run_id, task_id=self.task_id, map_index=self.map_index
-        )
+        return TaskRef(dag_id=self.dag_id, dag_run_id=self.dag_run_id, task_id=self.task_id, map_index=self.map_index)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,7 +280,5 @@ def _exception_lines(detail: object) -> list[str]:
 
 def _one_exception(exception: Record) -> list[str]:
     frames = [Record(frame, "frame") for frame in exception.value("frames") or []]
-    places = [
-        f'  File "{f.value("filename")}", line {f.value("lineno")}, in {f.value("name")}' for f in frames
-    ]
+    places = [f'  File "{f.value("filename")}", line {f.value("lineno")}, in {f.value("name")}' for f in frames]
     return [*places, f"{exception.value('exc_type')}: {exception.value('exc_value')}"]

@@ -35,9 +35,7 @@ class V1:
     def only_dags(self, dag_ids: Collection[str]) -> Params:
         return {}
 
-    def trigger_body(
-        self, *, dag_run_id: str, conf: Mapping[str, Any], note: str | None
-    ) -> Mapping[str, Any]:
+    def trigger_body(self, *, dag_run_id: str, conf: Mapping[str, Any], note: str | None) -> Mapping[str, Any]:
         body: dict[str, Any] = {"dag_run_id": dag_run_id, "conf": dict(conf)}
         return body if note is None else {**body, "note": note}
 

@@ -29,9 +29,7 @@ class V2:
         pattern = "|".join(sorted(dag_ids))
         return {"dag_id_prefix_pattern": pattern} if len(pattern) <= MAX_PATTERN_CHARS else {}
 
-    def trigger_body(
-        self, *, dag_run_id: str, conf: Mapping[str, Any], note: str | None
-    ) -> Mapping[str, Any]:
+    def trigger_body(self, *, dag_run_id: str, conf: Mapping[str, Any], note: str | None) -> Mapping[str, Any]:
         # The key logical_date is required. Null, because two runs must not share a date.
         return {"dag_run_id": dag_run_id, "conf": dict(conf), "note": note, "logical_date": None}
 

@@ -1,0 +1,16 @@
+"""HTTP by Django, WebSocket by Channels."""
+
+import os
+
+from channels.auth import AuthMiddlewareStack
+from channels.routing import ProtocolTypeRouter, URLRouter
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "svops.settings")
+django_application = get_asgi_application()
+
+from workflows.routing import websocket_urlpatterns  # noqa: E402 - models can be imported only now
+
+application = ProtocolTypeRouter(
+    {"http": django_application, "websocket": AuthMiddlewareStack(URLRouter(websocket_urlpatterns))}
+)

@@ -1,0 +1,42 @@
+from collections.abc import Iterator
+
+import pytest
+
+from workflows.airflow import AirflowClient, Timeout
+
+from .scripted import ScriptedAirflow
+
+
+@pytest.fixture
+def airflow() -> Iterator[ScriptedAirflow]:
+    with ScriptedAirflow() as server:
+        yield server
+
+
+@pytest.fixture
+def client(airflow: ScriptedAirflow) -> Iterator[AirflowClient]:
+    with AirflowClient(airflow.url, username="admin", password="admin") as client:
+        yield client
+
+
+@pytest.fixture
+def hasty_client(airflow: ScriptedAirflow) -> Iterator[AirflowClient]:
+    """One that waits 0.3 s for a byte and 0.6 s for an answer; it has logged in already."""
+    timeout = Timeout(connect=5, read=0.3, total=0.6)
+    with AirflowClient(airflow.url, username="admin", password="admin", timeout=timeout) as client:
+        airflow.answers["GET", "/dags/warm/tasks"] = {"tasks": []}
+        client.dags.tasks("warm")
+        airflow.requests.clear()
+        yield client
+
+
+@pytest.fixture
+def airflow_2() -> Iterator[ScriptedAirflow]:
+    with ScriptedAirflow(api="/api/v1", version="2.11.2") as server:
+        yield server
+
+
+@pytest.fixture
+def client_of_2(airflow_2: ScriptedAirflow) -> Iterator[AirflowClient]:
+    with AirflowClient(airflow_2.url, username="admin", password="admin") as client:
+        yield client

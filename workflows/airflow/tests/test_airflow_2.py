@@ -1,0 +1,223 @@
+"""What the client does differently for Airflow 2.11; the answers are shaped as 2.11.2 gave them."""
+
+import base64
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from workflows.airflow import AirflowClient, errors, types
+
+from .scripted import Reply, ScriptedAirflow, paged, run_json, task_json
+
+DAG: dict[str, Any] = {
+    "dag_id": "etl",
+    "description": None,
+    "is_paused": False,
+    "is_active": True,
+    "tags": [{"name": "demo"}],
+    "owners": ["airflow"],
+    "schedule_interval": {"__type": "CronExpression", "value": "0 0 * * *"},
+    "max_active_runs": 16,
+    "fileloc": "/dags/etl.py",
+}
+# {"end_of_log":false,"log_pos":7} and {"end_of_log":true}, as itsdangerous signs them.
+GOES_ON = "eyJlbmRfb2ZfbG9nIjpmYWxzZSwibG9nX3BvcyI6N30.c2ln"
+ENDED = "eyJlbmRfb2ZfbG9nIjp0cnVlfQ.lUof2SwEBUOjZk4HrMWHDNdX9lU"
+LOG = "/dags/etl/dagRuns/1/taskInstances/load/logs/1"
+
+
+def test_requests_carry_user_name_and_password_and_no_login_is_made(
+    airflow_2: ScriptedAirflow, client_of_2: AirflowClient
+) -> None:
+    airflow_2.runs["etl", "1"] = run_json("etl", "1")
+
+    client_of_2.runs.get("etl", "1")
+
+    proof = base64.b64encode(b"admin:admin").decode()
+    assert airflow_2.last().headers["Authorization"] == f"Basic {proof}"
+    assert [request.path for request in airflow_2.requests] == [
+        "/api/v2/version",
+        "/api/v1/version",
+        "/api/v1/dags/etl/dagRuns/1",
+    ]
+
+
+def test_trigger_names_only_what_2_11_knows(airflow_2: ScriptedAirflow, client_of_2: AirflowClient) -> None:
+    answer = run_json("etl", "1", logical_date="2026-11-23T12:00:00+00:00", external_trigger=True)
+    del answer["triggered_by"], answer["queued_at"]
+    airflow_2.answers["POST", "/dags/etl/dagRuns"] = answer
+
+    run = client_of_2.runs.trigger("etl", dag_run_id="1", conf={"size": 1})
+
+    assert airflow_2.last().body == {"dag_run_id": "1", "conf": {"size": 1}}
+    assert run.logical_date == datetime(2026, 11, 23, 12, tzinfo=UTC)
+    assert (run.triggered_by, run.queued_at) == (None, None)
+
+
+def test_wrong_credentials_are_an_auth_error_without_another_try(
+    airflow_2: ScriptedAirflow, client_of_2: AirflowClient
+) -> None:
+    airflow_2.next_api_calls.append(Reply(403, {"detail": None, "status": 403, "title": "Forbidden"}))
+
+    with pytest.raises(errors.AirflowAuthError, match=r"^Forbidden$"):
+        client_of_2.runs.get("etl", "1")
+
+    assert len(airflow_2.calls) == 1
+
+
+def test_an_internal_error_page_is_unavailable(airflow_2: ScriptedAirflow, client_of_2: AirflowClient) -> None:
+    airflow_2.next_api_calls.append(Reply(500, b"<!DOCTYPE html><h1>Ooops!</h1>"))
+
+    with pytest.raises(errors.AirflowUnavailableError, match=r"^HTTP 500 Internal Server Error$"):
+        client_of_2.runs.get("etl", "1")
+
+
+@pytest.mark.parametrize(
+    ("interval", "summary"),
+    [
+        (None, None),
+        ({"__type": "CronExpression", "value": "0 0 * * *"}, "0 0 * * *"),
+        ({"__type": "TimeDelta", "days": 1, "seconds": 0, "microseconds": 0}, "TimeDelta"),
+    ],
+)
+def test_the_schedule_of_a_dag_is_summed_up(
+    airflow_2: ScriptedAirflow, client_of_2: AirflowClient, interval: Any, summary: str | None
+) -> None:
+    airflow_2.answers["GET", "/dags"] = paged("dags", [{**DAG, "schedule_interval": interval}])
+
+    [dag] = client_of_2.dags.list()
+
+    assert (dag.timetable_summary, dag.is_stale) == (summary, False)
+
+
+def test_details_of_a_dag_have_the_owners_that_2_11_leaves_out_of_them(
+    airflow_2: ScriptedAirflow, client_of_2: AirflowClient
+) -> None:
+    param = {"__class": "airflow.models.param.Param", "value": 1, "schema": {}, "description": None}
+    airflow_2.answers["GET", "/dags/etl"] = DAG
+    airflow_2.answers["GET", "/dags/etl/details"] = {
+        **DAG,
+        "owners": [],
+        "is_active": False,
+        "doc_md": None,
+        "params": {"size": param},
+    }
+
+    dag = client_of_2.dags.get("etl")
+
+    assert (dag.owners, dag.is_stale) == (("airflow",), True)
+    assert dag.params == {"size": types.DagParam(value=1, schema={}, description=None)}
+
+
+def test_a_note_has_its_own_path(airflow_2: ScriptedAirflow, client_of_2: AirflowClient) -> None:
+    airflow_2.answers["PATCH", "/dags/etl/dagRuns/1/setNote"] = run_json("etl", "1", note="hello")
+
+    assert client_of_2.runs.set_note("etl", "1", "hello").note == "hello"
+
+
+def test_changed_tasks_are_asked_for_without_parameters_that_2_11_refuses(
+    airflow_2: ScriptedAirflow, client_of_2: AirflowClient
+) -> None:
+    airflow_2.answers["GET", "/dags/~/dagRuns/~/taskInstances"] = paged(
+        "task_instances", [task_json("etl", "1", "load"), task_json("other", "1", "load")]
+    )
+
+    tasks = client_of_2.tasks.changed_since(datetime(2026, 11, 23, tzinfo=UTC), dag_ids=["etl"])
+
+    assert [task.dag_id for task in tasks] == ["etl"]
+    assert airflow_2.last().query == {
+        "updated_at_gte": ["2026-11-23T00:00:00+00:00"],
+        "limit": ["1000"],
+        "offset": ["0"],
+    }
+
+
+def test_cleared_instances_of_a_mapped_task_are_one_reference(
+    airflow_2: ScriptedAirflow, client_of_2: AirflowClient
+) -> None:
+    reference = {"dag_id": "etl", "dag_run_id": "1", "task_id": "load", "execution_date": "2026-11-23"}
+    airflow_2.answers["POST", "/dags/etl/clearTaskInstances"] = {"task_instances": [reference] * 3}
+
+    refs = client_of_2.tasks.clear("etl", "1", only_failed=True, include_downstream=False, dry_run=False)
+
+    assert refs == [types.TaskRef(dag_id="etl", dag_run_id="1", task_id="load", map_index=-1)]
+
+
+def test_clearing_a_run_tells_its_instances_as_they_were_before(
+    airflow_2: ScriptedAirflow, client_of_2: AirflowClient
+) -> None:
+    rows = [task_json("etl", "1", "load", state="failed", map_index=n) for n in (0, 1)]
+    airflow_2.answers["POST", "/dags/~/dagRuns/~/taskInstances/list"] = paged("task_instances", rows)
+    reference = {"dag_id": "etl", "dag_run_id": "1", "task_id": "load", "execution_date": "2026-11-23"}
+    airflow_2.answers["POST", "/dags/etl/clearTaskInstances"] = {"task_instances": [reference] * 2}
+
+    cleared = client_of_2.runs.clear("etl", "1", dry_run=False)
+
+    assert [(task.map_index, task.state) for task in cleared] == [(0, "failed"), (1, "failed")]
+    assert airflow_2.last().body["dry_run"] is False
+
+
+def test_a_log_is_read_out_of_its_python_literal(airflow_2: ScriptedAirflow, client_of_2: AirflowClient) -> None:
+    text = (
+        "*** Found local files:\n"
+        " INFO - ::group::Pre\n"
+        "[2026-11-23T06:39:35.254+0100] {logging_mixin.py:190} WARNING - it's [odd] - no?\n"
+        "tail"
+    )
+    airflow_2.answers["GET", LOG] = {"content": repr([("vm", text)]), "continuation_token": GOES_ON}
+
+    log = client_of_2.tasks.log("etl", "1", "load", try_number=1)
+
+    moment = datetime(2026, 11, 23, 6, 39, 35, 254000, tzinfo=timezone(timedelta(hours=1)))
+    assert log == types.LogChunk(
+        lines=(
+            types.LogLine(timestamp=None, level=None, text="*** Found local files:"),
+            types.LogLine(timestamp=None, level="info", text="::group::Pre"),
+            types.LogLine(timestamp=moment, level="warning", text="it's [odd] - no?"),
+            types.LogLine(timestamp=None, level=None, text="tail"),
+        ),
+        token=GOES_ON,
+        ended=False,
+    )
+
+
+def test_a_later_chunk_does_not_start_with_an_empty_line(
+    airflow_2: ScriptedAirflow, client_of_2: AirflowClient
+) -> None:
+    airflow_2.answers["GET", LOG] = {"content": repr([("", "\ntick 1")]), "continuation_token": GOES_ON}
+
+    log = client_of_2.tasks.log("etl", "1", "load", try_number=1, token=GOES_ON)
+
+    assert [line.text for line in log.lines] == ["tick 1"]
+
+
+def test_a_log_has_ended_when_its_token_says_so(airflow_2: ScriptedAirflow, client_of_2: AirflowClient) -> None:
+    airflow_2.answers["GET", LOG] = {"content": "", "continuation_token": ENDED}
+
+    log = client_of_2.tasks.log("etl", "1", "load", try_number=1)
+
+    assert (log.lines, log.ended) == ((), True)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"content": "__import__('os')", "continuation_token": ENDED},
+        {"content": "[1]", "continuation_token": ENDED},
+        {"content": "[]", "continuation_token": "no token"},
+    ],
+)
+def test_a_log_that_cannot_be_read_is_a_protocol_error(
+    airflow_2: ScriptedAirflow, client_of_2: AirflowClient, body: dict[str, str]
+) -> None:
+    airflow_2.answers["GET", LOG] = body
+
+    with pytest.raises(errors.AirflowProtocolError, match=r"^log: "):
+        client_of_2.tasks.log("etl", "1", "load", try_number=1)
+
+
+def test_there_is_nothing_to_warm_up(airflow_2: ScriptedAirflow, client_of_2: AirflowClient) -> None:
+    client_of_2.warm_up()
+
+    assert [request.path for request in airflow_2.requests] == ["/api/v2/version", "/api/v1/version"]

@@ -1,0 +1,38 @@
+"""Requests as people send them, for the OpenAPI description."""
+
+from drf_spectacular.utils import OpenApiExample
+
+WORKFLOW = [
+    OpenApiExample(
+        "Quick pipeline",
+        value={
+            "name": "Nightly figures",
+            "dag_id": "data_processing_pipeline",
+            "description": "Figures for the morning report",
+            "default_parameters": {"processing_time": 10},
+            "visibility": "internal",
+        },
+        request_only=True,
+    )
+]
+TRIGGER = [
+    OpenApiExample(
+        "With parameters and references",
+        value={
+            "task_id": 4711,
+            "dataset_id": "customers-2026",
+            "parameters": {"processing_time": 5},
+            "note": "asked for by support",
+        },
+        request_only=True,
+    )
+]
+CONTROL = [
+    OpenApiExample("Stop", value={"action": "stop", "note": "wrong dataset"}, request_only=True),
+    OpenApiExample("Retry what failed", value={"action": "retry"}, request_only=True),
+    OpenApiExample(
+        "See what a retry would run",
+        value={"action": "retry", "mode": "from_task", "from_task": "transform", "dry_run": True},
+        request_only=True,
+    ),
+]

@@ -1,0 +1,61 @@
+"""What lists can be narrowed by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django_filters
+from django.db.models import QuerySet
+
+from workflows.models import Dag, Run, Visibility, Workflow
+from workflows.states import RunState
+
+
+class DagFilter(django_filters.FilterSet):
+    tag = django_filters.CharFilter(method="by_tag", label="Has this tag")
+    search = django_filters.CharFilter(field_name="dag_id", lookup_expr="icontains", label="Part of the dag_id")
+
+    class Meta:
+        model = Dag
+        fields = ["is_paused", "is_present"]
+
+    def by_tag(self, dags: QuerySet[Dag], name: str, value: str) -> QuerySet[Dag]:
+        # Membership in a JSON list is not portable; the number of DAGs is small.
+        return dags.filter(pk__in=[dag.pk for dag in dags if value in dag.tags])
+
+
+class WorkflowFilter(django_filters.FilterSet):
+    dag_id = django_filters.CharFilter(field_name="dag__dag_id")
+    visibility = django_filters.ChoiceFilter(choices=Visibility.choices)
+    search = django_filters.CharFilter(field_name="name", lookup_expr="icontains", label="Part of the name")
+
+    class Meta:
+        model = Workflow
+        fields = ["is_active", "owner"]
+
+
+class ReferenceFilter(django_filters.CharFilter):
+    """Matches the caller's reference whether it was given as a string or as an integer."""
+
+    def filter(self, qs: QuerySet[Any], value: str | None) -> QuerySet[Any]:
+        if not value:
+            return qs
+        forms: list[int | str] = [value]
+        if value.lstrip("-").isdecimal():
+            forms.append(int(value))
+        return qs.filter(**{f"{self.field_name}__in": forms})
+
+
+class RunFilter(django_filters.FilterSet):
+    state = django_filters.MultipleChoiceFilter(choices=RunState.choices, label="May be given several times")
+    workflow = django_filters.NumberFilter(field_name="workflow_id")
+    dag_id = django_filters.CharFilter()
+    user = django_filters.NumberFilter(field_name="user_id")
+    task_id = ReferenceFilter()
+    dataset_id = ReferenceFilter()
+    created_after = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
+    created_before = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt")
+
+    class Meta:
+        model = Run
+        fields = ["paused", "trigger_type"]

@@ -1,0 +1,14 @@
+"""Routes below /api/v1."""
+
+from rest_framework_nested.routers import NestedSimpleRouter, SimpleRouter
+
+from workflows.api import views
+
+router = SimpleRouter(trailing_slash=False)
+router.register("dags", views.DagViewSet)
+router.register("workflows", views.WorkflowViewSet, basename="workflow")
+router.register("runs", views.RunViewSet, basename="run")
+of_workflow = NestedSimpleRouter(router, "workflows", lookup="workflow", trailing_slash=False)
+of_workflow.register("runs", views.WorkflowRunViewSet, basename="workflow-run")
+
+urlpatterns = [*router.urls, *of_workflow.urls]

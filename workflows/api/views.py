@@ -1,0 +1,294 @@
+"""DAGs, workflows and runs. What a caller may see is the queryset's business, what a write does the services'."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from django.db.models import QuerySet
+from django.shortcuts import get_object_or_404
+from django.utils import timezone
+from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema, extend_schema_view
+from rest_framework import mixins, status, viewsets
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts.identity import Scope
+from accounts.permissions import current_user
+from svops.api import KeysetPages
+from svops.schema import errors
+from workflows import dag_sync, services, upstream
+from workflows.api import examples
+from workflows.api.filters import DagFilter, RunFilter, WorkflowFilter
+from workflows.api.serializers import (
+    ControlInput,
+    DagDetailSerializer,
+    DagSerializer,
+    EventSerializer,
+    ParametersInput,
+    RetryPreviewSerializer,
+    RunSerializer,
+    SyncSerializer,
+    TaskSerializer,
+    TriggerInput,
+    WorkflowInput,
+    WorkflowSerializer,
+)
+from workflows.models import Dag, Event, Run, TaskInstance, TriggerType, Workflow
+
+UUID = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+
+
+@extend_schema_view(
+    list=extend_schema(
+        summary="List DAGs",
+        description="Airflow's DAGs as last synced.",
+        responses={200: DagSerializer, **errors(401, 403)},
+    ),
+    retrieve=extend_schema(
+        summary="Get a DAG",
+        description="With the JSON schema of its parameters and its task graph.",
+        responses={200: DagDetailSerializer, **errors(401, 403, 404)},
+    ),
+)
+class DagViewSet(viewsets.ReadOnlyModelViewSet[Dag]):
+    queryset = Dag.objects.all()
+    lookup_field = "dag_id"
+    lookup_value_regex = "[^/]+"
+    filterset_class = DagFilter
+    ordering_fields = ["dag_id", "synced_at"]
+    required_scopes = {"GET": Scope.WORKFLOW_READ, "sync": Scope.USER_ADMIN}
+
+    def get_serializer_class(self) -> type[DagSerializer | DagDetailSerializer]:
+        return DagSerializer if self.action == "list" else DagDetailSerializer
+
+    @extend_schema(
+        summary="Sync DAGs now",
+        description="Mirrors Airflow's DAGs at once; beat does the same every minute.",
+        request=None,
+        responses={200: SyncSerializer, **errors(401, 403, 502, 503)},
+    )
+    @action(detail=False, methods=["post"])
+    def sync(self, request: Request) -> Response:
+        with upstream.translated():
+            result = dag_sync.sync_dags(now=timezone.now())
+        return Response(asdict(result))
+
+
+@extend_schema_view(
+    list=extend_schema(
+        summary="List workflows",
+        description="Those that you may see.",
+        responses={200: WorkflowSerializer, **errors(401, 403)},
+    ),
+    retrieve=extend_schema(
+        summary="Get a workflow",
+        description="One that you may see.",
+        responses={200: WorkflowSerializer, **errors(401, 403, 404)},
+    ),
+)
+class WorkflowViewSet(viewsets.ReadOnlyModelViewSet[Workflow]):
+    serializer_class = WorkflowSerializer
+    lookup_value_regex = r"\d{1,18}"
+    filterset_class = WorkflowFilter
+    ordering_fields = ["id", "name", "created_at", "updated_at"]
+    required_scopes = {
+        "GET": Scope.WORKFLOW_READ,
+        "POST": Scope.WORKFLOW_WRITE,
+        "PATCH": Scope.WORKFLOW_WRITE,
+        "DELETE": Scope.WORKFLOW_WRITE,
+    }
+
+    def get_queryset(self) -> QuerySet[Workflow]:
+        return Workflow.objects.visible_to(self.request.user).select_related("dag", "owner")
+
+    @extend_schema(
+        summary="Create a workflow",
+        description="Makes a DAG available under a name, with default parameters and an audience.",
+        request=WorkflowInput,
+        examples=examples.WORKFLOW,
+        responses={201: WorkflowSerializer, **errors(400, 401, 403)},
+    )
+    def create(self, request: Request) -> Response:
+        wanted = WorkflowInput(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        workflow = services.create_workflow(owner=current_user(request), **wanted.validated_data)
+        return Response(WorkflowSerializer(workflow).data, status=status.HTTP_201_CREATED)
+
+    @extend_schema(
+        summary="Change a workflow",
+        description="Its owner and admins may. Fields that are not sent stay as they are.",
+        request=WorkflowInput(partial=True),
+        responses={200: WorkflowSerializer, **errors(400, 401, 403, 404)},
+    )
+    def partial_update(self, request: Request, pk: str) -> Response:
+        workflow = self.get_object()
+        wanted = WorkflowInput(data=request.data, partial=True)
+        wanted.is_valid(raise_exception=True)
+        services.update_workflow(workflow=workflow, actor=current_user(request), **wanted.validated_data)
+        return Response(WorkflowSerializer(workflow).data)
+
+    @extend_schema(
+        summary="Delete a workflow",
+        description="Hides it for good; its runs are kept. Refused while runs have not ended.",
+        responses={204: None, **errors(401, 403, 404, 409)},
+    )
+    def destroy(self, request: Request, pk: str) -> Response:
+        services.delete_workflow(workflow=self.get_object(), actor=current_user(request))
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class RunPages(KeysetPages):
+    ordering = ("-created_at", "-id")
+
+
+class EventPages(KeysetPages):
+    ordering = "seq"
+    page_size = 200
+
+
+@extend_schema_view(
+    list=extend_schema(
+        summary="List runs across workflows",
+        description="Newest first, paged by keyset.",
+        responses={200: RunSerializer, **errors(400, 401, 403)},
+    )
+)
+class RunViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Run]):
+    serializer_class = RunSerializer
+    pagination_class = RunPages
+    filterset_class = RunFilter
+    required_scopes = {"GET": Scope.WORKFLOW_READ}
+
+    def get_queryset(self) -> QuerySet[Run]:
+        return Run.objects.visible_to(self.request.user).select_related("workflow", "user")
+
+
+@extend_schema_view(
+    list=extend_schema(
+        summary="List the runs of a workflow",
+        description="Newest first, paged by keyset.",
+        responses={200: RunSerializer, **errors(400, 401, 403, 404)},
+    ),
+    retrieve=extend_schema(
+        summary="Get a run",
+        description="`stale` is true while Airflow can not be seen.",
+        responses={200: RunSerializer, **errors(401, 403, 404)},
+    ),
+)
+class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
+    lookup_value_regex = UUID
+    required_scopes = {
+        "GET": Scope.WORKFLOW_READ,
+        "POST": Scope.RUN_TRIGGER,
+        "control": Scope.RUN_CONTROL,
+    }
+
+    def get_queryset(self) -> QuerySet[Run]:
+        if getattr(self, "swagger_fake_view", False):
+            return Run.objects.none()
+        return super().get_queryset().filter(workflow=self._workflow())
+
+    def _workflow(self) -> Workflow:
+        visible = Workflow.objects.visible_to(self.request.user).select_related("dag")
+        return get_object_or_404(visible, pk=self.kwargs["workflow_pk"])
+
+    @extend_schema(
+        summary="Trigger a run",
+        description="Accepted also while Airflow is down: the run stays `pending` and is handed over later.",
+        request=TriggerInput,
+        examples=examples.TRIGGER,
+        responses={201: RunSerializer, **errors(400, 401, 403, 404, 409)},
+    )
+    def create(self, request: Request, workflow_pk: str) -> Response:
+        workflow = self._workflow()
+        wanted = TriggerInput(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        given = wanted.validated_data.pop("parameters", {})
+        run = services.trigger_run(
+            workflow=workflow,
+            user=current_user(request),
+            trigger_type=TriggerType.API,
+            given=given,
+            **wanted.validated_data,
+        )
+        return Response(RunSerializer(run).data, status=status.HTTP_201_CREATED)
+
+    @extend_schema(
+        summary="Validate parameters",
+        description="Does only the checking of a trigger and answers the merged parameters.",
+        request=ParametersInput,
+        responses={200: ParametersInput, **errors(400, 401, 403, 404)},
+    )
+    @action(detail=False, methods=["post"], pagination_class=None, filterset_class=None)
+    def validate(self, request: Request, workflow_pk: str) -> Response:
+        wanted = ParametersInput(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        given = wanted.validated_data.get("parameters", {})
+        merged = services.validate_parameters(workflow=self._workflow(), given=given)
+        return Response({"parameters": merged})
+
+    @extend_schema(
+        summary="List the tasks of a run",
+        description="Its task instances as last seen in Airflow.",
+        responses={200: TaskSerializer(many=True), **errors(401, 403, 404)},
+    )
+    @action(detail=True, filterset_class=None, pagination_class=None)
+    def tasks(self, request: Request, workflow_pk: str, pk: str) -> Response:
+        tasks = TaskInstance.objects.filter(run=self.get_object()).select_related("run")
+        return Response(TaskSerializer(tasks, many=True).data)
+
+    @extend_schema(
+        summary="List the events of a run",
+        description="In order of `seq`, paged by keyset.",
+        responses={200: EventSerializer(many=True), **errors(401, 403, 404)},
+    )
+    @action(detail=True, filterset_class=None, pagination_class=EventPages)
+    def events(self, request: Request, workflow_pk: str, pk: str) -> Response:
+        published = Event.objects.filter(run=self.get_object(), position__isnull=False)
+        page = self.paginate_queryset(published)
+        return self.get_paginated_response(EventSerializer(page, many=True).data)
+
+    @extend_schema(
+        summary="Stop or retry a run",
+        description=(
+            "`stop`: `stopping` at once, `stopped` when every task instance is over. `retry`: runs the `failed` "
+            "tasks (default), `all`, or those `from_task` on again; with `dry_run` it only lists them. An action "
+            "that does not fit the run's state is 409 with that state, and nothing changes."
+        ),
+        request=ControlInput,
+        examples=examples.CONTROL,
+        responses={
+            200: PolymorphicProxySerializer(
+                component_name="ControlAnswer",
+                serializers=[RunSerializer, RetryPreviewSerializer],
+                resource_type_field_name=None,
+            ),
+            **errors(400, 401, 403, 404, 409, 502, 503),
+        },
+    )
+    @action(detail=True, methods=["post"], filterset_class=None)
+    def control(self, request: Request, workflow_pk: str, pk: str) -> Response:
+        run = self.get_object()
+        wanted = ControlInput(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        return Response(_control(run, actor=current_user(request), **wanted.validated_data))
+
+
+def _control(
+    run: Run,
+    *,
+    actor: Any,
+    action: str,
+    note: str,
+    dry_run: bool,
+    mode: str = "failed",
+    from_task: str | None = None,
+) -> dict[str, Any]:
+    if action == "stop":
+        return RunSerializer(services.stop_run(run=run, actor=actor, note=note)).data
+    if dry_run:
+        refs = services.preview_retry(run=run, mode=mode, task_id=from_task)
+        return {"would_run": [{"task_id": task_id, "map_index": map_index} for task_id, map_index in refs]}
+    return RunSerializer(services.retry_run(run=run, actor=actor, mode=mode, task_id=from_task, note=note)).data

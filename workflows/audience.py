@@ -1,0 +1,31 @@
+"""Who may see the events of a workflow: `Workflow.objects.visible_to` turned round, for the live hub.
+
+The hub asks once per workflow and not once per client and event. A test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from workflows.models import Visibility, Workflow
+
+
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """Admins belong to every audience; others where `everyone` holds or they are named."""
+
+    everyone: bool
+    user_ids: frozenset[int]
+
+    def includes(self, *, user_id: int, is_admin: bool) -> bool:
+        return self.everyone or is_admin or user_id in self.user_ids
+
+
+def load(workflow_ids: Collection[int]) -> dict[int, Audience]:
+    """The audience of each of these workflows, as it is now; a deleted one has none."""
+    found = Workflow.objects.alive().filter(pk__in=workflow_ids).values_list("pk", "visibility", "owner_id")
+    return {
+        pk: Audience(everyone=visibility == Visibility.INTERNAL, user_ids=frozenset({owner_id}))
+        for pk, visibility, owner_id in found
+    }

@@ -1,0 +1,224 @@
+"""The live hub: one per web process. It follows the log and fans each event out to the clients that want it.
+
+Redis is a hint. The hub knows the position it has reached; a wake-up that leaves a gap, silence, and every
+(re)connection to Redis make it read the table, so what Redis loses is late by `QUIET` at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
+
+import redis.asyncio
+from channels.db import database_sync_to_async
+from django.conf import settings
+from django.db import DatabaseError
+from redis.exceptions import RedisError
+
+from workflows import audience, outbox
+from workflows.audience import Audience
+from workflows.outbox import Published
+
+logger = logging.getLogger(__name__)
+
+QUIET = 5.0  # seconds without a wake-up before the table is read
+WITHOUT_REDIS = 1.0  # seconds between reads of the table while Redis is away
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a client asks for; a field that is None does not narrow."""
+
+    user_id: int | None = None
+    workflow_id: int | None = None
+    run_id: str | None = None
+    types: frozenset[str] | None = None
+
+    def matches(self, event: Published) -> bool:
+        return (
+            (self.user_id is None or self.user_id == event.user_id)
+            and (self.workflow_id is None or self.workflow_id == event.workflow_id)
+            and (self.run_id is None or self.run_id == event.run_id)
+            and (self.types is None or event.type in self.types)
+        )
+
+    def index_key(self) -> Hashable:
+        """The narrowest place under which the hub files it."""
+        if self.run_id is not None:
+            return ("run", self.run_id)
+        if self.workflow_id is not None:
+            return ("workflow", self.workflow_id)
+        return ("user", self.user_id) if self.user_id is not None else "everything"
+
+
+@dataclass(eq=False, slots=True)
+class Client:
+    """One stream: who reads it, what they want, and what is not sent yet.
+
+    `queue` holds events and, as plain text, other frames; `size` is the characters of both.
+    """
+
+    user_id: int
+    is_admin: bool
+    wanted: frozenset[Wanted]
+    queue: list[Published | str] = field(default_factory=list)
+    size: int = 0
+    overflown: bool = False
+    filled: asyncio.Event = field(default_factory=asyncio.Event)
+    drained: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def sees(self, event: Published, audiences: dict[int, Audience]) -> bool:
+        if event.workflow_id is not None:
+            seen_by = audiences.get(event.workflow_id)
+            return seen_by is not None and seen_by.includes(user_id=self.user_id, is_admin=self.is_admin)
+        return event.user_id is None or self.is_admin or event.user_id == self.user_id
+
+    def wants(self, event: Published) -> bool:
+        return any(wanted.matches(event) for wanted in self.wanted)
+
+    def put(self, item: Published | str) -> None:
+        """Queue a frame. A client that is too slow for its queue gets no more: it is closed and resumes."""
+        self.size += len(item if isinstance(item, str) else item.frame)
+        if self.size > settings.STREAM_QUEUE_BYTES:
+            self.overflown = True
+            self.queue.clear()
+        else:
+            self.queue.append(item)
+        self.filled.set()
+        self.drained.clear()
+
+    async def take(self) -> list[str]:
+        """Wait for frames and return all there are, neighbouring events joined into one."""
+        self.drained.set()
+        await self.filled.wait()
+        self.filled.clear()
+        taken, self.queue, self.size = self.queue, [], 0
+        return list(_joined(taken))
+
+
+def _joined(items: Iterable[Published | str]) -> Iterator[str]:
+    events: list[str] = []
+    for item in items:
+        if isinstance(item, str):
+            yield from _one_frame(events)
+            events = []
+            yield item
+        else:
+            events.append(item.frame)
+    yield from _one_frame(events)
+
+
+def _one_frame(events: list[str]) -> Iterator[str]:
+    if len(events) == 1:
+        yield events[0]
+    elif events:
+        yield f'{{"type":"events","events":[{",".join(events)}]}}'
+
+
+class Hub:
+    """Follows the log from `start()` on; everything here runs on one event loop."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        self._clients: defaultdict[Hashable, set[Client]] = defaultdict(set)
+        self._audiences: dict[int, Audience] = {}
+        self._follower: asyncio.Task[None] | None = None
+        self._starting = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Begin to follow the log at its head, once."""
+        async with self._starting:
+            if self._follower is None or self._follower.done():
+                self.position = await database_sync_to_async(outbox.head)()
+                self._follower = asyncio.create_task(self._follow(), name="live hub")
+
+    def add(self, client: Client) -> None:
+        for wanted in client.wanted:
+            self._clients[wanted.index_key()].add(client)
+
+    def remove(self, client: Client) -> None:
+        for wanted in client.wanted:
+            key = wanted.index_key()
+            self._clients[key].discard(client)
+            if not self._clients[key]:
+                del self._clients[key]
+
+    def forget_audiences(self) -> None:
+        """Rights may have changed: ask again before the next event."""
+        self._audiences.clear()
+
+    async def audiences_of(self, events: Iterable[Published]) -> dict[int, Audience]:
+        """Who may see these events."""
+        missing = {e.workflow_id for e in events if e.workflow_id is not None} - self._audiences.keys()
+        if missing:
+            self._audiences |= await database_sync_to_async(audience.load)(missing)
+        return self._audiences
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                await self._follow_redis()
+            except (RedisError, OSError) as exc:
+                logger.warning("live hub reads the table: Redis is away", extra={"error": type(exc).__name__})
+            except Exception:
+                logger.exception("live hub failed and starts again")
+            await self._repair()
+            await asyncio.sleep(WITHOUT_REDIS)
+
+    async def _follow_redis(self) -> None:
+        connection = redis.asyncio.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=2)
+        async with connection, connection.pubsub(ignore_subscribe_messages=True) as wakes:
+            await wakes.subscribe(outbox.CHANNEL, outbox.ACCESS_CHANNEL)
+            await self._repair()
+            while True:
+                message = await wakes.get_message(timeout=QUIET)
+                if message is None:
+                    await self._repair()
+                elif message["channel"].decode() == outbox.ACCESS_CHANNEL:
+                    self.forget_audiences()
+                else:
+                    await self._take_wake(outbox.parse_wake(message["data"]))
+
+    async def _take_wake(self, events: list[Published]) -> None:
+        fresh = [event for event in events if event.position > self.position]
+        if not fresh:
+            return
+        if fresh[0].position == self.position + 1:
+            await self._deliver(fresh)
+        else:
+            await self._repair()
+
+    async def _repair(self) -> None:
+        """Deliver from the table whatever lies beyond the position reached."""
+        try:
+            while page := await database_sync_to_async(outbox.read_after)(self.position):
+                await self._deliver(page)
+        except DatabaseError:
+            logger.exception("live hub can not read the log")
+
+    async def _deliver(self, events: list[Published]) -> None:
+        audiences = await self.audiences_of(events)
+        for event in events:
+            for client in self._candidates(event):
+                if client.sees(event, audiences) and client.wants(event):
+                    client.put(event)
+        self.position = events[-1].position
+
+    def _candidates(self, event: Published) -> set[Client]:
+        keys = ("everything", ("user", event.user_id), ("workflow", event.workflow_id), ("run", event.run_id))
+        return set().union(*(self._clients[key] for key in keys if key in self._clients))
+
+
+_hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
+
+
+async def running_hub() -> Hub:
+    """The hub of this process, started on first use. (One per event loop: tests have several.)"""
+    loop = asyncio.get_running_loop()
+    hub = _hubs.setdefault(loop, Hub())
+    await hub.start()
+    return hub

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+
+from accounts.models import Role, User
+from svops.errors import SVOpsError
+from workflows import dag_sync, services, upstream
+from workflows.models import Dag, Workflow
+
+EXAMPLES = {
+    "simple_workflow_example": "Simple workflow",
+    "data_processing_pipeline": "Data processing",
+    "ml_training_pipeline": "ML training",
+}
+
+
+class Command(BaseCommand):
+    help = "Sync the DAGs and make a workflow of each example that has none yet."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        owner = User.objects.filter(role=Role.ADMIN).order_by("id").first()
+        if owner is None:
+            raise CommandError("There is no admin yet to own them: run ensure_admin first.")
+        try:
+            with upstream.translated():
+                dag_sync.sync_dags(now=timezone.now())
+        except SVOpsError as exc:
+            raise CommandError(str(exc)) from exc
+        for dag in Dag.objects.filter(dag_id__in=EXAMPLES, is_present=True):
+            self._load(dag, owner)
+
+    def _load(self, dag: Dag, owner: User) -> None:
+        # A deleted one counts: who deleted an example does not want it back at the next start.
+        if Workflow.objects.filter(dag=dag).exists():
+            return
+        workflow = services.create_workflow(
+            owner=owner, dag=dag, name=EXAMPLES[dag.dag_id], description=dag.description
+        )
+        self.stdout.write(f"Loaded workflow {workflow.pk}: {workflow.name}.")

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from workflows import services
+from workflows.management.base import RunCommand
+
+
+class Command(RunCommand):
+    help = "Stop a run."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("run_id")
+        parser.add_argument("--note", default="")
+        super().add_arguments(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        run = self.run_of(options["run_id"])
+        after = run.event_count
+        run = services.stop_run(run=run, actor=self.actor(options["user"]), note=options["note"])
+        self.finish(run, watch=options["watch"], after=after)

@@ -1,0 +1,285 @@
+"""What runs, what it runs on, and what happened to it."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
+from django.db import models
+from django.db.models import Q
+
+from workflows.states import ENTERED_FROM, OPEN, TERMINAL, RunState
+
+if TYPE_CHECKING:
+    from accounts.models import User
+
+
+class Dag(models.Model):
+    """Our mirror of one of Airflow's DAGs, as it was at `synced_at`."""
+
+    dag_id = models.CharField(max_length=250, unique=True)
+    description = models.TextField(blank=True)
+    doc_md = models.TextField(blank=True)
+    tags = models.JSONField(default=list, blank=True)
+    owners = models.JSONField(default=list, blank=True)
+    timetable_summary = models.CharField(max_length=250, blank=True)
+    fileloc = models.CharField(max_length=1000, blank=True)
+    max_active_runs = models.PositiveIntegerField(default=16)
+    is_paused = models.BooleanField(default=False)
+    is_present = models.BooleanField(default=True, help_text="Airflow still has it.")
+    import_error = models.TextField(blank=True)
+    params_schema = models.JSONField(default=dict, blank=True, help_text="JSON schema of the run's parameters.")
+    tasks = models.JSONField(default=list, blank=True, help_text="The task graph.")
+    synced_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = "DAG"
+        verbose_name_plural = "DAGs"
+        ordering = ["dag_id"]
+
+    def __str__(self) -> str:
+        return self.dag_id
+
+
+class Visibility(models.TextChoices):
+    INTERNAL = "internal"  # all signed-in may read, users may trigger
+    PRIVATE = "private"  # its owner and admins
+
+
+class WorkflowQuerySet(models.QuerySet["Workflow"]):
+    def alive(self) -> WorkflowQuerySet:
+        return self.filter(deleted_at__isnull=True)
+
+    def visible_to(self, user: User | AnonymousUser) -> WorkflowQuerySet:
+        """Those that `user` may read; the rule for every way in. `Workflow.audience` is its twin for streams."""
+        if not user.is_authenticated or not user.is_active:
+            return self.none()
+        if user.is_superuser:
+            return self.alive()
+        return self.alive().filter(Q(visibility=Visibility.INTERNAL) | Q(owner=user))
+
+
+class Workflow(models.Model):
+    """A DAG made available under a name, with defaults and an audience."""
+
+    name = models.CharField(max_length=200)
+    description = models.TextField(blank=True)
+    dag = models.ForeignKey(Dag, on_delete=models.PROTECT, related_name="workflows")
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="workflows")
+    is_active = models.BooleanField(default=True, help_text="Whether it may be triggered.")
+    default_parameters = models.JSONField(default=dict, blank=True)
+    visibility = models.CharField(max_length=10, choices=Visibility, default=Visibility.INTERNAL)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+    deleted_at = models.DateTimeField(null=True, blank=True, help_text="Hidden since; its runs are kept.")
+
+    objects = WorkflowQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(
+                "owner", "name", condition=Q(deleted_at__isnull=True), name="workflow_name_unique_per_owner"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    def visible_to(self, user: User | AnonymousUser) -> RunQuerySet:
+        return self.filter(workflow__in=Workflow.objects.visible_to(user))
+
+    def open(self) -> RunQuerySet:
+        return self.filter(state__in=OPEN)
+
+    def move(self, run_id: uuid.UUID, *, to: RunState, **changes: Any) -> bool:
+        """Change state if the table allows it right now; tell whether it did."""
+        return self.filter(pk=run_id, state__in=ENTERED_FROM[to]).update(state=to, **changes) == 1
+
+
+class TriggerType(models.TextChoices):
+    API = "api"
+    COMMAND = "command"
+    ADMIN = "admin"
+    EXTERNAL = "external"  # started in Airflow itself
+
+
+class Run(models.Model):
+    """One run of a workflow, known to Airflow as (`dag_id`, `dag_run_id`)."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    workflow = models.ForeignKey(Workflow, on_delete=models.PROTECT, related_name="runs")
+    dag_id = models.CharField(max_length=250, help_text="As it was when the run was triggered.")
+    dag_run_id = models.CharField(max_length=250)
+    state = models.CharField(max_length=10, choices=RunState, default=RunState.PENDING)
+    state_reason = models.TextField(blank=True)
+    paused = models.BooleanField(default=False, help_text="It can make no progress until it is resumed.")
+    trigger_type = models.CharField(max_length=10, choices=TriggerType, default=TriggerType.API)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="runs"
+    )
+    task_id = models.JSONField(null=True, blank=True, help_text="The caller's own reference.")
+    dataset_id = models.JSONField(null=True, blank=True, help_text="The caller's own reference.")
+    parameters = models.JSONField(default=dict, blank=True, help_text="Merged over the workflow's defaults.")
+    note = models.TextField(blank=True)
+    attempt = models.PositiveIntegerField(default=1, help_text="Goes up with each retry.")
+    event_count = models.PositiveIntegerField(default=0, help_text="The `seq` of its newest event.")
+    created_at = models.DateTimeField()
+    queued_at = models.DateTimeField(null=True, blank=True, help_text="When Airflow took it.")
+    started_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+    stop_requested_at = models.DateTimeField(null=True, blank=True)
+    observed_at = models.DateTimeField(null=True, blank=True, help_text="The newest look at it in Airflow.")
+
+    objects = RunQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        constraints = [models.UniqueConstraint("dag_id", "dag_run_id", name="run_unique_in_airflow")]
+        indexes = [
+            models.Index(fields=["workflow", "-created_at", "-id"], name="run_by_workflow"),
+            models.Index(fields=["-created_at", "-id"], name="run_by_time"),
+            models.Index(fields=["user", "-created_at"], name="run_by_user"),
+            models.Index(fields=["state"], condition=Q(state__in=sorted(OPEN)), name="run_open"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.dag_id}/{self.dag_run_id}"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.state in TERMINAL
+
+    @property
+    def conf(self) -> dict[str, Any]:
+        """What the DAG is handed: the parameters, and the caller's references beside them."""
+        references = {"task_id": self.task_id, "dataset_id": self.dataset_id}
+        return self.parameters | {name: value for name, value in references.items() if value is not None}
+
+    def duration(self) -> timedelta | None:
+        return self.ended_at - self.started_at if self.started_at and self.ended_at else None
+
+
+class TaskInstance(models.Model):
+    """One of Airflow's task instances; its key there is (dag_id, dag_run_id, task_id, map_index)."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="tasks")
+    task_id = models.CharField(max_length=250)
+    map_index = models.IntegerField(default=-1)
+    state = models.CharField(max_length=30, blank=True, help_text="Airflow's own word; empty before it is scheduled.")
+    try_number = models.PositiveIntegerField(default=0)
+    max_tries = models.IntegerField(default=0)
+    operator = models.CharField(max_length=250, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["run", "id"]
+        constraints = [models.UniqueConstraint("run", "task_id", "map_index", name="task_unique_in_run")]
+
+    def __str__(self) -> str:
+        return self.task_id if self.map_index < 0 else f"{self.task_id}[{self.map_index}]"
+
+    def duration(self) -> timedelta | None:
+        return self.ended_at - self.started_at if self.started_at and self.ended_at else None
+
+
+class Event(models.Model):
+    """A line of the log. `position` is its place in the order in which events became visible: the only cursor."""
+
+    position = models.PositiveBigIntegerField(null=True, blank=True, unique=True)
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, null=True, blank=True, related_name="events")
+    seq = models.PositiveIntegerField(null=True, blank=True, help_text="1, 2, 3… within its run.")
+    workflow = models.ForeignKey(Workflow, on_delete=models.CASCADE, null=True, blank=True, related_name="events")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        help_text="Whose run it is.",
+    )
+    type = models.CharField(max_length=40)
+    task_id = models.CharField(max_length=250, blank=True)
+    timestamp = models.DateTimeField()
+    data = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint("run", "seq", name="event_seq_unique_in_run")]
+        indexes = [models.Index(fields=["id"], condition=Q(position__isnull=True), name="event_unpublished")]
+
+    def __str__(self) -> str:
+        return f"{self.type} #{self.position}"
+
+
+class LogHead(models.Model):
+    """The one row whose lock makes publishers take turns, and which knows the last position given."""
+
+    position = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(pk=1), name="one_log_head")]
+
+    def __str__(self) -> str:
+        return str(self.position)
+
+
+class CommandKind(models.TextChoices):
+    TRIGGER = "trigger"
+    STOP = "stop"
+    CLEAR = "clear"
+
+
+class AirflowCommand(models.Model):
+    """Something we owe Airflow: written with the change it carries out, executed after it, retried until done."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="commands")
+    kind = models.CharField(max_length=10, choices=CommandKind)
+    arguments = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField()
+    due_at = models.DateTimeField(help_text="Not before; moved on by each failed attempt.")
+    leased_until = models.DateTimeField(null=True, blank=True, help_text="While somebody carries it out.")
+    attempts = models.PositiveIntegerField(default=0)
+    last_error = models.TextField(blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = "Airflow command"
+        ordering = ["id"]
+        indexes = [models.Index(fields=["due_at"], condition=Q(finished_at__isnull=True), name="command_owed")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.run_id}"
+
+
+class AirflowState(models.Model):
+    """The one row that says how Airflow is, and how far we have looked."""
+
+    reachable = models.BooleanField(default=True)
+    version = models.CharField(max_length=50, blank=True)
+    last_error = models.TextField(blank=True)
+    ticked_at = models.DateTimeField(null=True, blank=True, help_text="Beat's last tick, whatever came of it.")
+    looked_at = models.DateTimeField(null=True, blank=True, help_text="The change feed has been read up to here.")
+    swept_at = models.DateTimeField(null=True, blank=True)
+    leased_until = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = verbose_name_plural = "Airflow state"
+        constraints = [models.CheckConstraint(condition=Q(pk=1), name="one_airflow_state")]
+
+    def __str__(self) -> str:
+        return "reachable" if self.reachable else "unreachable"
+
+    @classmethod
+    def current(cls) -> AirflowState:
+        return cls.objects.get_or_create(pk=1)[0]
+
+    def is_stale(self, now: datetime) -> bool:
+        """Whether cached state may be behind Airflow's."""
+        limit = timedelta(seconds=settings.STALE_AFTER)
+        return not self.reachable or self.looked_at is None or now - self.looked_at > limit

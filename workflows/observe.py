@@ -1,0 +1,242 @@
+"""Where push and poll meet: what was seen of a run in Airflow becomes state and events. Nothing else moves a
+run along in Airflow's name. A repeat, or an older view than the last, changes nothing.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from workflows import events
+from workflows.airflow import types
+from workflows.models import AirflowCommand, CommandKind, Run, TaskInstance
+from workflows.states import TASK_STARTED, TASK_TERMINAL, TERMINAL, RunState
+
+AIRFLOW_TERMINAL = {"success": RunState.SUCCESS, "failed": RunState.FAILED}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sight:
+    """What one look at Airflow showed of one run.
+
+    `at` is our own clock before the look. `run` is None where only tasks were looked at. `all_tasks` says that
+    `tasks` are all there are and were looked at after `run`, as they have to be when `run` has ended.
+    """
+
+    at: datetime
+    run: types.DagRun | None = None
+    tasks: Sequence[types.TaskInstance] = ()
+    all_tasks: bool = False
+
+
+@transaction.atomic
+def observe(run_id: uuid.UUID, sight: Sight) -> None:
+    """Bring our view of a run up to `sight`, with an event for each thing that happened since the last one."""
+    run = Run.objects.select_for_update().get(pk=run_id)
+    if _is_outdated(run, sight):
+        return
+    known = {(task.task_id, task.map_index): task for task in run.tasks.all()}
+    if sight.run:
+        _begin(run, sight.run, at=sight.at)
+    happenings = [h for seen in _tellable(run, sight) for h in _note_task(run, seen, known)]
+    for happening in sorted(happenings, key=lambda h: (h.at or sight.at, h.ends)):
+        events.record(happening.data, now=happening.at or sight.at, run=run, task_id=happening.task_id)
+    if sight.all_tasks:
+        _forget_vanished(known, sight.tasks)
+    if sight.run and sight.run.state in AIRFLOW_TERMINAL and sight.all_tasks:
+        _end(run, sight.run, known, at=sight.at)
+    Run.objects.filter(pk=run.pk).update(observed_at=sight.at)
+
+
+def _is_outdated(run: Run, sight: Sight) -> bool:
+    if run.observed_at and sight.at < run.observed_at:
+        return True
+    # Until Airflow has cleared what is to be retried, it still shows the end that the retry undoes.
+    return AirflowCommand.objects.filter(run=run, kind=CommandKind.CLEAR, finished_at__isnull=True).exists()
+
+
+def _tellable(run: Run, sight: Sight) -> Iterator[types.TaskInstance]:
+    """The tasks whose turn it is: until the run itself was seen to start, a started task waits for the next look."""
+    waits = run.state in {RunState.PENDING, RunState.QUEUED}
+    return (t for t in sight.tasks if not (waits and (t.state or "") in TASK_STARTED | TASK_TERMINAL))
+
+
+def move(run: Run, *, to: RunState, **changes: Any) -> bool:
+    """`Run.objects.move` that keeps `run` itself up to date."""
+    if not Run.objects.move(run.pk, to=to, **changes):
+        return False
+    for name, value in (changes | {"state": to}).items():
+        setattr(run, name, value)
+    return True
+
+
+def _begin(run: Run, seen: types.DagRun, *, at: datetime) -> None:
+    if run.state in TERMINAL and seen.state not in AIRFLOW_TERMINAL:
+        _reopen(run, at=at)
+    if run.state == RunState.PENDING:
+        move(run, to=RunState.QUEUED, queued_at=seen.queued_at or at)
+    if run.state == RunState.QUEUED and seen.state != "queued":
+        started_at = seen.start_date or at
+        move(run, to=RunState.RUNNING, started_at=started_at, ended_at=None)
+        data = events.WorkflowStarted(state=run.state, attempt=run.attempt, started_at=started_at.isoformat())
+        events.record(data, now=started_at, run=run)
+
+
+def _reopen(run: Run, *, at: datetime) -> None:
+    """Somebody has cleared tasks of an ended run in Airflow itself."""
+    move(
+        run,
+        to=RunState.QUEUED,
+        attempt=run.attempt + 1,
+        ended_at=None,
+        state_reason="",
+        stop_requested_at=None,
+    )
+    data = events.WorkflowExternalChange(state=run.state, attempt=run.attempt, change="cleared")
+    events.record(data, now=at, run=run)
+
+
+def _end(run: Run, seen: types.DagRun, known: dict[tuple[str, int], TaskInstance], *, at: datetime) -> None:
+    ended_at = seen.end_date or at
+    if run.state == RunState.STOPPING:
+        if all(task.state in TASK_TERMINAL for task in known.values()):
+            finish_stop(run, at=ended_at)
+        return
+    to = AIRFLOW_TERMINAL[seen.state]
+    was_terminal = run.state in TERMINAL
+    if run.state == to or not move(run, to=to, ended_at=ended_at):
+        return
+    if was_terminal:
+        change = events.WorkflowExternalChange(state=run.state, attempt=run.attempt, change="marked")
+        events.record(change, now=at, run=run)
+    record_end(run, failed_tasks=sorted(str(t) for t in known.values() if t.state == "failed"), now=ended_at)
+
+
+def record_end(run: Run, *, failed_tasks: list[str], now: datetime) -> None:
+    """Record that a run has come to its end by itself: completed or failed."""
+    duration = run.duration()
+    common: dict[str, Any] = {
+        "state": run.state,
+        "attempt": run.attempt,
+        "duration_s": duration.total_seconds() if duration else None,
+    }
+    if run.state == RunState.SUCCESS:
+        events.record(events.WorkflowCompleted(**common), now=now, run=run)
+        return
+    if not run.state_reason:
+        run.state_reason = f"failed in Airflow: {', '.join(failed_tasks)}" if failed_tasks else "failed in Airflow"
+        run.save(update_fields=["state_reason"])
+    data = events.WorkflowFailed(**common, reason=run.state_reason, failed_tasks=failed_tasks)
+    events.record(data, now=now, run=run)
+
+
+def finish_stop(run: Run, *, at: datetime) -> bool:
+    """Record that a stop is complete; tell whether it was this call that did it."""
+    if not move(run, to=RunState.STOPPED, ended_at=at):
+        return False
+    data = events.WorkflowStopped(state=run.state, attempt=run.attempt, note=run.state_reason)
+    events.record(data, now=at, run=run)
+    return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Happening:
+    at: datetime | None
+    ends: bool
+    task_id: str
+    data: events.TaskEventData
+
+
+def _note_task(run: Run, seen: types.TaskInstance, known: dict[tuple[str, int], TaskInstance]) -> list[_Happening]:
+    """Store what was seen of a task instance and list what must have happened to it since."""
+    key = (seen.task_id, seen.map_index)
+    task = known.setdefault(key, TaskInstance(run=run, task_id=seen.task_id, map_index=seen.map_index))
+    happened = list(_happened_to(task, seen))
+    changes = {
+        "state": seen.state or "",
+        "try_number": seen.try_number,
+        "max_tries": seen.max_tries,
+        "operator": seen.operator or "",
+        "started_at": seen.start_date,
+        "ended_at": seen.end_date,
+    }
+    if task.pk is None or any(getattr(task, name) != value for name, value in changes.items()):
+        for name, value in changes.items():
+            setattr(task, name, value)
+        task.save()
+    return happened
+
+
+def _happened_to(task: TaskInstance, seen: types.TaskInstance) -> Iterator[_Happening]:
+    state = seen.state or ""
+    same_try = task.try_number == seen.try_number
+    if task.state in TASK_STARTED and seen.try_number > task.try_number:
+        # Its end was missed: had it been the last try, there would be no further one.
+        yield _happening(
+            events.TaskRetrying, seen, at=seen.start_date, state="up_for_retry", try_number=task.try_number
+        )
+    had_started = same_try and task.state in TASK_STARTED | {"success", "failed", "up_for_retry"}
+    if not had_started and state in TASK_STARTED | {"success", "failed", "up_for_retry"} and seen.start_date:
+        yield _happening(events.TaskStarted, seen, at=seen.start_date, started_at=seen.start_date.isoformat())
+    ending = _ENDINGS.get(state)
+    if ending and not (same_try and task.state == state):
+        yield _happening(ending, seen, at=seen.end_date, ends=True, duration_s=seen.duration)
+
+
+_ENDINGS: dict[str, type[events.TaskEventData]] = {
+    "success": events.TaskCompleted,
+    "failed": events.TaskFailed,
+    "up_for_retry": events.TaskRetrying,
+    "skipped": events.TaskSkipped,
+    "upstream_failed": events.TaskSkipped,
+    "removed": events.TaskSkipped,
+}
+
+
+def _happening(
+    kind: type[events.TaskEventData],
+    seen: types.TaskInstance,
+    *,
+    at: datetime | None,
+    ends: bool = False,
+    **data: Any,
+) -> _Happening:
+    common = {"state": seen.state or "", "map_index": seen.map_index, "try_number": seen.try_number}
+    return _Happening(at=at, ends=ends, task_id=seen.task_id, data=kind(**common | data))
+
+
+def _forget_vanished(known: dict[tuple[str, int], TaskInstance], seen: Sequence[types.TaskInstance]) -> None:
+    """Drop task instances that are no more, as the placeholder of a mapped task once it has been expanded."""
+    present = {(task.task_id, task.map_index) for task in seen}
+    for key in known.keys() - present:
+        known.pop(key).delete()
+
+
+@transaction.atomic
+def note_deleted(run_id: uuid.UUID, *, at: datetime) -> None:
+    """Somebody has deleted the run in Airflow: it can not go on, and nothing of it can be learnt any more."""
+    run = Run.objects.select_for_update().get(pk=run_id)
+    if _is_outdated(run, Sight(at=at)) or run.state in TERMINAL:
+        return
+    data = events.WorkflowExternalChange(state=run.state, attempt=run.attempt, change="deleted")
+    events.record(data, now=at, run=run)
+    if run.state == RunState.STOPPING:
+        finish_stop(run, at=at)
+    elif move(run, to=RunState.FAILED, ended_at=at, state_reason="deleted in Airflow"):
+        record_end(run, failed_tasks=[], now=at)
+
+
+@transaction.atomic
+def note_stop_incomplete(run_id: uuid.UUID, *, at: datetime) -> None:
+    """Name the task instances that still run after the deadline of a stop."""
+    run = Run.objects.select_for_update().get(pk=run_id)
+    if run.state != RunState.STOPPING:
+        return
+    still = [str(task) for task in run.tasks.all() if task.state not in TASK_TERMINAL]
+    data = events.WorkflowStopIncomplete(state=run.state, attempt=run.attempt, still_running=still)
+    events.record(data, now=at, run=run)

@@ -1,0 +1,80 @@
+"""The Airflow behind us: the one client of this process, and what we know of its health."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import cache
+from http import HTTPStatus
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from svops.errors import SVOpsError, UnavailableError
+from workflows import events
+from workflows.airflow import AirflowClient, Timeout
+from workflows.airflow.errors import AirflowAuthError, AirflowError, AirflowUnavailableError
+from workflows.models import AirflowState
+
+logger = logging.getLogger(__name__)
+
+
+@cache
+def airflow() -> AirflowClient:
+    """The pooled, thread-safe client of this process."""
+    return AirflowClient(
+        settings.AIRFLOW_URL,
+        username=settings.AIRFLOW_USERNAME,
+        password=settings.AIRFLOW_PASSWORD,
+        timeout=Timeout(connect=settings.AIRFLOW_CONNECT_TIMEOUT, read=settings.AIRFLOW_READ_TIMEOUT),
+    )
+
+
+@contextmanager
+def watched() -> Iterator[AirflowClient]:
+    """The client, noting on the way whether Airflow answers; errors pass through."""
+    try:
+        yield airflow()
+    except (AirflowUnavailableError, AirflowAuthError) as exc:
+        note_down(reason=str(exc), now=timezone.now())
+        raise
+
+
+@transaction.atomic
+def note_down(*, reason: str, now: datetime) -> None:
+    """Record that Airflow does not answer; the first to notice tells it."""
+    AirflowState.current()
+    if AirflowState.objects.filter(reachable=True).update(reachable=False, last_error=reason):
+        logger.warning("Airflow does not answer", extra={"reason": reason})
+        events.record(events.AirflowDown(reason=reason), now=now)
+    else:
+        AirflowState.objects.update(last_error=reason)
+
+
+@transaction.atomic
+def note_up(*, version: str, now: datetime) -> None:
+    """Record that Airflow answers again; the first to notice tells it."""
+    if AirflowState.objects.filter(reachable=False).update(reachable=True, version=version, last_error=""):
+        logger.info("Airflow answers again", extra={"version": version})
+        events.record(events.AirflowUp(version=version), now=now)
+
+
+class UpstreamError(SVOpsError):
+    """Airflow answered with something unexpected, or refuses us."""
+
+    code = "upstream_error"
+    http_status = HTTPStatus.BAD_GATEWAY
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the client's errors into ours, for edges that ask Airflow while their caller waits."""
+    try:
+        yield
+    except AirflowUnavailableError as exc:
+        raise UnavailableError(f"Airflow does not answer: {exc}") from exc
+    except AirflowError as exc:
+        raise UpstreamError(f"Airflow refuses: {exc}") from exc
