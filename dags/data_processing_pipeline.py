@@ -240,9 +240,7 @@ def read_csv(path: Path) -> Iterator[dict[str, str]]:
         yield from csv.DictReader(file)
 
 
-def sort_out(
-    orders: Iterable[Mapping[str, str]], *, rejected: list[dict[str, str]]
-) -> Iterator[dict[str, str]]:
+def sort_out(orders: Iterable[Mapping[str, str]], *, rejected: list[dict[str, str]]) -> Iterator[dict[str, str]]:
     """Yield the sound orders, cleaned; put the others, with the reason, on the list `rejected`."""
     seen: set[str] = set()
     for order in orders:
@@ -254,9 +252,7 @@ def sort_out(
             yield clean(order)
 
 
-def transform_file(
-    raw: Path, *, accepted: Path, rejected: Path, rows: int, seconds: float = 0
-) -> dict[str, Any]:
+def transform_file(raw: Path, *, accepted: Path, rejected: Path, rows: int, seconds: float = 0) -> dict[str, Any]:
     """Split the export into sound and rejected orders; tell how many of each, and why."""
     spoilt: list[dict[str, str]] = []
     orders = paced(read_csv(raw), total=rows, seconds=seconds, what="transform")
@@ -276,16 +272,12 @@ def load_file(accepted: Path, *, database: Path, rows: int, seconds: float = 0) 
             "CREATE TABLE orders (order_id INTEGER PRIMARY KEY, day TEXT NOT NULL, customer TEXT NOT NULL,"
             " country TEXT NOT NULL, eur_cents INTEGER NOT NULL)"
         )
-        connection.executemany(
-            "INSERT INTO orders VALUES (:order_id, :day, :customer, :country, :eur_cents)", orders
-        )
+        connection.executemany("INSERT INTO orders VALUES (:order_id, :day, :customer, :country, :eur_cents)", orders)
         (count,) = connection.execute("SELECT count(*) FROM orders").fetchone()
     return int(count)
 
 
-def findings(
-    *, raw: Path, accepted: Path, database: Path, rejected: int, max_rejected: float
-) -> dict[str, str]:
+def findings(*, raw: Path, accepted: Path, database: Path, rejected: int, max_rejected: float) -> dict[str, str]:
     """Check the database against the files it came from; name each check that fails, with its numbers."""
     extracted = sum(1 for _ in read_csv(raw))
     cents = sum(int(order["eur_cents"]) for order in read_csv(accepted))
@@ -307,9 +299,7 @@ def findings(
 def turnover(database: Path) -> dict[str, int]:
     """Euro cents per country."""
     with closing(sqlite3.connect(database)) as connection:
-        rows = connection.execute(
-            "SELECT country, sum(eur_cents) FROM orders GROUP BY country ORDER BY country"
-        )
+        rows = connection.execute("SELECT country, sum(eur_cents) FROM orders GROUP BY country ORDER BY country")
         return dict(rows.fetchall())
 
 
@@ -379,9 +369,7 @@ def data_processing_pipeline() -> None:
         whole = {**report, "turnover_eur_cents": countries, "failed_checks": failed}
         database.with_name("report.json").write_text(json.dumps(whole, indent=2))
         if failed:
-            raise ValidationFailedError(
-                "; ".join(f"not true that {name}: {why}" for name, why in failed.items())
-            )
+            raise ValidationFailedError("; ".join(f"not true that {name}: {why}" for name, why in failed.items()))
         return whole
 
     validate(load(transform(extract())))

@@ -72,9 +72,7 @@ FEATURES = {
 BASE_LOG_ODDS = -0.5
 
 PARAMS = {
-    "rows": Param(
-        4000, type="integer", minimum=200, maximum=100_000, title="Rows", description="Customers to make."
-    ),
+    "rows": Param(4000, type="integer", minimum=200, maximum=100_000, title="Rows", description="Customers to make."),
     "seed": Param(
         7,
         type="integer",
@@ -291,9 +289,7 @@ def train_model(
     order = list(range(len(examples)))
     for epoch in paced(range(1, epochs + 1), total=epochs, seconds=seconds, what="train: epoch"):
         chance.shuffle(order)
-        model = train_epoch(
-            model, examples, batch_size=batch_size, learning_rate=learning_rate, l2=l2, order=order
-        )
+        model = train_epoch(model, examples, batch_size=batch_size, learning_rate=learning_rate, l2=l2, order=order)
         losses.append(log_loss(probabilities(model, examples), labels_of(examples)))
         log.info("train: loss after epoch %d of %d: %.4f", epoch, epochs, losses[-1])
     return model, losses

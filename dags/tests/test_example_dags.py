@@ -116,9 +116,7 @@ def probing(environment: dict[str, str], *, log: Path) -> Iterator[Probe]:
 
 
 @pytest.fixture(scope="session", params=list(environments()))
-def airflow_environment(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, str]:
+def airflow_environment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The variables of an Airflow with a fresh database of its own."""
     venv = environments()[request.param]
     home = tmp_path_factory.mktemp(request.param)
@@ -133,9 +131,7 @@ def airflow_environment(
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "SVOPS_DATA_DIR": str(home / "data"),
     }
-    subprocess.run(
-        [venv / "bin" / "airflow", "db", "migrate"], env=environment, check=True, capture_output=True
-    )
+    subprocess.run([venv / "bin" / "airflow", "db", "migrate"], env=environment, check=True, capture_output=True)
     return environment
 
 
@@ -186,9 +182,7 @@ def test_a_dag_has_its_tags_its_page_no_retries_and_the_usual_limit_of_runs(
 
 
 @pytest.mark.parametrize("dag_id", TASKS)
-def test_every_parameter_is_described_and_its_default_fits_its_schema(
-    described: dict[str, Any], dag_id: str
-) -> None:
+def test_every_parameter_is_described_and_its_default_fits_its_schema(described: dict[str, Any], dag_id: str) -> None:
     for param in described["dags"][dag_id]["params"].values():
         assert param["schema"]["title"]
         assert param["schema"]["type"]
@@ -214,9 +208,7 @@ def test_processing_time_goes_down_to_zero_and_only_tasks_of_the_dag_can_be_told
 # Runs
 
 
-@pytest.mark.parametrize(
-    ("dag_id", "failing"), [(dag_id, task) for dag_id, tasks in TASKS.items() for task in tasks]
-)
+@pytest.mark.parametrize(("dag_id", "failing"), [(dag_id, task) for dag_id, tasks in TASKS.items() for task in tasks])
 def test_the_task_named_by_fail_task_fails_and_those_after_it_do_not_start(
     airflow: Probe, dag_id: str, failing: str
 ) -> None:
@@ -239,9 +231,7 @@ def test_the_task_named_by_fail_task_fails_and_those_after_it_do_not_start(
 def test_the_simple_workflow_takes_its_time_and_logs_its_progress_and_the_callers_references(
     airflow: Probe,
 ) -> None:
-    run = airflow.run(
-        "simple_workflow_example", processing_time=1.5, message="done", task_id=5, dataset_id="d-1"
-    )
+    run = airflow.run("simple_workflow_example", processing_time=1.5, message="done", task_id=5, dataset_id="d-1")
 
     assert run["state"] == "success"
     assert run["results"]["processing"] >= 1.5
@@ -312,9 +302,7 @@ def test_processing_time_lengthens_a_run_and_the_log_shows_its_progress(airflow:
 
 
 def test_two_runs_write_to_two_folders(airflow: Probe) -> None:
-    one, two = (
-        airflow.run("data_processing_pipeline", rows=100)["results"]["extract"]["raw"] for _ in range(2)
-    )
+    one, two = (airflow.run("data_processing_pipeline", rows=100)["results"]["extract"]["raw"] for _ in range(2))
 
     assert one != two
     assert Path(one).exists()
@@ -365,8 +353,7 @@ def test_a_model_below_min_accuracy_fails_the_run_and_leaves_its_metrics(airflow
 
 def test_the_same_seed_makes_the_same_orders_and_another_seed_makes_others(airflow: Probe) -> None:
     first, again, other = (
-        airflow.call("data_processing_pipeline.make_orders", rows=200, seed=seed, error_rate=0.1)
-        for seed in (1, 1, 2)
+        airflow.call("data_processing_pipeline.make_orders", rows=200, seed=seed, error_rate=0.1) for seed in (1, 1, 2)
     )
 
     assert len(first) == 200
@@ -463,9 +450,7 @@ def loaded(airflow: Probe, tmp_path: Path) -> Loaded:
 def test_transform_puts_rejected_orders_with_the_reason_into_a_file_of_their_own(loaded: Loaded) -> None:
     assert loaded.counts == {"accepted": 2, "rejected": 1, "defects": {"no_customer": 1}}
     with Path(loaded.rejected["path"]).open(newline="") as file:
-        assert list(csv.DictReader(file)) == [
-            {**ORDER, "order_id": "2", "customer": "", "defect": "no_customer"}
-        ]
+        assert list(csv.DictReader(file)) == [{**ORDER, "order_id": "2", "customer": "", "defect": "no_customer"}]
 
 
 def test_loading_again_replaces_what_was_loaded(loaded: Loaded) -> None:
@@ -524,8 +509,7 @@ def test_the_same_seed_trains_the_same_model(airflow: Probe) -> None:
     settings = {"epochs": 20, "learning_rate": 0.5, "batch_size": 3, "l2": 0.0}
 
     first, again, other = (
-        airflow.call("ml_training_pipeline.train_model", examples=examples, **settings, seed=seed)
-        for seed in (1, 1, 2)
+        airflow.call("ml_training_pipeline.train_model", examples=examples, **settings, seed=seed) for seed in (1, 1, 2)
     )
 
     assert first == again
@@ -533,9 +517,7 @@ def test_the_same_seed_trains_the_same_model(airflow: Probe) -> None:
 
 
 def test_metrics_of_a_small_example_are_exact(airflow: Probe) -> None:
-    measured = airflow.call(
-        "ml_training_pipeline.measure", predicted=[0.9, 0.8, 0.6, 0.4, 0.1], labels=[1, 0, 1, 1, 0]
-    )
+    measured = airflow.call("ml_training_pipeline.measure", predicted=[0.9, 0.8, 0.6, 0.4, 0.1], labels=[1, 0, 1, 1, 0])
 
     assert measured.pop("log_loss") == pytest.approx(-math.log(0.9 * (1 - 0.8) * 0.6 * 0.4 * (1 - 0.1)) / 5)
     assert measured == pytest.approx(
