@@ -81,9 +81,8 @@ def _drf_body(exc: Exception) -> dict[str, Any]:
         return error_body("malformed", str(exc.detail))
     if isinstance(exc, APIException):
         codes = exc.get_codes()
-        code = codes if isinstance(codes, str) else exc.default_code
-        detail = exc.detail.get("detail", exc.default_detail) if isinstance(exc.detail, dict) else exc.detail
-        return error_body(code, str(detail))
+        detail: Any = exc.detail.get("detail", "") if isinstance(exc.detail, dict) else exc.detail
+        return error_body(codes if isinstance(codes, str) else str(exc.default_code), str(detail))
     if isinstance(exc, Http404):
         return error_body("not_found", "There is no such object, or none that you may see.")
     return error_body("permission_denied", "You do not have permission to do this.")

@@ -14,5 +14,6 @@ def delay(attempt: int, *, jitter: float) -> timedelta:
     "Equal jitter" of https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/ : callers that
     failed together do not come back together.
     """
-    whole = min(LONGEST, FIRST * 2 ** min(attempt - 1, 16))
+    doublings = min(attempt - 1, 16)
+    whole = min(LONGEST, FIRST * (1 << doublings))
     return whole * (1 - jitter / 2)

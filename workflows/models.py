@@ -159,7 +159,7 @@ class Run(models.Model):
     def conf(self) -> dict[str, Any]:
         """What the DAG is handed: the parameters, and the caller's references beside them."""
         references = {"task_id": self.task_id, "dataset_id": self.dataset_id}
-        return self.parameters | {name: value for name, value in references.items() if value is not None}
+        return {**self.parameters, **{name: value for name, value in references.items() if value is not None}}
 
     def duration(self) -> timedelta | None:
         return self.ended_at - self.started_at if self.started_at and self.ended_at else None

@@ -206,7 +206,7 @@ def _happening(
     ends: bool = False,
     **data: Any,
 ) -> _Happening:
-    common = {"state": seen.state or "", "map_index": seen.map_index, "try_number": seen.try_number}
+    common: dict[str, Any] = {"state": seen.state or "", "map_index": seen.map_index, "try_number": seen.try_number}
     return _Happening(at=at, ends=ends, task_id=seen.task_id, data=kind(**common | data))
 
 

@@ -63,7 +63,8 @@ def check_defaults(*, defaults: Mapping[str, Any], schema: Mapping[str, Any]) ->
 def _messages(error: ValidationError) -> Iterator[tuple[str, str]]:
     path = ".".join(["parameters", *(str(part) for part in error.absolute_path)])
     if error.validator == "required" and isinstance(error.validator_value, list):
-        missing = (name for name in error.validator_value if name not in error.instance)
+        given = error.instance if isinstance(error.instance, dict) else {}
+        missing = (name for name in error.validator_value if name not in given)
         yield from ((f"{path}.{name}", "This parameter is required.") for name in missing)
         return
     yield path, error.message

@@ -1,15 +1,19 @@
 """The WebSocket routes."""
 
+from typing import Any
+
 from django.urls import path, re_path
 
 from workflows.consumers import StreamConsumer, UnknownStreamConsumer
 
-stream = StreamConsumer.as_asgi()
+# Django's path() takes views; Channels gives it ASGI applications.
+stream: Any = StreamConsumer.as_asgi()
+unknown: Any = UnknownStreamConsumer.as_asgi()
 
-websocket_urlpatterns = [
+websocket_urlpatterns: list[Any] = [
     path("api/v1/ws", stream),
     path("api/v1/ws/user/<int:user_id>", stream),
     path("api/v1/ws/workflow/<int:workflow_id>", stream),
     path("api/v1/ws/user/<int:user_id>/workflow/<int:workflow_id>", stream),
-    re_path("", UnknownStreamConsumer.as_asgi()),
+    re_path("", unknown),
 ]

@@ -73,7 +73,11 @@ class FreshnessMixin(serializers.Serializer[Any]):
     stale = serializers.SerializerMethodField(help_text="True while Airflow can not be seen.")
 
     def _airflow(self) -> AirflowState:
-        return self.context.setdefault("airflow_state", AirflowState.current())
+        # Read once for all rows of an answer, which share their outermost serializer.
+        if not hasattr(self.root, "airflow_state"):
+            self.root.airflow_state = AirflowState.current()  # type: ignore[attr-defined]
+        state: AirflowState = self.root.airflow_state  # type: ignore[attr-defined]
+        return state
 
     def _run(self, obj: Any) -> Run:
         return obj if isinstance(obj, Run) else obj.run
@@ -193,7 +197,7 @@ class EventSerializer(serializers.ModelSerializer[Event]):
     run_id = serializers.UUIDField(allow_null=True)
     task_id = serializers.SerializerMethodField()
     user_id = serializers.IntegerField(allow_null=True)
-    data = serializers.DictField()
+    data = serializers.DictField()  # type: ignore[assignment]  # the field is named as on the wire
 
     class Meta:
         model = Event

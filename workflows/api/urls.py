@@ -1,6 +1,7 @@
 """Routes below /api/v1."""
 
-from rest_framework_nested.routers import NestedSimpleRouter, SimpleRouter
+from rest_framework.routers import SimpleRouter
+from rest_framework_nested.routers import NestedSimpleRouter
 
 from workflows.api import views
 

@@ -247,8 +247,9 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
     @action(detail=True, filterset_class=None, pagination_class=EventPages)
     def events(self, request: Request, workflow_pk: str, pk: str) -> Response:
         published = Event.objects.filter(run=self.get_object(), position__isnull=False)
-        page = self.paginate_queryset(published)
-        return self.get_paginated_response(EventSerializer(page, many=True).data)
+        pages = EventPages()
+        page = pages.paginate_queryset(published, request, view=self)
+        return pages.get_paginated_response(EventSerializer(page or [], many=True).data)
 
     @extend_schema(
         summary="Stop or retry a run",

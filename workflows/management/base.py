@@ -65,17 +65,17 @@ class RunCommand(BaseCommand):
         except Run.DoesNotExist as exc:
             raise CommandError(f"There is no run {run_id}.") from exc
 
-    def finish(self, run: Run, *, watch: bool, after: int = 0) -> None:
-        """Say what the run is now, or follow it; a followed run that does not succeed is an error."""
+    def finish(self, run: Run, *, watch: bool, after: int = 0, hoped: RunState = RunState.SUCCESS) -> None:
+        """Say what the run is now, or follow it; a followed run that ends otherwise than hoped is an error."""
         if watch:
             run = self._follow(run, after=after)
         self.stdout.write(f"{run.pk} {run.state}")
-        if watch and run.state != RunState.SUCCESS:
+        if watch and run.state != hoped:
             raise CommandError(run.state_reason or f"The run is {run.state}.")
 
     def _follow(self, run: Run, *, after: int) -> Run:
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} tasks"))
-        with Progress(*columns, TimeElapsedColumn(), console=Console(file=self.stdout)) as progress:
+        with Progress(*columns, TimeElapsedColumn(), console=Console()) as progress:
             bar = progress.add_task(run.workflow.name, total=None)
             for event in _events_until_end(run, after=after):
                 name = event.task_id or run.workflow.name

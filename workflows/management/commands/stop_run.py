@@ -5,6 +5,7 @@ from typing import Any
 
 from workflows import services
 from workflows.management.base import RunCommand
+from workflows.states import RunState
 
 
 class Command(RunCommand):
@@ -19,4 +20,4 @@ class Command(RunCommand):
         run = self.run_of(options["run_id"])
         after = run.event_count
         run = services.stop_run(run=run, actor=self.actor(options["user"]), note=options["note"])
-        self.finish(run, watch=options["watch"], after=after)
+        self.finish(run, watch=options["watch"], after=after, hoped=RunState.STOPPED)
