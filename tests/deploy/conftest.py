@@ -1,0 +1,81 @@
+"""What `docker-compose.yml` runs on, without Docker: the image's files, and real servers in place of its own."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from svops.local.testing import Served
+from tests.deploy import compose
+
+DOCKERFILE = compose.REPOSITORY / "Dockerfile"
+FILL_IN = re.compile(r"```sh\n(umask 077\n.*?> \.env\n)```", re.DOTALL)
+
+
+@pytest.fixture(scope="session")
+def env_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `.env` that the command in docs/deployment.md makes."""
+    folder = tmp_path_factory.mktemp("env")
+    shutil.copy(compose.REPOSITORY / ".env.example", folder)
+    documented = FILL_IN.search((compose.REPOSITORY / "docs" / "deployment.md").read_text())
+    assert documented is not None
+    subprocess.run(["sh", "-c", documented[1]], cwd=folder, check=True)
+    return folder / ".env"
+
+
+@pytest.fixture(scope="session")
+def services(env_file: Path) -> dict[str, dict[str, Any]]:
+    return compose.services(compose.read_env(env_file.read_text()))
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory that the image's commands start in, made by the COPY lines of the Dockerfile."""
+    folder = tmp_path_factory.mktemp("image")
+    stage = DOCKERFILE.read_text().rpartition("\nFROM ")[2]
+    for source, target in re.findall(r"^COPY (?!--from)(\S+) (\S+)$", stage, re.MULTILINE):
+        path = compose.REPOSITORY / source
+        if path.is_dir():
+            shutil.copytree(path, folder / target, ignore=_ignored)
+        else:
+            shutil.copy(path, folder / target)
+    return folder
+
+
+def _ignored(folder: str, names: list[str]) -> set[str]:
+    """Those that .dockerignore leaves out below the directories that it lets in."""
+    lines = (compose.REPOSITORY / ".dockerignore").read_text().splitlines()
+    patterns = [line for line in lines if line and not line.startswith(("#", "!")) and line != "*"]
+    return {name for name in names if _excluded(Path(folder, name).relative_to(compose.REPOSITORY), patterns)}
+
+
+def _excluded(path: Path, patterns: list[str]) -> bool:
+    return any(
+        path.name == pattern.removeprefix("**/") if pattern.startswith("**/") else fnmatch.fnmatch(str(path), pattern)
+        for pattern in patterns
+    )
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A real PostgreSQL with the database that the file names, and a real Redis: variables of a `.env`, addresses."""
+    served = Served("postgres", "redis", home=tmp_path_factory.mktemp("servers"))
+    database, redis = urlsplit(served.exports["DATABASE_URL"]), urlsplit(served.exports["REDIS_URL"])
+    with psycopg.connect(served.exports["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute("CREATE DATABASE svops")
+    yield {
+        "POSTGRES_PASSWORD": database.password or "",
+        "REDIS_PASSWORD": redis.password or "",
+        "postgres": f"{database.hostname}:{database.port}",
+        "redis": f"{redis.hostname}:{redis.port}",
+    }
+    served.stop()

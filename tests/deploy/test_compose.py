@@ -1,0 +1,297 @@
+"""docker-compose.yml against the code: variables, commands, ports, health checks, order of start."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import json
+import re
+import shlex
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import get_commands
+from django.urls import resolve
+
+from conftest import AirflowServer
+from svops.local.airflow import ENVIRONMENT as AIRFLOW_VENV
+from tests.deploy import compose, environment
+
+Services = dict[str, dict[str, Any]]
+
+OURS = {"migrate", "web", "worker", "beat", "examples"}
+AIRFLOWS = {"airflow-init", "airflow-api", "airflow-scheduler", "airflow-dags"}
+# What the images' own documentation names, and what a command of the file reads.
+DOCUMENTED = {
+    "postgres": {"POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB"},
+    "airflow-db": {"POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB"},
+    "redis": {"REDISCLI_AUTH"},
+    "airflow": {"CONNECTION_CHECK_MAX_COUNT", "AIRFLOW_PASSWORD"},
+}
+HEALTH_URL = re.compile(r"http://(?P<host>[\w.-]+):(?P<port>\d+)(?P<path>/[\w/]+)")
+
+
+def example() -> dict[str, str]:
+    return compose.read_env((compose.REPOSITORY / ".env.example").read_text())
+
+
+def variables_of(service: dict[str, Any]) -> set[str]:
+    return set(service.get("environment", {}))
+
+
+def words(command: list[str]) -> list[list[str]]:
+    """The commands that a service starts with: one, or those of its shell line."""
+    if command[:2] != ["sh", "-c"]:
+        return [command]
+    return [shlex.split(part) for part in command[2].split("&&")]
+
+
+def python_commands(services: Services) -> list[list[str]]:
+    return [argv for name in sorted(OURS) for argv in words(services[name]["command"])]
+
+
+# --- Variables ------------------------------------------------------------------------------------------------
+
+
+def test_every_variable_of_the_file_is_in_the_example_and_the_example_holds_no_other() -> None:
+    assert {use.name for use in compose.uses(compose.parse())} == set(example())
+
+
+def test_a_variable_is_required_just_when_the_example_leaves_it_empty() -> None:
+    required = {use.name for use in compose.uses(compose.parse()) if use.operator == "?"}
+
+    assert required == {name for name, value in example().items() if not value}
+
+
+def test_the_defaults_of_the_file_are_the_values_of_the_example() -> None:
+    defaults = {(use.name, use.word) for use in compose.uses(compose.parse()) if use.operator == "-" and use.word}
+
+    assert defaults <= set(example().items())
+
+
+@pytest.mark.parametrize("name", sorted(name for name, value in example().items() if not value))
+def test_nothing_starts_without_a_secret(name: str, env_file: Path) -> None:
+    variables = compose.read_env(env_file.read_text()) | {name: ""}
+
+    with pytest.raises(compose.UnsetError, match=f"^{name}$"):
+        compose.services(variables)
+
+
+def test_the_documented_command_makes_an_env_file_that_only_its_owner_reads(env_file: Path) -> None:
+    variables = compose.read_env(env_file.read_text())
+    secrets = [variables[name] for name, value in example().items() if not value]
+
+    assert stat.S_IMODE(env_file.stat().st_mode) == 0o600
+    assert variables.keys() == example().keys()
+    assert all(re.fullmatch(r"[\w-]{43}=", secret) for secret in secrets)
+    assert len(set(secrets)) == len(secrets)
+
+
+def test_our_services_are_given_only_variables_that_the_code_reads(services: Services) -> None:
+    given = set[str]().union(*(variables_of(services[name]) for name in OURS))
+
+    assert given - environment.names() == set()
+
+
+@pytest.mark.parametrize("name", ["postgres", "airflow-db", "redis"])
+def test_the_servers_are_given_only_variables_that_they_document(name: str, services: Services) -> None:
+    assert variables_of(services[name]) == DOCUMENTED[name]
+
+
+def test_airflow_knows_its_variables_and_commands(services: Services) -> None:
+    given = set[str]().union(*(variables_of(services[name]) for name in AIRFLOWS)) - DOCUMENTED["airflow"]
+    script = services["airflow-api"]["command"][2]
+    commands = [services[name]["command"] for name in sorted(AIRFLOWS - {"airflow-api"})]
+    commands.append(shlex.split(script.rpartition("exec ")[2]))
+
+    asked = {"commands": [argv[1:] for argv in commands], "variables": sorted(given)}
+    probe = subprocess.run(
+        [AIRFLOW_VENV / "bin" / "python", Path(__file__).with_name("airflow_probe.py")],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert {argv[0] for argv in commands} == {"airflow"}
+    assert json.loads(probe.stdout.rpartition("ANSWER ")[2]) == {"commands": [], "variables": []}
+
+
+def test_the_image_of_airflow_is_the_release_that_the_lock_file_names(services: Services) -> None:
+    locked = re.search(
+        r"^apache-airflow==(\S+)", (compose.REPOSITORY / "requirements-airflow.txt").read_text(), re.MULTILINE
+    )
+
+    assert locked is not None
+    assert {services[name]["image"] for name in AIRFLOWS} == {f"apache/airflow:{locked[1]}"}
+
+
+def test_both_sides_agree_on_passwords_and_addresses(services: Services) -> None:
+    web, postgres = services["web"]["environment"], services["postgres"]["environment"]
+
+    assert web["POSTGRES_SERVER"] in services
+    assert {name: web[name] for name in postgres} == postgres
+    assert web["REDIS_URL"] == f"redis://:{services['redis']['environment']['REDISCLI_AUTH']}@redis:6379/0"
+    assert web["AIRFLOW_PASSWORD"] == services["airflow-api"]["environment"]["AIRFLOW_PASSWORD"]
+
+
+# --- Commands -------------------------------------------------------------------------------------------------
+
+
+def test_every_command_of_ours_exists(services: Services) -> None:
+    commands = python_commands(services)
+    managed = [argv[2] for argv in commands if argv[:2] == ["python", "manage.py"]]
+
+    assert {argv[0] for argv in commands} == {"python", "uvicorn", "celery"}
+    assert all(Path(sys.executable).with_name(argv[0]).is_file() for argv in commands)
+    assert managed == ["load_examples", "migrate", "ensure_admin"]
+    assert set(managed) <= set(get_commands())
+
+
+def test_the_image_starts_the_web_process_as_the_file_does(services: Services) -> None:
+    command = re.search(r"^CMD (\[.*\])$", (compose.REPOSITORY / "Dockerfile").read_text(), re.MULTILINE)
+
+    assert command is not None
+    assert json.loads(command[1]) == [part for word in services["web"]["command"] for part in word.split("=", 1)]
+
+
+def test_airflow_signs_in_with_the_password_of_the_env_file(services: Services, tmp_path: Path) -> None:
+    given = services["airflow-api"]["environment"]
+    passwords = tmp_path / "passwords.json"
+    airflow = tmp_path / "airflow"
+    airflow.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    airflow.chmod(0o755)
+
+    started = subprocess.run(
+        services["airflow-api"]["command"],
+        env={
+            "PATH": f"{tmp_path}:{Path(sys.executable).parent}:/usr/bin:/bin",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+            "AIRFLOW_PASSWORD": given["AIRFLOW_PASSWORD"],
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    user, _, role = given["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"].partition(":")
+    assert role == "admin"
+    assert json.loads(passwords.read_text()) == {user: given["AIRFLOW_PASSWORD"]}
+    assert services["web"]["environment"]["AIRFLOW_USERNAME"] == user
+    assert stat.S_IMODE(passwords.stat().st_mode) == 0o600
+    assert started.stdout.split() == ["api-server", "--host", "0.0.0.0", "--port", "8080", "--workers", "1"]  # noqa: S104
+
+
+# --- Ports, users, files --------------------------------------------------------------------------------------
+
+
+def test_only_the_web_process_and_airflow_are_reached_from_outside_and_only_from_this_machine(
+    services: Services,
+) -> None:
+    published = {name: service["ports"] for name, service in services.items() if "ports" in service}
+
+    assert published == {"web": ["127.0.0.1:8000:8000"], "airflow-api": ["127.0.0.1:8080:8080"]}
+
+
+def test_no_container_runs_as_root_or_may_become_root(services: Services) -> None:
+    users = {name: service.get("user", "of the image") for name, service in services.items()}
+
+    assert users == dict.fromkeys(OURS, "of the image") | dict.fromkeys(AIRFLOWS, "50000:0") | {
+        "postgres": "postgres",
+        "airflow-db": "postgres",
+        "redis": "redis",
+    }
+    assert re.search(r"^USER 10001:10001$", (compose.REPOSITORY / "Dockerfile").read_text(), re.MULTILINE)
+    assert all(service["cap_drop"] == ["ALL"] for service in services.values())
+    assert all(service["security_opt"] == ["no-new-privileges:true"] for service in services.values())
+
+
+def test_every_file_system_but_airflows_is_read_only(services: Services) -> None:
+    assert {name for name, service in services.items() if not service.get("read_only")} == AIRFLOWS
+
+
+def test_every_volume_is_declared_or_a_read_only_directory_of_the_repository(services: Services) -> None:
+    used = {volume for service in services.values() for volume in service.get("volumes", [])}
+    named = {volume.partition(":")[0] for volume in used if not volume.startswith(".")}
+    mounted = {volume for volume in used if volume.startswith(".")}
+
+    assert named == set(compose.parse()["volumes"])
+    assert mounted == {"./dags:/opt/airflow/dags:ro", "./plugins:/opt/airflow/plugins:ro"}
+    assert all((compose.REPOSITORY / volume.partition(":")[0]).is_dir() for volume in mounted)
+
+
+def test_airflow_reaches_neither_our_database_nor_our_redis(services: Services) -> None:
+    private = {name for name, service in services.items() if "airflow" not in service["networks"]}
+
+    assert private == {"postgres", "redis"}
+    assert all(services[name]["networks"] == ["airflow"] for name in AIRFLOWS)
+
+
+# --- Health and order -----------------------------------------------------------------------------------------
+
+
+def checks(services: Services) -> Iterator[tuple[str, list[str]]]:
+    for name, service in services.items():
+        if test := service.get("healthcheck", {}).get("test"):
+            yield name, test
+
+
+def test_each_service_that_stays_has_a_health_check_and_comes_back_by_itself(services: Services) -> None:
+    staying = {name for name, service in services.items() if not compose.is_one_shot(service)}
+
+    assert {name for name, _ in checks(services)} == staying
+    assert all(services[name]["restart"] == "unless-stopped" for name in staying)
+
+
+def test_health_checks_ask_for_urls_that_are_served(services: Services) -> None:
+    openapi = AIRFLOW_VENV.glob("lib/python*/site-packages/airflow/api_fastapi/core_api/openapi/v2*.yaml")
+    airflows = next(openapi).read_text()
+    found = {
+        (name, match["host"], match["port"], match["path"])
+        for name, test in checks(services)
+        for match in HEALTH_URL.finditer(" ".join(test))
+    }
+
+    for name, host, port, path in found:
+        server = name if host == "127.0.0.1" else host
+        if server == "web":
+            resolve(path)
+        else:
+            assert server == "airflow-api"
+            assert f"\n  {path}:\n" in airflows
+        assert services[server]["ports"][0].endswith(f":{port}")
+    assert {name for name, *_ in found} == {"web", "beat", *AIRFLOWS - {"airflow-init"}}
+
+
+def test_the_health_checks_of_airflow_pass_on_a_real_one(services: Services, airflow_server: AirflowServer) -> None:
+    for name in sorted(AIRFLOWS - {"airflow-init"}):
+        kind, program, *arguments = services[name]["healthcheck"]["test"]
+        here = [HEALTH_URL.sub(rf"{airflow_server.url}\g<path>", argument) for argument in arguments]
+        done = subprocess.run([shutil.which(program) or program, *here], capture_output=True, text=True, check=False)
+
+        assert (name, kind, done.returncode, done.stderr) == (name, "CMD", 0, "")
+
+
+def test_the_start_has_an_order_and_waits_for_health_or_for_the_end(services: Services) -> None:
+    order = {name: service.get("depends_on", {}) for name, service in services.items()}
+
+    list(graphlib.TopologicalSorter(order).static_order())
+    for needed, condition in (item for needs in order.values() for item in needs.items()):
+        ends = compose.is_one_shot(services[needed])
+        assert condition == {"condition": "service_completed_successfully" if ends else "service_healthy"}
+
+
+def test_migrations_end_before_anything_of_ours_starts(services: Services) -> None:
+    assert {name for name in OURS if "migrate" in services[name]["depends_on"]} == OURS - {"migrate"}
+
+
+def test_every_python_health_check_is_python(services: Services) -> None:
+    for _, test in checks(services):
+        if test[1:3] == ["python", "-c"]:
+            ast.parse(test[3])
