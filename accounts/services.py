@@ -116,9 +116,7 @@ def _rotate(claims: tokens.RefreshClaims) -> Tokens | None:
     rotated = (
         SignIn.objects.open()
         .filter(pk=found.pk, refresh_jti=claims.jti)
-        .update(
-            refresh_jti=new["jti"], refreshed_at=now, expires_at=now + api_settings.REFRESH_TOKEN_LIFETIME
-        )
+        .update(refresh_jti=new["jti"], refreshed_at=now, expires_at=now + api_settings.REFRESH_TOKEN_LIFETIME)
     )
     if not rotated:
         end_sign_in(sign_in_id=found.pk, reason=EndReason.REUSE)

@@ -94,9 +94,7 @@ class MeSerializer(UserSerializer):
 
 
 class TokensSerializer(serializers.Serializer[Any]):
-    access_token = serializers.CharField(
-        help_text="For `Authorization: Bearer …`; its claim `scopes` says what for."
-    )
+    access_token = serializers.CharField(help_text="For `Authorization: Bearer …`; its claim `scopes` says what for.")
     refresh_token = serializers.CharField(help_text="Good for one refresh.")
     token_type = serializers.SerializerMethodField()
     expires_in = serializers.IntegerField(help_text="Seconds that the access token lives.")

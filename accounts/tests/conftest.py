@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pytest_django import Settings
+from rest_framework.test import APIClient
+
+from accounts import services
+from accounts.models import Role, SignIn, User
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(autouse=True)
+def _quick_hashing(settings: Settings) -> None:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    settings.REGISTRATION = "open"
+
+
+def _user(username: str, role: Role) -> User:
+    return User.objects.create_user(username, f"{username}@example.com", PASSWORD, name=username.title(), role=role)
+
+
+@pytest.fixture
+def vera(db: None) -> User:
+    return _user("vera", Role.VIEWER)
+
+
+@pytest.fixture
+def ada(db: None) -> User:
+    return _user("ada", Role.USER)
+
+
+@pytest.fixture
+def root(db: None) -> User:
+    return _user("root", Role.ADMIN)
+
+
+@pytest.fixture
+def api() -> APIClient:
+    return APIClient()
+
+
+@pytest.fixture
+def as_user() -> Callable[[User], APIClient]:
+    """A client with a fresh access token of the user's."""
+
+    def client(user: User) -> APIClient:
+        return bearer(services.sign_in(user=user).access_token)
+
+    return client
+
+
+def bearer(token: str) -> APIClient:
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
+    return client
+
+
+def everything() -> list[dict[str, Any]]:
+    """All that this app stores; the same before and after a refusal."""
+    return [*User.objects.order_by("pk").values(), *SignIn.objects.order_by("pk").values()]
