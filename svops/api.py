@@ -75,8 +75,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
 
 def _drf_body(exc: Exception) -> dict[str, Any]:
     if isinstance(exc, ValidationError):
-        detail = "The request has invalid fields."
-        return error_body("invalid", detail, errors=_flat(exc.detail))
+        return error_body("invalid", "The request has invalid fields.", errors=_flat(exc.detail))
     if isinstance(exc, ParseError):
         return error_body("malformed", str(exc.detail))
     if isinstance(exc, APIException):

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
@@ -104,9 +106,15 @@ def secret_key(name: str, *, embedded: bool) -> str:
         raise ImproperlyConfigured(f"{name} is not set: a long random string is expected when DATABASE_URL is given")
     kept = HOME / "secret_key"
     HOME.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        with open(kept, "x", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-            file.write(secrets.token_urlsafe(50))
-    except FileExistsError:
-        pass
+    if not kept.exists():
+        _keep(kept, secrets.token_urlsafe(50))
     return kept.read_text()
+
+
+def _keep(path: Path, content: str) -> None:
+    """Make a file that is there whole or not at all; who comes second keeps the first one's."""
+    with NamedTemporaryFile("w", dir=path.parent) as file:  # made with mode 600
+        file.write(content)
+        file.flush()
+        with suppress(FileExistsError):
+            path.hardlink_to(file.name)
