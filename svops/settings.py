@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import dj_database_url
@@ -11,7 +10,6 @@ from django.core.exceptions import ImproperlyConfigured
 
 from svops import env
 
-BASE_DIR = Path(__file__).resolve().parent.parent
 SVOPS_HOME = env.HOME
 
 # --- Where things are -------------------------------------------------------------------------------------
@@ -69,6 +67,8 @@ ALLOWED_HOSTS = env.items("ALLOWED_HOSTS", default=("127.0.0.1", "localhost", "[
 CSRF_TRUSTED_ORIGINS = env.items("CSRF_TRUSTED_ORIGINS")
 HTTPS = env.boolean("HTTPS", default=False)
 SECURE_SSL_REDIRECT = HTTPS
+# Health checks come from beside the process, not through the proxy that speaks TLS.
+SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz)$"]
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_HSTS_SECONDS = env.integer("HSTS_SECONDS", default=0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_HSTS_SECONDS > 0

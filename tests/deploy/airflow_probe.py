@@ -9,7 +9,7 @@ from airflow.cli.cli_parser import get_parser
 from airflow.configuration import conf
 
 
-def parses(argv):
+def parses(argv: list[str]) -> bool:
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             get_parser().parse_args(argv)
@@ -18,7 +18,7 @@ def parses(argv):
     return True
 
 
-def is_option(name):
+def is_option(name: str) -> bool:
     _, section, key = name.split("__")
     return key.lower() in conf.configuration_description.get(section.lower(), {}).get("options", {})
 

@@ -182,11 +182,18 @@ def test_the_administrator_of_the_env_file_signs_in(running: Platform, env_file:
     assert answer.json()["user"]["role"] == "admin"
 
 
-def test_examples_loads_the_example_workflows(platform: Platform, migrated: subprocess.CompletedProcess[str]) -> None:
-    loaded = platform.run("examples", platform.argv("examples"))
+def test_examples_loads_the_example_workflows_once(
+    platform: Platform, migrated: subprocess.CompletedProcess[str]
+) -> None:
+    loaded, again = (platform.run("examples", platform.argv("examples")) for _ in range(2))
 
-    assert (loaded.returncode, loaded.stderr) == (0, "")
-    assert {line for line in loaded.stdout.splitlines() if "simple_workflow_example" in line}
+    assert loaded.returncode == 0, loaded.stderr
+    assert {line.partition(": ")[2] for line in loaded.stdout.splitlines()} == {
+        "Simple workflow.",
+        "Data processing.",
+        "ML training.",
+    }
+    assert (again.returncode, again.stdout) == (0, "")
 
 
 def test_a_host_that_is_not_allowed_is_refused(running: Platform, web_port: int) -> None:

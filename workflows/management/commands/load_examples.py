@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from accounts.models import Role, User
@@ -15,22 +16,41 @@ EXAMPLES = {
     "data_processing_pipeline": "Data processing",
     "ml_training_pipeline": "ML training",
 }
+POLL = 2
 
 
 class Command(BaseCommand):
     help = "Sync the DAGs and make a workflow of each example that has none yet."
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--wait",
+            type=float,
+            metavar="SECONDS",
+            help="wait this long for Airflow to have read every example, and fail when it has not",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         owner = User.objects.filter(role=Role.ADMIN).order_by("id").first()
         if owner is None:
             raise CommandError("There is no admin yet to own them: run ensure_admin first.")
+        deadline = time.monotonic() + (options["wait"] or 0)
+        while (missing := self._load_all(owner)) and time.monotonic() < deadline:
+            time.sleep(POLL)
+        if missing and options["wait"] is not None:
+            raise CommandError(f"Airflow has not read {', '.join(missing)}.")
+
+    def _load_all(self, owner: User) -> list[str]:
+        """Make the workflows of the examples that Airflow has read by now; answer with the other ones."""
         try:
             with upstream.translated():
                 dag_sync.sync_dags(now=timezone.now())
         except SVOpsError as exc:
             raise CommandError(str(exc)) from exc
-        for dag in Dag.objects.filter(dag_id__in=EXAMPLES, is_present=True):
+        dags = Dag.objects.filter(dag_id__in=EXAMPLES, is_present=True)
+        for dag in dags:
             self._load(dag, owner)
+        return sorted(EXAMPLES.keys() - {dag.dag_id for dag in dags})
 
     def _load(self, dag: Dag, owner: User) -> None:
         # A deleted one counts: who deleted an example does not want it back at the next start.
