@@ -61,4 +61,5 @@ def bearer(token: str) -> APIClient:
 
 def everything() -> list[dict[str, Any]]:
     """All that this app stores; the same before and after a refusal."""
-    return [*User.objects.order_by("pk").values(), *SignIn.objects.order_by("pk").values()]
+    rows = [*User.objects.order_by("pk").values(), *SignIn.objects.order_by("pk").values()]
+    return [dict(row) for row in rows]

@@ -42,7 +42,7 @@ def _forged(user: User, *, key: str | None = None, algorithm: str = "HS256", **c
 
 def _unsigned(user: User) -> str:
     payload = jwt.decode(services.sign_in(user=user).access_token, options={"verify_signature": False})
-    return jwt.encode(payload, None, algorithm="none")
+    return jwt.encode(payload, "", algorithm="none")
 
 
 def _expired(user: User) -> str:
