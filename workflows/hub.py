@@ -91,16 +91,17 @@ class Client:
         self.filled.set()
         self.drained.clear()
 
-    async def take(self) -> list[str]:
-        """Wait for frames and return all there are, neighbouring events joined into one."""
+    async def take(self) -> list[Published | str]:
+        """Wait until something is queued, and return all there is."""
         self.drained.set()
         await self.filled.wait()
         self.filled.clear()
         taken, self.queue, self.size = self.queue, [], 0
-        return list(_joined(taken))
+        return taken
 
 
-def _joined(items: Iterable[Published | str]) -> Iterator[str]:
+def joined(items: Iterable[Published | str]) -> Iterator[str]:
+    """The frames of a WebSocket, with neighbouring events in one."""
     events: list[str] = []
     for item in items:
         if isinstance(item, str):

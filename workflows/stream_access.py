@@ -50,7 +50,7 @@ def authenticate(token: str) -> Caller:
         raise NotSignedInError(str(exc)) from exc
 
 
-async def authenticate_request(scope: Mapping[str, Any]) -> Caller | None:
+async def authenticate_scope(scope: Mapping[str, Any]) -> Caller | None:
     """The caller that the handshake names: by sub-protocol, header or session; None when it names none.
 
     A token in the URL is not looked at: URLs end up in logs.

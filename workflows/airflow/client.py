@@ -224,8 +224,13 @@ class Tasks:
         return sorted((task for task in _distinct_tasks(rows) if task.dag_id in dag_ids), key=_last_time)
 
     def list(self, *, dag_run_ids: Mapping[str, Collection[str]]) -> TaskList:
-        """The task instances of these runs (DAG id → run ids), many runs per request."""
+        """The task instances of these runs (DAG id → run ids), many runs per request; none for unknown runs.
+
+        Airflow 3 writes each question about more than one run into its audit log: watch by `changed_since`.
+        """
         wanted = [(dag_id, run_id) for dag_id, run_ids in dag_run_ids.items() for run_id in run_ids]
+        if len(wanted) == 1:
+            return self._of_run(*wanted[0])
         return [task for some in _chunks(wanted) for task in self._of_runs(set(some))]
 
     def clear(
@@ -267,12 +272,24 @@ class Tasks:
         map_index: int = -1,
         token: str | None = None,
     ) -> LogChunk:
-        """The log of one attempt from its start, or what is new since the chunk that had `token`."""
+        """The log of one attempt from its start, or what is new since the chunk that had `token`.
+
+        Airflow 3 ends a log with the task's state. The process of a task that was marked from outside lives
+        on for some seconds and writes on: a reading without `token` shows that, up to "Task killed!".
+        """
         params: dict[str, str | int] = {"map_index": map_index, "full_content": "false"}
         if token is not None:
             params["token"] = token
         path = f"{_run_path(dag_id, dag_run_id)}/taskInstances/{_part(task_id)}/logs/{try_number}"
         return self._connection.adapter.log(self._connection.get(path, params))
+
+    def _of_run(self, dag_id: str, dag_run_id: str) -> TaskList:
+        path = f"{_run_path(dag_id, dag_run_id)}/taskInstances"
+        rows = self._connection.pages(path, "task_instances", self._connection.adapter.task_feed)
+        try:
+            return _distinct_tasks(rows)
+        except AirflowNotFoundError:
+            return []
 
     def _of_runs(self, wanted: set[tuple[str, str]]) -> TaskList:
         body = {

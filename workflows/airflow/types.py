@@ -232,7 +232,7 @@ class LogLine:
 
 @dataclass(frozen=True, kw_only=True)
 class LogChunk:
-    """New lines of a log. Ask again with `token` for those that follow; `ended` when none will."""
+    """New lines of a log. Ask again with `token` for those that follow; `ended` when the attempt is over."""
 
     lines: tuple[LogLine, ...]
     token: str | None

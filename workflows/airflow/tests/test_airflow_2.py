@@ -148,7 +148,7 @@ def test_clearing_a_run_tells_its_instances_as_they_were_before(
     airflow_2: ScriptedAirflow, client_of_2: AirflowClient
 ) -> None:
     rows = [task_json("etl", "1", "load", state="failed", map_index=n) for n in (0, 1)]
-    airflow_2.answers["POST", "/dags/~/dagRuns/~/taskInstances/list"] = paged("task_instances", rows)
+    airflow_2.answers["GET", "/dags/etl/dagRuns/1/taskInstances"] = paged("task_instances", rows)
     reference = {"dag_id": "etl", "dag_run_id": "1", "task_id": "load", "execution_date": "2026-11-23"}
     airflow_2.answers["POST", "/dags/etl/clearTaskInstances"] = {"task_instances": [reference] * 2}
 

@@ -235,6 +235,22 @@ def test_task_instances_of_many_runs_are_asked_for_in_chunks(airflow: ScriptedAi
     assert [len(request.body["dag_run_ids"]) for request in airflow.requests[2:]] == [200, 200, 50]
 
 
+def test_one_run_is_asked_for_without_a_trace_in_the_audit_log(airflow: ScriptedAirflow, client: AirflowClient) -> None:
+    rows = [task_json("etl", "1", "load", map_index=number) for number in range(130)]
+    airflow.answers["GET", "/dags/etl/dagRuns/1/taskInstances"] = paged("task_instances", rows)
+
+    tasks = client.tasks.list(dag_run_ids={"etl": ["1"]})
+
+    assert [task.map_index for task in tasks] == list(range(130))
+    assert airflow.calls == [("GET", "/dags/etl/dagRuns/1/taskInstances")] * 2
+
+
+def test_an_unknown_run_has_no_task_instances(airflow: ScriptedAirflow, client: AirflowClient) -> None:
+    airflow.next_api_calls.append(Reply(404, {"detail": "DagRun not found"}))
+
+    assert client.tasks.list(dag_run_ids={"etl": ["1"]}) == []
+
+
 def test_a_run_id_that_two_dags_share_gives_the_tasks_of_the_wanted_one_only(
     airflow: ScriptedAirflow, client: AirflowClient
 ) -> None:

@@ -13,6 +13,8 @@ from workflows.airflow import AirflowClient, errors, types
 pytestmark = pytest.mark.airflow
 
 DAG = "simple_workflow_example"
+# Written when the process of a stopped task is gone: by 3.x, by 2.11.
+LAST_WORDS = {"Task killed!", "Task exited with return code 143"}
 T = TypeVar("T")
 
 
@@ -46,12 +48,35 @@ def eventually(ask: Callable[[], T], holds: Callable[[T], bool], *, within: floa
     return answer
 
 
+def insist(write: Callable[[], T], *, within: float = 60) -> T:
+    """Repeat a write while Airflow says "not now".
+
+    On SQLite it does so now and then: its audit log is written in the event loop, which then waits five
+    seconds in vain for a lock whose holder waits for the event loop, and answers 500.
+    """
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            return write()
+        except errors.AirflowUnavailableError:
+            assert time.monotonic() < deadline
+
+
+def trigger(client: AirflowClient, run_id: str, **conf: Any) -> types.DagRun:
+    return insist(lambda: client.runs.trigger(DAG, dag_run_id=run_id, conf=conf, note="hello"))
+
+
 def ended(client: AirflowClient, run_id: str) -> types.DagRun:
     return eventually(lambda: client.runs.get(DAG, run_id), lambda run: run.state in {"success", "failed"})
 
 
 def tasks_of(client: AirflowClient, run_id: str) -> dict[str, types.TaskInstance]:
     return {task.task_id: task for task in client.tasks.list(dag_run_ids={DAG: [run_id]})}
+
+
+def ask_of_two_runs(client: AirflowClient, run_id: str) -> list[types.TaskInstance]:
+    """As one batch, which one run alone is not."""
+    return client.tasks.list(dag_run_ids={DAG: [run_id, "no_such_run"]})
 
 
 def states_of(client: AirflowClient, run_id: str) -> dict[str, str | None]:
@@ -100,7 +125,7 @@ def test_unknown_dags_runs_and_logs_are_not_found(client: AirflowClient) -> None
 
     for ask in unknown:
         with pytest.raises(errors.AirflowNotFoundError):
-            ask()
+            insist(ask)
 
 
 def test_a_wrong_password_is_an_auth_error(airflow_server: Server) -> None:
@@ -115,7 +140,7 @@ def test_a_parameter_against_its_schema_is_rejected_with_the_reason_and_starts_n
     client: AirflowClient, run_id: str
 ) -> None:
     with pytest.raises(errors.AirflowRejectedError) as refused:
-        client.runs.trigger(DAG, dag_run_id=run_id, conf={"processing_time": -5})
+        trigger(client, run_id, processing_time=-5)
 
     assert refused.value.message == ("Invalid input for param processing_time: -5 is less than the minimum of 0")
     with pytest.raises(errors.AirflowNotFoundError):
@@ -123,12 +148,11 @@ def test_a_parameter_against_its_schema_is_rejected_with_the_reason_and_starts_n
 
 
 def test_a_run_is_followed_from_trigger_to_deletion(client: AirflowClient, run_id: str) -> None:
-    client.dags.set_paused(DAG, False)
     begin = datetime.now(UTC) - timedelta(seconds=2)
     conf = {"processing_time": 1, "task_id": "caller's"}
 
-    first = client.runs.trigger(DAG, dag_run_id=run_id, conf=conf, note="hello")
-    again = client.runs.trigger(DAG, dag_run_id=run_id, conf=conf)
+    first = trigger(client, run_id, **conf)
+    again = insist(lambda: client.runs.trigger(DAG, dag_run_id=run_id, conf=conf))
     run = ended(client, run_id)
 
     assert (first.dag_run_id, first.state, first.note, first.conf) == (run_id, "queued", "hello", conf)
@@ -141,6 +165,10 @@ def test_a_run_is_followed_from_trigger_to_deletion(client: AirflowClient, run_i
         ("start", "processing", "completion"), ("success", 1)
     )
 
+    assert {task.ref for task in insist(lambda: ask_of_two_runs(client, run_id))} == {
+        task.ref for task in tasks.values()
+    }
+
     ours = [task for task in client.tasks.changed_since(begin, dag_ids=[DAG]) if task.dag_run_id == run_id]
     assert [task.task_id for task in ours] == ["start", "processing", "completion"]
     assert run in client.runs.changed_since(begin, dag_ids=[DAG, "other"])
@@ -148,14 +176,14 @@ def test_a_run_is_followed_from_trigger_to_deletion(client: AirflowClient, run_i
     assert run in client.runs.list(dag_ids=[DAG], states=["success"])
     assert run not in client.runs.list(dag_ids=[DAG], states=["failed", "running"])
 
-    assert client.runs.set_note(DAG, run_id, "goodbye").note == "goodbye"
-    client.runs.delete(DAG, run_id)
+    assert insist(lambda: client.runs.set_note(DAG, run_id, "goodbye")).note == "goodbye"
+    insist(lambda: client.runs.delete(DAG, run_id))
     with pytest.raises(errors.AirflowNotFoundError):
         client.runs.get(DAG, run_id)
 
 
 def test_a_log_is_followed_by_its_token_until_it_has_ended(client: AirflowClient, run_id: str) -> None:
-    client.runs.trigger(DAG, dag_run_id=run_id, conf={"processing_time": 2})
+    trigger(client, run_id, processing_time=2)
     eventually(lambda: states_of(client, run_id)["processing"], lambda state: state == "running")
 
     texts: list[str] = []
@@ -178,7 +206,7 @@ def test_a_log_is_followed_by_its_token_until_it_has_ended(client: AirflowClient
 
 
 def test_a_failed_task_and_what_follows_it_are_run_again(client: AirflowClient, run_id: str) -> None:
-    client.runs.trigger(DAG, dag_run_id=run_id, conf={"processing_time": 0, "fail_task": "processing"})
+    trigger(client, run_id, processing_time=0, fail_task="processing")
     assert ended(client, run_id).state == "failed"
     assert states_of(client, run_id) == {
         "start": "success",
@@ -190,7 +218,7 @@ def test_a_failed_task_and_what_follows_it_are_run_again(client: AirflowClient, 
 
     would_be = client.tasks.clear(DAG, run_id, only_failed=True, include_downstream=False, dry_run=True)
     before = client.runs.get(DAG, run_id)
-    cleared = client.tasks.clear(DAG, run_id, only_failed=True, include_downstream=False, dry_run=False)
+    cleared = insist(lambda: client.tasks.clear(DAG, run_id, only_failed=True, include_downstream=False, dry_run=False))
     after = client.runs.get(DAG, run_id)
 
     assert {ref.task_id for ref in would_be} == {"processing", "completion"}
@@ -202,7 +230,7 @@ def test_a_failed_task_and_what_follows_it_are_run_again(client: AirflowClient, 
 
 
 def test_from_a_task_on_and_the_whole_run_are_told_apart(client: AirflowClient, run_id: str) -> None:
-    client.runs.trigger(DAG, dag_run_id=run_id, conf={"processing_time": 0})
+    trigger(client, run_id, processing_time=0)
     ended(client, run_id)
 
     from_task = client.tasks.clear(
@@ -220,50 +248,51 @@ def test_from_a_task_on_and_the_whole_run_are_told_apart(client: AirflowClient, 
     )
     assert client.runs.get(DAG, run_id).state == "success"
 
-    assert {task.task_id for task in client.runs.clear(DAG, run_id, dry_run=False)} == {
-        "start",
-        "processing",
-        "completion",
-    }
+    cleared = insist(lambda: client.runs.clear(DAG, run_id, dry_run=False))
+
+    assert {task.task_id for task in cleared} == {"start", "processing", "completion"}
     assert ended(client, run_id).state == "success"
     assert {task.try_number for task in tasks_of(client, run_id).values()} == {2}
 
 
-def test_a_stopped_run_is_failed_at_once_and_its_log_ends_when_the_process_is_gone(
+def test_a_stopped_run_is_failed_at_once_while_its_process_writes_on_until_it_is_killed(
     client: AirflowClient, run_id: str
 ) -> None:
-    client.runs.trigger(DAG, dag_run_id=run_id, conf={"processing_time": 60})
+    trigger(client, run_id, processing_time=60)
     eventually(lambda: states_of(client, run_id)["processing"], lambda state: state == "running")
     with pytest.raises(errors.AirflowConflictError, match="running"):
         client.runs.delete(DAG, run_id)
 
-    stopped = client.runs.set_state(DAG, run_id, "failed")
+    stopped = insist(lambda: client.runs.set_state(DAG, run_id, "failed"))
 
     assert stopped.state == "failed"
     assert states_of(client, run_id) == {"start": "success", "processing": "failed", "completion": "skipped"}
-    log = eventually(
-        lambda: client.tasks.log(DAG, run_id, "processing", try_number=1), lambda log: log.ended, within=40
+    if client.version().startswith("3."):
+        assert client.tasks.log(DAG, run_id, "processing", try_number=1).ended
+    texts = eventually(
+        lambda: [line.text for line in client.tasks.log(DAG, run_id, "processing", try_number=1).lines],
+        lambda texts: bool(LAST_WORDS.intersection(texts)),
     )
-    assert not any("processing: done" in line.text for line in log.lines)
+    assert not any(text.startswith("processing: done") for text in texts)
 
 
 def test_a_state_that_airflow_does_not_let_us_set_is_rejected(client: AirflowClient, run_id: str) -> None:
-    client.runs.trigger(DAG, dag_run_id=run_id, conf={"processing_time": 0})
+    trigger(client, run_id, processing_time=0)
     state = ended(client, run_id).state
 
     with pytest.raises(errors.AirflowRejectedError):
-        client.runs.set_state(DAG, run_id, "running")
+        insist(lambda: client.runs.set_state(DAG, run_id, "running"))
 
     assert client.runs.get(DAG, run_id).state == state
 
 
 def test_a_run_of_a_paused_dag_waits_until_it_is_unpaused(client: AirflowClient, run_id: str) -> None:
-    assert client.dags.set_paused(DAG, True).is_paused
+    assert insist(lambda: client.dags.set_paused(DAG, True)).is_paused
     try:
         assert client.dags.get(DAG).is_paused
-        run = client.runs.trigger(DAG, dag_run_id=run_id, conf={"processing_time": 0})
+        run = trigger(client, run_id, processing_time=0)
         assert run.state == "queued"
     finally:
-        assert not client.dags.set_paused(DAG, False).is_paused
+        assert not insist(lambda: client.dags.set_paused(DAG, False)).is_paused
 
     assert ended(client, run_id).state == "success"

@@ -1,0 +1,94 @@
+"""One reader's place in the log, whatever carries it: replay what was missed, follow the hub, stay allowed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from channels.db import database_sync_to_async
+from django.core.serializers.json import DjangoJSONEncoder
+
+from accounts.authentication import refreshed
+from accounts.identity import Caller
+from workflows import outbox, stream_access
+from workflows.hub import Client, Hub, Wanted, running_hub
+from workflows.stream_access import NotSignedInError
+
+
+def encode(frame: Mapping[str, Any]) -> str:
+    return json.dumps(frame, cls=DjangoJSONEncoder, separators=(",", ":"))
+
+
+class Stream:
+    """What `caller` wants of the log. `route` bounds it; subscriptions narrow it within these bounds."""
+
+    def __init__(self, hub: Hub, caller: Caller, route: Wanted) -> None:
+        self.hub = hub
+        self.caller = caller
+        self.route = route
+        self.client = Client(user_id=caller.user.pk, is_admin=caller.user.is_superuser, wanted=frozenset({route}))
+        self.is_replaying = False
+
+    @classmethod
+    async def open(cls, caller: Caller, route: Wanted) -> Stream:
+        """Raises the `CloseError` that says why this caller may not read this."""
+        await stream_access.check_route(caller, user_id=route.user_id, workflow_id=route.workflow_id)
+        return cls(await running_hub(), caller, route)
+
+    def close(self) -> None:
+        self.hub.remove(self.client)
+
+    def put(self, kind: str, **fields: Any) -> None:
+        """Queue a frame that is no event, behind the events that are queued already."""
+        self.client.put(encode({"type": kind, **fields}))
+
+    def follow(self) -> None:
+        """Take part in what the hub delivers from here on."""
+        self.hub.add(self.client)
+
+    def want(self, wanted: frozenset[Wanted]) -> None:
+        """Change the subscriptions."""
+        self.hub.remove(self.client)
+        self.client.wanted = wanted
+        if not self.is_replaying:
+            self.follow()
+
+    async def recheck(self) -> None:
+        """Look again whether the caller may still be here; raises the `CloseError` if not."""
+        caller = await database_sync_to_async(refreshed)(self.caller)
+        if caller is None:
+            raise NotSignedInError("The session has ended.")
+        await stream_access.check_route(caller, user_id=self.route.user_id, workflow_id=self.route.workflow_id)
+        self.caller = caller
+        self.client.is_admin = caller.user.is_superuser
+
+    async def replay(self, after: int) -> None:
+        """Queue the log after a cursor, then follow: whole, or refused with the reason."""
+        self.is_replaying = True
+        self.hub.remove(self.client)
+        if after > await database_sync_to_async(outbox.head)():
+            outcome: dict[str, Any] = {"recovered": False, "reason": "the cursor is beyond the end of the log"}
+            reached = after
+        else:
+            outcome = {"recovered": True}
+            reached = await self._catch_up(after)
+        # No await from here on: between the comparison that ended the catching up and this, nothing can fall.
+        self.put("recovered", **outcome, **{"from": after, "to": reached})
+        self.is_replaying = False
+        self.follow()
+
+    async def _catch_up(self, after: int) -> int:
+        """Queue page after page as fast as the reader takes them, until we are where the hub is."""
+        while after < self.hub.position:
+            page = await database_sync_to_async(outbox.read_after)(after)
+            audiences = await self.hub.audiences_of(page)
+            for event in page:
+                # The rest is the hub's to deliver, which has not come that far yet.
+                if event.position > self.hub.position:
+                    break
+                after = event.position
+                if self.client.sees(event, audiences) and self.client.wants(event):
+                    self.client.put(event)
+            await self.client.drained.wait()
+        return after
