@@ -12,12 +12,15 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import get_commands
+from django.test import Client
 from django.urls import resolve
+from pytest_django import Settings
 
 from conftest import AirflowServer
 from svops.local.airflow import ENVIRONMENT as AIRFLOW_VENV
@@ -267,6 +270,15 @@ def test_health_checks_ask_for_urls_that_are_served(services: Services) -> None:
             assert f"\n  {path}:\n" in airflows
         assert services[server]["ports"][0].endswith(f":{port}")
     assert {name for name, *_ in found} == {"web", "beat", *AIRFLOWS - {"airflow-init"}}
+
+
+def test_health_checks_are_answered_over_http_where_everything_else_is_sent_to_https(
+    client: Client, settings: Settings
+) -> None:
+    settings.SECURE_SSL_REDIRECT = True
+
+    assert client.get("/healthz").status_code == HTTPStatus.OK
+    assert client.get("/docs").status_code == HTTPStatus.MOVED_PERMANENTLY
 
 
 def test_the_health_checks_of_airflow_pass_on_a_real_one(services: Services, airflow_server: AirflowServer) -> None:
