@@ -64,7 +64,7 @@ class AirflowServer:
 
 @pytest.fixture(scope="session")
 def airflow_server() -> Iterator[AirflowServer]:
-    """A real Airflow with the example DAGs, the one that the settings name too; it takes some 15 s to start."""
+    """A real Airflow with the example DAGs, the one that the settings name; it takes some 15 s to start."""
     server = AirflowServer(*(os.environ[f"AIRFLOW_{name}"] for name in ("URL", "USERNAME", "PASSWORD")))
     if GIVEN_AIRFLOW:
         yield server

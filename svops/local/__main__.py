@@ -11,11 +11,11 @@ from types import FrameType
 
 from rich.console import Console
 
+from svops.local.demo import demo
 from svops.local.errors import StartError
 from svops.local.home import Home
 from svops.local.serve import PARTS, run_with, serve
-
-INTERRUPTED = 130
+from svops.local.up import up
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,7 +37,8 @@ def _run(options: argparse.Namespace, command: list[str]) -> int:
         return serve(options.parts, home=home, verbose=options.verbose)
     if options.action == "with":
         return run_with(options.parts, command, home=home, verbose=options.verbose)
-    raise NotImplementedError(options.action)
+    start = demo if options.action == "demo" else up
+    return start(home, console=Console(), verbose=options.verbose)
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:

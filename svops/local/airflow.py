@@ -78,6 +78,7 @@ class Airflow:
     def __init__(self, home: Home, *, port: int, env: Mapping[str, str] | None = None) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.username = USERNAME
+        self._is_new = not home.secret_file("airflow_password").is_file()
         self.password = home.secret("airflow_password")
         self._home = home
         self._directory = home.directory("airflow")
@@ -96,10 +97,15 @@ class Airflow:
         stamp.unlink(missing_ok=True)
         log = self._home.logs / "airflow-migrate.log"
         if run_once([self._airflow, "db", "migrate"], env=self._env, log=log):
-            raise StartError(
-                with_tail(f"Airflow's database in {self._directory} could not be prepared.", log)
-            )
+            raise StartError(with_tail(f"Airflow's database in {self._directory} could not be prepared.", log))
         stamp.write_text(wanted)
+
+    @property
+    def credentials(self) -> str:
+        """How to sign in, in words: with the password itself only at the first start."""
+        if self._is_new:
+            return f"{self.username} / {self.password}"
+        return f"{self.username}, with the password in {self._home.secret_file('airflow_password')}"
 
     def part(self) -> Part:
         self._started = datetime.now(UTC)
@@ -112,8 +118,7 @@ class Airflow:
         return Part(
             name="airflow",
             commands=[
-                Command(name=name, argv=[self._airflow, *rest], env=self._env)
-                for name, rest in arguments.items()
+                Command(name=name, argv=[self._airflow, *rest], env=self._env) for name, rest in arguments.items()
             ],
             waiting_for=self._waiting_for,
             timeout=180,
@@ -136,8 +141,7 @@ class Airflow:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith("AIRFLOW__")
-            and name not in {"AIRFLOW_HOME", "AIRFLOW_CONFIG", "PYTHONPATH"}
+            if not name.startswith("AIRFLOW__") and name not in {"AIRFLOW_HOME", "AIRFLOW_CONFIG", "PYTHONPATH"}
         }
         # Airflow starts `airflow` by that name.
         path = f"{ENVIRONMENT / 'bin'}{os.pathsep}{inherited.get('PATH', os.defpath)}"
@@ -180,7 +184,7 @@ class Airflow:
         return ""
 
     def _cold(self) -> str:
-        # The API that tasks talk to is built at its first request; without this one the first task waits for it.
+        # The API that tasks talk to is built at its first request, for which the first task would wait.
         if not self._warm:
             self._get("/execution/health", timeout=30)
             self._warm = True
@@ -209,7 +213,7 @@ class Airflow:
 
 
 def dag_files(folder: Path) -> set[str]:
-    """The files directly in `folder` that Airflow takes for DAG files: those that speak of airflow and dag."""
+    """The files directly in `folder` that Airflow takes for DAG files."""
     texts = {path.name: path.read_text(errors="replace").lower() for path in folder.glob("*.py")}
     return {name for name, text in texts.items() if "airflow" in text and "dag(" in text}
 

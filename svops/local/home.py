@@ -57,10 +57,13 @@ class Home:
 
     def secret(self, name: str) -> str:
         """The secret of that name; it is made when it is first asked for and kept."""
-        kept = self.directory("secrets") / name
+        kept = self.secret_file(name)
         if not kept.is_file():
             write_private(kept, secrets.token_urlsafe(32))
         return kept.read_text()
+
+    def secret_file(self, name: str) -> Path:
+        return self.directory("secrets") / name
 
     def write_runtime(self, values: Mapping[str, str]) -> None:
         """Tell `manage.py`, started beside the platform, where its parts are."""
@@ -91,6 +94,7 @@ class Home:
 
 class HomeInUseError(StartError):
     def __init__(self, path: Path, *, owner: str) -> None:
+        self.path = path
         super().__init__(
             f"SVOps already runs on {path} (process {owner}): stop it, or set SVOPS_HOME to another directory."
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,6 +14,7 @@ class Command:
     name: str
     argv: Sequence[str]
     env: Mapping[str, str]
+    cwd: Path | None = None
     # Servers that refuse to run as root run as this user.
     uid: int | None = None
 
@@ -21,8 +23,8 @@ class Command:
 class Part:
     """A service of the platform.
 
-    `waiting_for` asks the running part once and answers "" when it can be used, else what is missing, in words
-    that complete "redis is not ready: …". `exports` is what the others need to reach it.
+    `waiting_for` asks the running part once and answers "" when it can be used, else what is missing, in
+    words that complete "redis is not ready: …". `exports` is what the others need to reach it.
     """
 
     name: str

@@ -78,9 +78,7 @@ def _binary(name: str) -> str:
     versions = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: path.parts[4])
     found = shutil.which(name) or (str(versions[-1]) if versions else "")
     if not found:
-        raise StartError(
-            f"PostgreSQL's {name} is not on this machine: install postgresql, or set DATABASE_URL."
-        )
+        raise StartError(f"PostgreSQL's {name} is not on this machine: install postgresql, or set DATABASE_URL.")
     return found
 
 

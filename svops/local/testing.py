@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO, cast
 
 from svops.local.errors import StartError
 from svops.local.home import REPOSITORY
@@ -32,8 +33,8 @@ class Served:
                 # An interrupt of the tests is theirs: the parts end when our end of their input closes.
                 start_new_session=True,
             )
-            assert self._process.stdout is not None
-            line = self._process.stdout.readline()
+            self._input, self._output = cast("IO[str]", self._process.stdin), cast("IO[str]", self._process.stdout)
+            line = self._output.readline()
             if not line:
                 self.stop()
                 errors.seek(0)
@@ -42,8 +43,6 @@ class Served:
 
     def stop(self) -> None:
         """End the parts and wait until they have ended."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
+        self._input.close()
         self._process.wait(timeout=STOP_TIMEOUT)
-        self._process.stdout.close()
+        self._output.close()

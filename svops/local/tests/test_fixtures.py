@@ -27,9 +27,7 @@ def test_the_airflow_of_the_settings_is_healthy_and_holds_the_examples(airflow_s
         timeout=10,
     )
     token = login.json()["access_token"]
-    answer = requests.get(
-        f"{airflow_server.url}/api/v2/dags", headers={"Authorization": f"Bearer {token}"}, timeout=10
-    )
+    answer = requests.get(f"{airflow_server.url}/api/v2/dags", headers={"Authorization": f"Bearer {token}"}, timeout=10)
 
     assert [dag["dag_id"] for dag in answer.json()["dags"]] == [
         "data_processing_pipeline",

@@ -1,0 +1,162 @@
+"""The whole platform: which parts are ours to start, in which order they are prepared, and what is said of it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+from rich.console import Console
+
+from svops.local import airflow, redis
+from svops.local.airflow import Airflow
+from svops.local.application import Application
+from svops.local.errors import StartError
+from svops.local.home import Home
+from svops.local.part import Part
+from svops.local.ports import require_free
+from svops.local.redis import redis_part
+from svops.local.sessions import end_leftovers
+from svops.local.supervisor import Supervisor
+
+LEFTOVERS_GRACE = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What the environment says about a start."""
+
+    host: str
+    port: int
+    airflow_port: int
+    airflow_url: str
+    redis_url: str
+    # The file of an embedded database; None when DATABASE_URL or POSTGRES_SERVER names another.
+    database: Path | None
+    starts_airflow: bool
+    starts_redis: bool
+
+    @classmethod
+    def read(cls) -> Config:
+        """Read and check all settings; a wrong one is a StartError that names it."""
+        try:
+            from svops import settings  # here, since reading them is what can fail
+        except ImproperlyConfigured as exc:
+            raise StartError(str(exc)) from exc
+        return cls(
+            host=settings.SVOPS_HOST,
+            port=settings.SVOPS_PORT,
+            airflow_port=settings.AIRFLOW_PORT,
+            airflow_url=settings.AIRFLOW_URL,
+            redis_url=settings.REDIS_URL,
+            database=Path(settings.DATABASES["default"]["NAME"]) if settings.EMBEDDED else None,
+            starts_airflow=not _given("AIRFLOW_URL"),
+            starts_redis=not _given("REDIS_URL", "REDIS_HOST", "REDIS_PORT"),
+        )
+
+
+class Platform:
+    """All parts, for one start on a home that the caller has locked."""
+
+    def __init__(self, home: Home, *, console: Console, verbose: bool) -> None:
+        self._home = home
+        self._console = console
+        self._verbose = verbose
+        self._began = time.monotonic()
+        # What an earlier start wrote down there would be taken for settings of the caller's own.
+        home.forget_runtime()
+        self._config = Config.read()
+        self._end_leftovers()
+        self._check()
+        self._airflow = Airflow(home, port=self._config.airflow_port) if self._config.starts_airflow else None
+        self._services = self._own_services()
+        exports = {name: value for part in self._services for name, value in part.exports.items()}
+        home.write_runtime(exports)
+        self.application = Application(
+            home,
+            host=self._config.host,
+            port=self._config.port,
+            env={"SVOPS_HOME": str(home.path), **exports},
+            database=self._config.database,
+        )
+
+    def run(self, then: Callable[[threading.Event], int | None]) -> int:
+        """Prepare and start everything, call `then` once it is ready, and stop everything at the end."""
+        try:
+            self._prepare()
+            parts = [*self._services, *self.application.parts()]
+            supervisor = Supervisor(parts, logs=self._home.logs, remember_in=self._home.sessions, verbose=self._verbose)
+            return supervisor.run(ready=self._tell_ready, then=self._once_ready(then))
+        finally:
+            self._home.forget_runtime()
+
+    def announce(self) -> None:
+        """Say where everything is and how to get in."""
+        url = self.application.url
+        self._console.print(f"[bold green]SVOps is ready at {url}[/]", highlight=False)
+        rows = {
+            "Console": f"{url}/",
+            "Admin": f"{url}/admin/",
+            "API docs": f"{url}/docs",
+            "Airflow": self._config.airflow_url,
+            "Sign in": self.application.credentials,
+            **({"Airflow sign in": self._airflow.credentials} if self._airflow else {}),
+        }
+        for name, value in rows.items():
+            self._say(f"{name:<16}{value}")
+
+    # ------------------------------------------------------------------------------------------------------
+
+    def _own_services(self) -> list[Part]:
+        services = [redis_part(self._home)] if self._config.starts_redis else []
+        return [*services, self._airflow.part()] if self._airflow else services
+
+    def _end_leftovers(self) -> None:
+        if names := end_leftovers(self._home.sessions, grace=LEFTOVERS_GRACE):
+            self._say(f"Ended what an earlier start had left running: {', '.join(names)}")
+
+    def _check(self) -> None:
+        config = self._config
+        require_free(config.host, config.port, part="SVOps", variable="SVOPS_PORT")
+        if config.starts_airflow:
+            require_free("127.0.0.1", config.airflow_port, part="Airflow", variable="AIRFLOW_PORT")
+        elif why := airflow.unreachable(config.airflow_url):
+            raise StartError(f"The Airflow that AIRFLOW_URL names can not be used: {why}.")
+        if not config.starts_redis and (why := redis.unreachable(config.redis_url)):
+            raise StartError(f"The Redis that REDIS_URL or REDIS_HOST names can not be used: {why}.")
+
+    def _prepare(self) -> None:
+        if self._airflow:
+            with self._waiting("Preparing Airflow's database"):
+                self._airflow.prepare()
+        with self._waiting("Preparing the database of SVOps"):
+            self.application.prepare()
+
+    def _once_ready(self, then: Callable[[threading.Event], int | None]) -> Callable[[threading.Event], int | None]:
+        def go_on(stop: threading.Event) -> int | None:
+            with self._waiting("Loading the example workflows"):
+                self.application.load_examples()
+            return then(stop)
+
+        return go_on
+
+    def _tell_ready(self, part: Part, _seconds: float) -> None:
+        self._say(f"{part.name:<16}ready after {time.monotonic() - self._began:.1f} s")
+
+    def _waiting(self, what: str) -> AbstractContextManager[object]:
+        """Show that something goes on, where the terminal can."""
+        if self._verbose or not self._console.is_terminal:
+            return nullcontext()
+        return self._console.status(what)
+
+    def _say(self, text: str) -> None:
+        self._console.print(f"  {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _given(*names: str) -> bool:
+    return any(os.environ.get(f"{name}{suffix}") for name in names for suffix in ("", "_FILE"))
