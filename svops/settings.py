@@ -41,23 +41,21 @@ EMBEDDED = not _database_url()
 DATABASES: dict[str, Any] = {
     "default": dj_database_url.parse(_database_url() or f"sqlite:///{SVOPS_HOME / 'svops.sqlite3'}")
 }
+_options = DATABASES["default"].setdefault("OPTIONS", {})
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    DATABASES["default"]["OPTIONS"] = {
+    _options |= {
         # A transaction takes the write lock when it begins: a later upgrade from reading to writing would
         # fail at once with "database is locked", however long the timeout.
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
+    # A file in the tests too: in memory, SQLite has no second writer.
+    DATABASES["default"]["TEST"] = {"NAME": str(SVOPS_HOME / "test.sqlite3")}
 else:
     # Synchronous views run in threads under ASGI: a pool bounds their connections, CONN_MAX_AGE would not.
-    DATABASES["default"]["OPTIONS"] = {
-        "pool": {
-            "min_size": 1,
-            "max_size": env.integer("DATABASE_POOL_SIZE", default=20, minimum=1),
-            "timeout": 10,
-        }
-    }
+    _pool_size = env.integer("DATABASE_POOL_SIZE", default=20, minimum=1)
+    _options["pool"] = {"min_size": 1, "max_size": _pool_size, "timeout": 10}
 DATABASES["default"]["CONN_MAX_AGE"] = 0
 
 # --- Security ---------------------------------------------------------------------------------------------

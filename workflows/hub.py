@@ -55,17 +55,22 @@ class Wanted:
         return ("user", self.user_id) if self.user_id is not None else "everything"
 
 
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A frame that is no event: an answer, a heartbeat."""
+
+    type: str
+    frame: str
+
+
 @dataclass(eq=False, slots=True)
 class Client:
-    """One stream: who reads it, what they want, and what is not sent yet.
-
-    `queue` holds events and, as plain text, other frames; `size` is the characters of both.
-    """
+    """One stream: who reads it, what they want, and what is not sent yet; `size` is the queue's in characters."""
 
     user_id: int
     is_admin: bool
     wanted: frozenset[Wanted]
-    queue: list[Published | str] = field(default_factory=list)
+    queue: list[Published | Control] = field(default_factory=list)
     size: int = 0
     overflown: bool = False
     filled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -80,9 +85,9 @@ class Client:
     def wants(self, event: Published) -> bool:
         return any(wanted.matches(event) for wanted in self.wanted)
 
-    def put(self, item: Published | str) -> None:
+    def put(self, item: Published | Control) -> None:
         """Queue a frame. A client that is too slow for its queue gets no more: it is closed and resumes."""
-        self.size += len(item if isinstance(item, str) else item.frame)
+        self.size += len(item.frame)
         if self.size > settings.STREAM_QUEUE_BYTES:
             self.overflown = True
             self.queue.clear()
@@ -91,7 +96,7 @@ class Client:
         self.filled.set()
         self.drained.clear()
 
-    async def take(self) -> list[Published | str]:
+    async def take(self) -> list[Published | Control]:
         """Wait until something is queued, and return all there is."""
         self.drained.set()
         await self.filled.wait()
@@ -100,16 +105,16 @@ class Client:
         return taken
 
 
-def joined(items: Iterable[Published | str]) -> Iterator[str]:
+def joined(items: Iterable[Published | Control]) -> Iterator[str]:
     """The frames of a WebSocket, with neighbouring events in one."""
     events: list[str] = []
     for item in items:
-        if isinstance(item, str):
+        if isinstance(item, Published):
+            events.append(item.frame)
+        else:
             yield from _one_frame(events)
             events = []
-            yield item
-        else:
-            events.append(item.frame)
+            yield item.frame
     yield from _one_frame(events)
 
 

@@ -189,6 +189,17 @@ class TaskInstance(models.Model):
         return self.ended_at - self.started_at if self.started_at and self.ended_at else None
 
 
+class EventQuerySet(models.QuerySet["Event"]):
+    def visible_to(self, user: User | AnonymousUser) -> EventQuerySet:
+        """Of the workflows that `user` sees; of no workflow: what is for everybody, or for `user`."""
+        of_workflow = Q(workflow__in=Workflow.objects.visible_to(user))
+        for_nobody_else = Q() if user.is_superuser else Q(user__isnull=True) | Q(user=user.pk)
+        return self.filter(of_workflow | Q(workflow__isnull=True) & for_nobody_else)
+
+    def published(self) -> EventQuerySet:
+        return self.filter(position__isnull=False)
+
+
 class Event(models.Model):
     """A line of the log. `position` is its place in the order in which events became visible: the only cursor."""
 
@@ -207,6 +218,8 @@ class Event(models.Model):
     task_id = models.CharField(max_length=250, blank=True)
     timestamp = models.DateTimeField()
     data = models.JSONField(default=dict)
+
+    objects = EventQuerySet.as_manager()
 
     class Meta:
         ordering = ["id"]

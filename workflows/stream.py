@@ -12,7 +12,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from accounts.authentication import refreshed
 from accounts.identity import Caller
 from workflows import outbox, stream_access
-from workflows.hub import Client, Hub, Wanted, running_hub
+from workflows.hub import Client, Control, Hub, Wanted, running_hub
 from workflows.stream_access import NotSignedInError
 
 
@@ -41,7 +41,7 @@ class Stream:
 
     def put(self, kind: str, **fields: Any) -> None:
         """Queue a frame that is no event, behind the events that are queued already."""
-        self.client.put(encode({"type": kind, **fields}))
+        self.client.put(Control(kind, encode({"type": kind, **fields})))
 
     def follow(self) -> None:
         """Take part in what the hub delivers from here on."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from channels.db import database_sync_to_async
 from django.conf import settings
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser
 from django.http.request import validate_host
 
 from accounts.authentication import authenticate_token, caller_of
@@ -27,14 +30,20 @@ class CloseError(SVOpsError):
 
 
 class NotSignedInError(CloseError):
+    code = "not_authenticated"
+    http_status = HTTPStatus.UNAUTHORIZED
     close_code = 4401
 
 
 class NotAllowedHereError(CloseError):
+    code = "permission_denied"
+    http_status = HTTPStatus.FORBIDDEN
     close_code = 4403
 
 
 class UnknownError(CloseError):
+    code = "not_found"
+    http_status = HTTPStatus.NOT_FOUND
     close_code = 4404
 
 
@@ -55,23 +64,29 @@ async def authenticate_scope(scope: Mapping[str, Any]) -> Caller | None:
 
     A token in the URL is not looked at: URLs end up in logs.
     """
-    if token := _token(scope):
-        return await authenticate(token)
-    user = scope.get("user")
-    if user is None or not await database_sync_to_async(lambda: user.is_authenticated)():
-        return None
-    if not _is_own_origin(scope):
-        raise NotAllowedHereError("A session is accepted from our own pages only.")
-    return caller_of(await database_sync_to_async(User.objects.get)(pk=user.pk))
-
-
-def _token(scope: Mapping[str, Any]) -> str:
-    for protocol in scope.get("subprotocols", []):
+    for protocol in scope["subprotocols"]:
         if protocol.startswith(BEARER_PROTOCOL):
-            return str(protocol.removeprefix(BEARER_PROTOCOL))
-    header = _header(scope, b"authorization")
+            return await authenticate(protocol.removeprefix(BEARER_PROTOCOL))
+    if token := bearer(_header(scope, b"authorization")):
+        return await authenticate(token)
+    caller = await session_caller(scope["user"], scope["session"].session_key)
+    if caller and not _is_own_origin(scope):
+        raise NotAllowedHereError("A session is accepted from our own pages only.")
+    return caller
+
+
+def bearer(header: str) -> str:
+    """The token of an `Authorization` header, or nothing."""
     scheme, _, token = header.partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
+
+
+@database_sync_to_async
+def session_caller(user: AbstractBaseUser | AnonymousUser, session_key: str | None) -> Caller | None:
+    """The caller whom the session cookie names; the user that the middleware offers is not yet loaded."""
+    if not user.is_authenticated:
+        return None
+    return caller_of(User.objects.get(pk=user.pk), session_key=session_key)
 
 
 def _is_own_origin(scope: Mapping[str, Any]) -> bool:

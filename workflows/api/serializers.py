@@ -205,3 +205,8 @@ class EventSerializer(serializers.ModelSerializer[Event]):
 
     def get_task_id(self, event: Event) -> str | None:
         return event.task_id or None
+
+
+class EventPageSerializer(serializers.Serializer[Any]):
+    cursor = serializers.IntegerField(help_text="Send it as `after` next time.")
+    results = EventSerializer(many=True)

@@ -1,9 +1,10 @@
 """Routes below /api/v1."""
 
+from django.urls import path
 from rest_framework.routers import SimpleRouter
 from rest_framework_nested.routers import NestedSimpleRouter
 
-from workflows.api import views
+from workflows.api import event_views, views
 
 router = SimpleRouter(trailing_slash=False)
 router.register("dags", views.DagViewSet)
@@ -12,4 +13,9 @@ router.register("runs", views.RunViewSet, basename="run")
 of_workflow = NestedSimpleRouter(router, "workflows", lookup="workflow", trailing_slash=False)
 of_workflow.register("runs", views.WorkflowRunViewSet, basename="workflow-run")
 
-urlpatterns = [*router.urls, *of_workflow.urls]
+urlpatterns = [
+    *router.urls,
+    *of_workflow.urls,
+    path("events", event_views.EventsView.as_view(), name="events"),
+    path("events/stream", event_views.event_stream, name="event-stream"),
+]

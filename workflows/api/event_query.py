@@ -1,0 +1,80 @@
+"""What a reader of the log asks for in a URL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+from uuid import UUID
+
+from django.db.models import QuerySet
+from django.http import QueryDict
+
+from svops.errors import InvalidInputError
+from workflows import events
+from workflows.hub import Wanted
+from workflows.models import Event
+
+LARGEST_PAGE = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventQuery:
+    """`after` is None where no cursor was given."""
+
+    after: int | None
+    limit: int
+    workflow_id: int | None
+    run_id: UUID | None
+    user_id: int | None
+    types: frozenset[str] | None
+
+    @classmethod
+    def parse(cls, params: QueryDict, *, last_event_id: str | None = None) -> Self:
+        """Raises `InvalidInputError` that names the parameter and what was expected."""
+        types = frozenset(params.getlist("type"))
+        if unknown := types - events.CATALOGUE.keys():
+            expected = f"Unknown: {', '.join(sorted(unknown))}. Expected of {', '.join(sorted(events.CATALOGUE))}."
+            raise InvalidInputError({"type": [expected]})
+        given_after = _whole("Last-Event-ID", last_event_id) if last_event_id else _whole("after", params.get("after"))
+        limit = _whole("limit", params.get("limit"))
+        if limit is not None and not 1 <= limit <= LARGEST_PAGE:
+            raise InvalidInputError({"limit": [f"Expected 1 to {LARGEST_PAGE}."]})
+        return cls(
+            after=given_after,
+            limit=limit or 200,
+            workflow_id=_whole("workflow", params.get("workflow")),
+            run_id=_uuid("run", params.get("run")),
+            user_id=_whole("user", params.get("user")),
+            types=types or None,
+        )
+
+    def wanted(self) -> Wanted:
+        """The same for the live hub."""
+        run_id = str(self.run_id) if self.run_id else None
+        return Wanted(user_id=self.user_id, workflow_id=self.workflow_id, run_id=run_id, types=self.types)
+
+    def narrow(self, found: QuerySet[Event]) -> QuerySet[Event]:
+        """The same for the table."""
+        asked = {
+            "workflow_id": self.workflow_id,
+            "run_id": self.run_id,
+            "user_id": self.user_id,
+            "type__in": self.types,
+            "position__gt": self.after,
+        }
+        return found.filter(**{name: value for name, value in asked.items() if value is not None})
+
+
+def _whole(name: str, raw: str | None) -> int | None:
+    if raw is None:
+        return None
+    if not raw.isdecimal() or len(raw) > 18:
+        raise InvalidInputError({name: ["Expected a whole number."]})
+    return int(raw)
+
+
+def _uuid(name: str, raw: str | None) -> UUID | None:
+    try:
+        return UUID(raw) if raw is not None else None
+    except ValueError as exc:
+        raise InvalidInputError({name: ["Expected a UUID."]}) from exc

@@ -1,0 +1,132 @@
+"""The log over plain HTTP: by keyset polling, and as server-sent events. Same envelope and cursor as on sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponseBase, JsonResponse, StreamingHttpResponse
+from django.views.decorators.http import require_safe
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from accounts.identity import Caller, Scope
+from accounts.permissions import current_user
+from svops.api import error_body
+from svops.errors import InvalidInputError, SVOpsError
+from svops.schema import errors
+from workflows import outbox, stream_access
+from workflows.api.event_query import LARGEST_PAGE, EventQuery
+from workflows.api.serializers import EventPageSerializer, EventSerializer
+from workflows.hub import Control
+from workflows.models import Event
+from workflows.outbox import Published
+from workflows.stream import Stream, encode
+from workflows.stream_access import CloseError, NotSignedInError
+
+
+class EventsView(APIView):
+    required_scope = Scope.WORKFLOW_READ
+
+    @extend_schema(
+        operation_id="events_list",
+        summary="Read the log after a cursor",
+        description=(
+            "The events after `after`, in the order in which they became visible. Ask again with the `cursor` of "
+            "the answer: nothing is missed and nothing comes twice. `/events/stream` pushes the same as "
+            "server-sent events."
+        ),
+        parameters=[
+            OpenApiParameter("after", int, description="A cursor; 0, the default, is the beginning."),
+            OpenApiParameter("limit", int, description=f"At most so many events, 1 to {LARGEST_PAGE}; else 200."),
+            OpenApiParameter("workflow", int, description="Of this workflow."),
+            OpenApiParameter("run", str, description="Of this run (UUID)."),
+            OpenApiParameter("user", int, description="Of what this user triggered."),
+            OpenApiParameter("type", str, many=True, description="Of this type; may be given several times."),
+        ],
+        responses={200: EventPageSerializer, **errors(400, 401, 403)},
+    )
+    def get(self, request: Request) -> Response:
+        query = EventQuery.parse(request.query_params)
+        # Read first: what is published meanwhile waits for the next call.
+        head = outbox.head()
+        visible = Event.objects.visible_to(current_user(request)).filter(position__lte=head)
+        found = list(query.narrow(visible).order_by("position")[: query.limit])
+        cursor = found[-1].position if len(found) == query.limit else max(head, query.after or 0)
+        return Response({"cursor": cursor, "results": EventSerializer(found, many=True).data})
+
+
+@require_safe
+async def event_stream(request: HttpRequest) -> HttpResponseBase:
+    """`GET /events/stream`: server-sent events, resumed by `Last-Event-ID` or `?after=`."""
+    try:
+        query = EventQuery.parse(request.GET, last_event_id=request.headers.get("Last-Event-ID"))
+        stream = await Stream.open(await _caller(request), query.wanted())
+    except SVOpsError as exc:
+        return _refusal(exc)
+    return StreamingHttpResponse(
+        _server_sent(stream, after=query.after),
+        content_type="text/event-stream",
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _caller(request: HttpRequest) -> Caller:
+    if token := stream_access.bearer(request.headers.get("Authorization", "")):
+        return await stream_access.authenticate(token)
+    caller = await stream_access.session_caller(request.user, request.session.session_key)
+    if caller is None:
+        raise NotSignedInError("Sign in first: with a bearer token or a session.")
+    return caller
+
+
+def _refusal(exc: SVOpsError) -> JsonResponse:
+    more: dict[str, Any] = {"errors": exc.errors} if isinstance(exc, InvalidInputError) else {}
+    headers = {"WWW-Authenticate": "Bearer"} if exc.http_status == HTTPStatus.UNAUTHORIZED else {}
+    return JsonResponse(error_body(exc.code, str(exc), **more), status=exc.http_status, headers=headers)
+
+
+async def _server_sent(stream: Stream, *, after: int | None) -> AsyncIterator[str]:
+    """Events as https://html.spec.whatwg.org/multipage/server-sent-events.html has them; `id` is the cursor."""
+    stream.put("connection.ready", cursor=stream.hub.position, heartbeat_s=settings.STREAM_HEARTBEAT, protocol=1)
+    replay = None
+    if after is None:
+        stream.follow()
+    else:
+        replay = asyncio.create_task(stream.replay(after))
+    try:
+        async for items in _turns(stream):
+            for item in items:
+                yield _text(item)
+        yield _text(Control("error", encode({"code": "too_slow", "close_code": stream_access.TOO_SLOW})))
+    except CloseError as exc:
+        reason = {"code": exc.code, "detail": str(exc), "close_code": exc.close_code}
+        yield _text(Control("error", encode(reason)))
+    finally:
+        if replay:
+            replay.cancel()
+        stream.close()
+
+
+async def _turns(stream: Stream) -> AsyncIterator[list[Published | Control]]:
+    """What is queued, time after time; at each heartbeat the caller's rights are looked at again."""
+    now = asyncio.get_running_loop().time
+    beat_at = now() + settings.STREAM_HEARTBEAT
+    while not stream.client.overflown:
+        with suppress(TimeoutError):
+            yield await asyncio.wait_for(stream.client.take(), max(0, beat_at - now()))
+        if now() >= beat_at:
+            await stream.recheck()
+            stream.put("heartbeat", cursor=stream.hub.position)
+            beat_at = now() + settings.STREAM_HEARTBEAT
+
+
+def _text(item: Published | Control) -> str:
+    identifier = f"id: {item.position}\n" if isinstance(item, Published) else ""
+    return f"{identifier}event: {item.type}\ndata: {item.frame}\n\n"
