@@ -206,6 +206,8 @@ DJANGO_GUID = {"GUID_HEADER_NAME": "X-Request-ID", "VALIDATE_GUID": True, "RETUR
 # --- SVOps ------------------------------------------------------------------------------------------------
 # Called with each event inside the transaction that records it; producers do not know their consumers.
 EVENT_SINKS: list[str] = []
+# Shared with plugins/svops_listener.py in Airflow; without it, pushes are refused and polling does it all.
+INGEST_SECRET = env.text("SVOPS_INGEST_SECRET")
 RECONCILE_INTERVAL = env.seconds("RECONCILE_INTERVAL", default=2)
 RECONCILE_OVERLAP = env.seconds("RECONCILE_OVERLAP", default=10)
 SWEEP_INTERVAL = env.seconds("SWEEP_INTERVAL", default=60)

@@ -15,7 +15,7 @@ from django.db import transaction
 from workflows import events
 from workflows.airflow import types
 from workflows.models import AirflowCommand, CommandKind, Run, TaskInstance
-from workflows.states import TASK_STARTED, TASK_TERMINAL, TERMINAL, RunState
+from workflows.states import TASK_OVER, TASK_STARTED, TASK_TERMINAL, TERMINAL, RunState
 
 AIRFLOW_TERMINAL = {"success": RunState.SUCCESS, "failed": RunState.FAILED}
 
@@ -25,13 +25,19 @@ class Sight:
     """What one look at Airflow showed of one run.
 
     `at` is our own clock before the look. `run` is None where only tasks were looked at. `all_tasks` says that
-    `tasks` are all there are and were looked at after `run`, as they have to be when `run` has ended.
+    `tasks` are all there are and were looked at after `run`, as they have to be when `run` has ended. `pushed`
+    says that Airflow told it by itself: such news come from several processes, in no order, so each is judged
+    against what is known of its own task.
     """
 
     at: datetime
     run: types.DagRun | None = None
     tasks: Sequence[types.TaskInstance] = ()
     all_tasks: bool = False
+    pushed: bool = False
+
+
+Known = dict[tuple[str, int], TaskInstance]
 
 
 @transaction.atomic
@@ -43,27 +49,45 @@ def observe(run_id: uuid.UUID, sight: Sight) -> None:
     known = {(task.task_id, task.map_index): task for task in run.tasks.all()}
     if sight.run:
         _begin(run, sight.run, at=sight.at)
-    happenings = [h for seen in _tellable(run, sight) for h in _note_task(run, seen, known)]
+    happenings = [h for seen in _tellable(run, sight, known) for h in _note_task(run, seen, known)]
     for happening in sorted(happenings, key=lambda h: (h.at or sight.at, h.ends)):
         events.record(happening.data, now=happening.at or sight.at, run=run, task_id=happening.task_id)
     if sight.all_tasks:
         _forget_vanished(known, sight.tasks)
     if sight.run and sight.run.state in AIRFLOW_TERMINAL and sight.all_tasks:
         _end(run, sight.run, known, at=sight.at)
-    Run.objects.filter(pk=run.pk).update(observed_at=sight.at)
+    Run.objects.filter(pk=run.pk).update(observed_at=max(sight.at, run.observed_at or sight.at))
 
 
 def _is_outdated(run: Run, sight: Sight) -> bool:
-    if run.observed_at and sight.at < run.observed_at:
+    if run.observed_at and sight.at < run.observed_at and not sight.pushed:
         return True
     # Until Airflow has cleared what is to be retried, it still shows the end that the retry undoes.
     return AirflowCommand.objects.filter(run=run, kind=CommandKind.CLEAR, finished_at__isnull=True).exists()
 
 
-def _tellable(run: Run, sight: Sight) -> Iterator[types.TaskInstance]:
+def _tellable(run: Run, sight: Sight, known: Known) -> Iterator[types.TaskInstance]:
     """The tasks whose turn it is: until the run itself was seen to start, a started task waits for the next look."""
     waits = run.state in {RunState.PENDING, RunState.QUEUED}
-    return (t for t in sight.tasks if not (waits and (t.state or "") in TASK_STARTED | TASK_TERMINAL))
+    for seen in sight.tasks:
+        if waits and (seen.state or "") in TASK_STARTED | TASK_TERMINAL:
+            continue
+        if not _is_behind(seen, known.get((seen.task_id, seen.map_index)), pushed=sight.pushed):
+            yield seen
+
+
+def _is_behind(seen: types.TaskInstance, task: TaskInstance | None, *, pushed: bool) -> bool:
+    """Whether more is known of the task already.
+
+    Airflow pushes an end before it stores it, so a look right after a push may show the task still at work. A
+    push itself may have been overtaken by a later one.
+    """
+    if task is None or seen.try_number > task.try_number:
+        return False
+    same_try = seen.try_number == task.try_number
+    if same_try and task.state in TASK_OVER:
+        return (seen.state or "") in TASK_STARTED | {"scheduled", "queued"} or (pushed and seen.state == task.state)
+    return pushed and not same_try
 
 
 def move(run: Run, *, to: RunState, **changes: Any) -> bool:
@@ -76,7 +100,7 @@ def move(run: Run, *, to: RunState, **changes: Any) -> bool:
 
 
 def _begin(run: Run, seen: types.DagRun, *, at: datetime) -> None:
-    if run.state in TERMINAL and seen.state not in AIRFLOW_TERMINAL:
+    if run.state in TERMINAL and seen.state not in AIRFLOW_TERMINAL and not _is_before_end(seen, run):
         _reopen(run, at=at)
     if run.state == RunState.PENDING:
         move(run, to=RunState.QUEUED, queued_at=seen.queued_at or at)
@@ -85,6 +109,11 @@ def _begin(run: Run, seen: types.DagRun, *, at: datetime) -> None:
         move(run, to=RunState.RUNNING, started_at=started_at, ended_at=None)
         data = events.WorkflowStarted(state=run.state, attempt=run.attempt, started_at=started_at.isoformat())
         events.record(data, now=started_at, run=run)
+
+
+def _is_before_end(seen: types.DagRun, run: Run) -> bool:
+    """Whether what was seen is the run as it went before it ended: late news, not a new beginning."""
+    return seen.start_date is not None and run.ended_at is not None and seen.start_date <= run.ended_at
 
 
 def _reopen(run: Run, *, at: datetime) -> None:
@@ -101,7 +130,7 @@ def _reopen(run: Run, *, at: datetime) -> None:
     events.record(data, now=at, run=run)
 
 
-def _end(run: Run, seen: types.DagRun, known: dict[tuple[str, int], TaskInstance], *, at: datetime) -> None:
+def _end(run: Run, seen: types.DagRun, known: Known, *, at: datetime) -> None:
     ended_at = seen.end_date or at
     if run.state == RunState.STOPPING:
         if all(task.state in TASK_TERMINAL for task in known.values()):
@@ -152,7 +181,7 @@ class _Happening:
     data: events.TaskEventData
 
 
-def _note_task(run: Run, seen: types.TaskInstance, known: dict[tuple[str, int], TaskInstance]) -> list[_Happening]:
+def _note_task(run: Run, seen: types.TaskInstance, known: Known) -> list[_Happening]:
     """Store what was seen of a task instance and list what must have happened to it since."""
     key = (seen.task_id, seen.map_index)
     task = known.setdefault(key, TaskInstance(run=run, task_id=seen.task_id, map_index=seen.map_index))
@@ -182,7 +211,8 @@ def _happened_to(task: TaskInstance, seen: types.TaskInstance) -> Iterator[_Happ
         )
     had_started = same_try and task.state in TASK_STARTED | {"success", "failed", "up_for_retry"}
     if not had_started and state in TASK_STARTED | {"success", "failed", "up_for_retry"} and seen.start_date:
-        yield _happening(events.TaskStarted, seen, at=seen.start_date, started_at=seen.start_date.isoformat())
+        started_at = seen.start_date.isoformat()
+        yield _happening(events.TaskStarted, seen, at=seen.start_date, state="running", started_at=started_at)
     ending = _ENDINGS.get(state)
     if ending and not (same_try and task.state == state):
         yield _happening(ending, seen, at=seen.end_date, ends=True, duration_s=seen.duration)
@@ -210,7 +240,7 @@ def _happening(
     return _Happening(at=at, ends=ends, task_id=seen.task_id, data=kind(**common | data))
 
 
-def _forget_vanished(known: dict[tuple[str, int], TaskInstance], seen: Sequence[types.TaskInstance]) -> None:
+def _forget_vanished(known: Known, seen: Sequence[types.TaskInstance]) -> None:
     """Drop task instances that are no more, as the placeholder of a mapped task once it has been expanded."""
     present = {(task.task_id, task.map_index) for task in seen}
     for key in known.keys() - present:

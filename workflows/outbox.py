@@ -11,12 +11,12 @@ import json
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC
 from functools import cache
 from typing import Any
 
 import redis
 from django.conf import settings
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db import transaction
 
 from workflows.models import Event, LogHead
@@ -47,10 +47,10 @@ def envelope(event: Event) -> dict[str, Any]:
         "seq": event.seq,
         "type": event.type,
         "workflow_id": event.workflow_id,
-        "run_id": event.run_id,
+        "run_id": str(event.run_id) if event.run_id else None,
         "task_id": event.task_id or None,
         "user_id": event.user_id,
-        "timestamp": event.timestamp,
+        "timestamp": event.timestamp.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         "data": event.data,
     }
 
@@ -65,7 +65,7 @@ def as_published(event: Event) -> Published:
         workflow_id=event.workflow_id,
         run_id=str(event.run_id) if event.run_id else None,
         user_id=event.user_id,
-        frame=json.dumps(envelope(event), cls=DjangoJSONEncoder, separators=(",", ":")),
+        frame=json.dumps(envelope(event), separators=(",", ":")),
     )
 
 

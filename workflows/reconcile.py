@@ -13,10 +13,10 @@ from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 
-from workflows import events, observe, outbox, upstream
+from workflows import adoption, events, observe, outbox, upstream
 from workflows.airflow import AirflowClient, types
 from workflows.airflow.errors import AirflowError, AirflowNotFoundError
-from workflows.models import AirflowState, Run
+from workflows.models import AirflowState, Run, Workflow
 from workflows.observe import Sight
 from workflows.states import OPEN, RunState
 
@@ -66,7 +66,7 @@ def _lease(now: datetime) -> bool:
 
 def _look(client: AirflowClient, *, at: datetime) -> None:
     """Read the change feeds of runs and task instances of our DAGs since the last look."""
-    dag_ids = sorted(set(Run.objects.order_by().values_list("dag_id", flat=True).distinct()))
+    dag_ids = sorted(set(Workflow.objects.values_list("dag__dag_id", flat=True)))
     if dag_ids:
         # The overlap covers a clock that differs from Airflow's and rows that commit late.
         last = AirflowState.current().looked_at or at
@@ -78,9 +78,16 @@ def _look(client: AirflowClient, *, at: datetime) -> None:
 
 
 def apply(
-    client: AirflowClient, *, runs: Iterable[types.DagRun], tasks: Iterable[types.TaskInstance], at: datetime
+    client: AirflowClient,
+    *,
+    runs: Iterable[types.DagRun],
+    tasks: Iterable[types.TaskInstance],
+    at: datetime,
+    pushed: bool = False,
 ) -> None:
-    """Observe each of our runs among what was read.
+    """Observe each of our runs among what was read or, `pushed`, told by Airflow itself.
+
+    A run that somebody started in Airflow becomes ours when its DAG has a workflow.
 
     Of a run that has ended, all tasks are read again, after the run: only then is it certain that each of them
     is seen at its end, before the end of the run is told.
@@ -90,13 +97,15 @@ def apply(
     for task in tasks:
         seen_tasks[task.dag_id, task.dag_run_id].append(task)
     ours = _ours(seen_runs.keys() | seen_tasks.keys())
+    ours |= adoption.adopt([run for key, run in seen_runs.items() if key not in ours], now=at)
     ended = {key for key in ours if key in seen_runs and seen_runs[key].state in observe.AIRFLOW_TERMINAL}
     ended = {key for key in ended if _may_change(ours[key], seen_runs[key])}
     complete = _all_tasks(client, ended)
     for key, run in ours.items():
         whole = key in complete
         found = complete[key] if whole else seen_tasks[key]
-        observe.observe(run.pk, Sight(at=at, run=seen_runs.get(key), tasks=found, all_tasks=whole))
+        sight = Sight(at=at, run=seen_runs.get(key), tasks=found, all_tasks=whole, pushed=pushed)
+        observe.observe(run.pk, sight)
 
 
 def _may_change(run: Run, seen: types.DagRun) -> bool:

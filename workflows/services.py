@@ -133,7 +133,7 @@ def trigger_run(
         parameters=merged,
         note=note,
     )
-    _accept(run, now=timezone.now())
+    _accept_and_owe(run, now=timezone.now())
     return _handed_over(run)
 
 
@@ -150,7 +150,14 @@ def _require_triggerable(workflow: Workflow) -> None:
 
 
 @transaction.atomic
-def _accept(run: Run, *, now: datetime) -> None:
+def _accept_and_owe(run: Run, *, now: datetime) -> None:
+    accept(run, now=now)
+    handover.owe(run, CommandKind.TRIGGER, now=now)
+
+
+@transaction.atomic
+def accept(run: Run, *, now: datetime) -> None:
+    """Store a new run with its first event; whether Airflow has to be told is the caller's business."""
     run.created_at = now
     run.save(force_insert=True)
     data = events.WorkflowTriggered(
@@ -164,7 +171,6 @@ def _accept(run: Run, *, now: datetime) -> None:
         dataset_id=run.dataset_id,
     )
     events.record(data, now=now, run=run)
-    handover.owe(run, CommandKind.TRIGGER, now=now)
 
 
 def stop_run(*, run: Run, actor: User, note: str = "") -> Run:

@@ -33,3 +33,5 @@ ENTERED_FROM: dict[RunState, frozenset[RunState]] = {
 # States of Airflow's task instances. Anything else, an empty state included, means "not started yet".
 TASK_STARTED = frozenset({"running", "deferred", "up_for_reschedule", "restarting"})
 TASK_TERMINAL = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+# Where a try is over; a further one has a higher number.
+TASK_OVER = TASK_TERMINAL | {"up_for_retry"}

@@ -23,7 +23,7 @@ from svops.errors import InvalidInputError, SVOpsError
 from svops.schema import errors
 from workflows import outbox, stream_access
 from workflows.api.event_query import LARGEST_PAGE, EventQuery
-from workflows.api.serializers import EventPageSerializer, EventSerializer
+from workflows.api.serializers import EventPageSerializer
 from workflows.hub import Control
 from workflows.models import Event
 from workflows.outbox import Published
@@ -59,7 +59,7 @@ class EventsView(APIView):
         visible = Event.objects.visible_to(current_user(request)).filter(position__lte=head)
         found = list(query.narrow(visible).order_by("position")[: query.limit])
         cursor = found[-1].position if len(found) == query.limit else max(head, query.after or 0)
-        return Response({"cursor": cursor, "results": EventSerializer(found, many=True).data})
+        return Response({"cursor": cursor, "results": [outbox.envelope(event) for event in found]})
 
 
 @require_safe

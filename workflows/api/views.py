@@ -18,7 +18,7 @@ from accounts.identity import Scope
 from accounts.permissions import current_user
 from svops.api import KeysetPages
 from svops.schema import errors
-from workflows import dag_sync, services, upstream
+from workflows import dag_sync, outbox, services, upstream
 from workflows.api import examples
 from workflows.api.filters import DagFilter, RunFilter, WorkflowFilter
 from workflows.api.serializers import (
@@ -249,7 +249,7 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         published = Event.objects.filter(run=self.get_object(), position__isnull=False)
         pages = EventPages()
         page = pages.paginate_queryset(published, request, view=self)
-        return pages.get_paginated_response(EventSerializer(page or [], many=True).data)
+        return pages.get_paginated_response([outbox.envelope(event) for event in page or []])
 
     @extend_schema(
         summary="Stop or retry a run",
