@@ -28,7 +28,7 @@ class Application:
     """SVOps on `host` and `port`; `env` tells its processes where everything else is."""
 
     def __init__(self, home: Home, *, host: str, port: int, env: Mapping[str, str], database: Path | None) -> None:
-        self.url = f"http://{_reachable(host)}:{port}"
+        self.url = f"http://{reachable(host)}:{port}"
         self._home = home
         self._host = host
         self._port = port
@@ -91,7 +91,7 @@ class Application:
     def _worker(self) -> list[str]:
         # Without the greetings between workers, for which a lone one would wait a second.
         return [
-            *("celery", "-A", "svops", "worker", "--loglevel", "INFO", "--concurrency", "2"),
+            *("celery", "-A", "svops", "worker", "--loglevel", "INFO", "--pool", "threads", "--concurrency", "8"),
             *("--without-gossip", "--without-mingle"),
         ]
 
@@ -159,7 +159,7 @@ def _checksum(what: str) -> str:
     return digest.hexdigest()
 
 
-def _reachable(host: str) -> str:
+def reachable(host: str) -> str:
     """The address under which a server that listens on `host` answers here."""
     if host in {"0.0.0.0", "::", ""}:  # noqa: S104 - compared, not bound
         return "127.0.0.1"

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from svops.local import airflow, redis
 from svops.local.airflow import Airflow
-from svops.local.application import Application
+from svops.local.application import Application, reachable
 from svops.local.errors import StartError
 from svops.local.home import Home
 from svops.local.part import Part
@@ -73,9 +73,11 @@ class Platform:
         self._config = Config.read()
         self._end_leftovers()
         self._check()
-        self._airflow = Airflow(home, port=self._config.airflow_port) if self._config.starts_airflow else None
+        # Airflow's listener pushes to the web process; both sides know the secret.
+        secret = {"SVOPS_INGEST_SECRET": home.secret("ingest_secret")}
+        self._airflow = self._own_airflow(secret) if self._config.starts_airflow else None
         self._services = self._own_services()
-        exports = {name: value for part in self._services for name, value in part.exports.items()}
+        exports = secret | {name: value for part in self._services for name, value in part.exports.items()}
         home.write_runtime(exports)
         self.application = Application(
             home,
@@ -111,6 +113,10 @@ class Platform:
             self._say(f"{name:<16}{value}")
 
     # ------------------------------------------------------------------------------------------------------
+
+    def _own_airflow(self, secret: dict[str, str]) -> Airflow:
+        url = f"http://{reachable(self._config.host)}:{self._config.port}/api/v1/ingest"
+        return Airflow(self._home, port=self._config.airflow_port, env={"SVOPS_INGEST_URL": url, **secret})
 
     def _own_services(self) -> list[Part]:
         services = [redis_part(self._home)] if self._config.starts_redis else []
