@@ -1,0 +1,132 @@
+"""The event log, what is owed to Airflow, and how Airflow is."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from workflows import events
+from workflows.admin.pages import (
+    ChoiceFilter,
+    ReadOnlyPages,
+    command_label,
+    label,
+    page_link,
+    pretty,
+    short,
+)
+from workflows.models import (
+    AirflowCommand,
+    AirflowState,
+    Event,
+    LogHead,
+)
+
+
+class EventTypeFilter(ChoiceFilter):
+    title, parameter_name = "type", "type"
+    choices_ = [(name, name, Q(type=name)) for name in events.CATALOGUE]
+
+
+class CommandStatusFilter(ChoiceFilter):
+    title, parameter_name = "status", "status"
+    choices_ = [
+        ("owed", "Owed", Q(finished_at__isnull=True)),
+        ("failing", "Owed, and has failed", Q(finished_at__isnull=True) & ~Q(last_error="")),
+        ("done", "Done", Q(finished_at__isnull=False, last_error="")),
+        ("given_up", "Given up or withdrawn", Q(finished_at__isnull=False) & ~Q(last_error="")),
+    ]
+
+
+@admin.register(Event)
+class EventAdmin(ReadOnlyPages):
+    list_display = ["position_", "timestamp", "type_", "workflow_", "run_", "seq", "task_id", "user_", "data_"]
+    list_filter = [EventTypeFilter, "timestamp", "workflow"]
+    list_select_related = ["workflow", "run", "user"]
+    search_fields = ["type", "task_id", "run__id", "run__dag_run_id", "run__dag_id", "workflow__name", "user__username"]
+    search_help_text = "Type, task, run id, dag_run_id, dag_id, workflow, user"
+    date_hierarchy = "timestamp"
+    ordering = ["-id"]
+    fields = ["position_", "timestamp", "type_", "workflow_", "run_", "seq", "task_id", "user_", "all_data"]
+
+    @admin.display(description="position", ordering="position")
+    def position_(self, event: Event) -> str:
+        return "not published yet" if event.position is None else str(event.position)
+
+    @admin.display(description="type", ordering="type")
+    def type_(self, event: Event) -> SafeString:
+        return label(event.type, event.type.rpartition(".")[2])
+
+    @admin.display(description="workflow", ordering="workflow__name")
+    def workflow_(self, event: Event) -> str | None:
+        return page_link(event.workflow)
+
+    @admin.display(description="run", ordering="run")
+    def run_(self, event: Event) -> str | None:
+        return page_link(event.run, str(event.run_id)[:8])
+
+    @admin.display(description="user", ordering="user__username")
+    def user_(self, event: Event) -> str | None:
+        return page_link(event.user)
+
+    @admin.display(description="data")
+    def data_(self, event: Event) -> str:
+        return short(event.data)
+
+    @admin.display(description="data")
+    def all_data(self, event: Event) -> SafeString:
+        return pretty(event.data)
+
+
+@admin.register(LogHead)
+class LogHeadAdmin(ReadOnlyPages):
+    list_display = ["__str__", "position"]
+    search_fields = ["position"]
+
+
+@admin.register(AirflowCommand)
+class AirflowCommandAdmin(ReadOnlyPages):
+    list_display = ["id", "kind", "status", "run_", "attempts", "error", "created_at", "due_at", "finished_at"]
+    list_filter = [CommandStatusFilter, "kind", "created_at"]
+    list_select_related = ["run"]
+    search_fields = ["run__id", "run__dag_id", "run__dag_run_id", "last_error"]
+    search_help_text = "Run id, dag_id, dag_run_id, last error"
+    date_hierarchy = "created_at"
+    ordering = ["-id"]
+    fields = [
+        "kind", "status", "run_", "arguments_", "attempts", "last_error", "created_at", "due_at", "leased_until",
+        "finished_at",
+    ]  # fmt: skip
+
+    @admin.display(ordering="finished_at")
+    def status(self, command: AirflowCommand) -> SafeString:
+        return command_label(command)
+
+    @admin.display(description="run", ordering="run")
+    def run_(self, command: AirflowCommand) -> str | None:
+        return page_link(command.run)
+
+    @admin.display(description="last error")
+    def error(self, command: AirflowCommand) -> str:
+        return short(command.last_error)
+
+    @admin.display(description="arguments")
+    def arguments_(self, command: AirflowCommand) -> SafeString:
+        return pretty(command.arguments)
+
+
+@admin.register(AirflowState)
+class AirflowStateAdmin(ReadOnlyPages):
+    list_display = ["status", "version", "ticked_at", "looked_at", "swept_at", "last_error"]
+    list_filter = ["reachable"]
+    search_fields = ["version", "last_error"]
+    fields = ["status", "version", "last_error", "ticked_at", "looked_at", "swept_at", "leased_until"]
+
+    @admin.display(description="state", ordering="reachable")
+    def status(self, state: AirflowState) -> SafeString:
+        stale = state.is_stale(timezone.now())
+        word = label("reachable", "success") if state.reachable else label("unreachable", "failed")
+        return format_html("{} {}", word, label("stale", "warning")) if stale else word

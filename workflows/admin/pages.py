@@ -1,0 +1,175 @@
+"""What the operators' pages of this app are made of: links, labels, filters, and what all of them do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+from urllib.parse import urlencode
+
+from django.contrib import admin, messages
+from django.db.models import Model, Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.text import Truncator
+
+from svops.errors import ConflictError, InvalidInputError, SVOpsError
+from workflows.models import (
+    AirflowCommand,
+    AirflowState,
+)
+
+if TYPE_CHECKING:
+    from accounts.models import User
+
+    ModelPages = admin.ModelAdmin[Any]
+else:
+    ModelPages = admin.ModelAdmin
+
+
+MOST_AT_ONCE = 100  # an action asks Airflow once for each object, while its operator waits
+
+
+def page_link(obj: Model | None, text: str = "") -> str | None:
+    """A link to the page of `obj`; None, which a list shows as a dash, where there is none."""
+    if obj is None:
+        return None
+    url = reverse(f"admin:{obj._meta.app_label}_{obj._meta.model_name}_change", args=[obj.pk])
+    return format_html('<a href="{}">{}</a>', url, text or str(obj))
+
+
+def list_link(model: type[Model], text: str, **lookups: Any) -> str:
+    """A link to the list of `model`, narrowed by `lookups`."""
+    url = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+    return format_html('<a href="{}?{}">{}</a>', url, urlencode(lookups), text)
+
+
+def label(word: str, colour: str = "") -> SafeString:
+    """`word` as a coloured label; the stylesheet knows the states as colours."""
+    return format_html('<span class="label label-{}">{}</span>', colour or word, word)
+
+
+def labels(*words: tuple[str, str]) -> SafeString:
+    return format_html_join(" ", '<span class="label label-{}">{}</span>', ((colour, word) for word, colour in words))
+
+
+def state_label(state: str, *, stale: bool = False, paused: bool = False) -> SafeString:
+    marks = [(state or "not scheduled", state or "none")]
+    marks += [("paused", "warning")] if paused else []
+    marks += [("stale", "warning")] if stale else []
+    return labels(*marks)
+
+
+def pretty(value: Any) -> SafeString:
+    return format_html('<pre class="json">{}</pre>', json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def short(value: Any, length: int = 80) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return Truncator(text).chars(length)
+
+
+def command_label(command: AirflowCommand) -> SafeString:
+    if command.finished_at is None:
+        return label("owed", "warning" if command.last_error else "pending")
+    return label("given up", "failed") if command.last_error else label("done", "success")
+
+
+def lasted(duration: timedelta | None) -> str | None:
+    return str(timedelta(seconds=round(duration.total_seconds()))) if duration is not None else None
+
+
+class ChoiceFilter(admin.SimpleListFilter):
+    """Narrows by one of `choices_`, each a value, its title and the condition; `unchosen` holds when none is chosen."""
+
+    choices_: ClassVar[list[tuple[str, str, Q]]]
+    unchosen: ClassVar[tuple[str, Q]] = ("All", Q())
+
+    def lookups(self, request: HttpRequest, model_admin: ModelPages) -> list[tuple[str, str]]:
+        return [(value, title) for value, title, _ in self.choices_]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        conditions = {value: condition for value, _, condition in self.choices_}
+        return queryset.filter(conditions.get(self.value() or "", self.unchosen[1]))
+
+    def choices(self, changelist: Any) -> Any:
+        first, *rest = super().choices(changelist)
+        yield first | {"display": self.unchosen[0]}
+        yield from rest
+
+
+def actor(request: HttpRequest) -> User:
+    return cast("User", request.user)
+
+
+class Pages(ModelPages):
+    """Base of the pages of this app: they warn while Airflow can not be seen, and tell each refusal by name."""
+
+    show_full_result_count = False  # runs and events grow without bound
+    list_per_page = 50
+
+    class Media:
+        css = {"all": ["workflows/admin.css"]}
+
+    def annotations(self) -> dict[str, Any]:
+        """What the columns need beside the fields, so that no row costs a query of its own."""
+        return {}
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows: QuerySet[Any] = super().get_queryset(request).annotate(**self.annotations())
+        return rows
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        return super().changelist_view(request, _freshness() | (extra_context or {}))
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        return super().render_change_form(request, context | _freshness(), *args, **kwargs)
+
+    def each(self, request: HttpRequest, objects: Iterable[Any], act: Callable[[Any], str]) -> None:
+        """Do `act` to each object and say for each, by name, what came of it; one that is refused stops no other."""
+        chosen = list(objects)
+        if len(chosen) > MOST_AT_ONCE:
+            self.message_user(request, f"Choose at most {MOST_AT_ONCE} at once; nothing was done.", messages.ERROR)
+            return
+        for obj in chosen:
+            level, text = _outcome(obj, act)
+            self.message_user(request, f"{obj}: {text}", level)
+
+
+def _freshness() -> dict[str, Any]:
+    airflow = AirflowState.current()
+    return {"airflow": airflow, "airflow_is_stale": airflow.is_stale(timezone.now())}
+
+
+def _outcome(obj: Any, act: Callable[[Any], str]) -> tuple[int, str]:
+    try:
+        return messages.SUCCESS, act(obj)
+    except ConflictError as exc:
+        return messages.WARNING, str(exc)
+    except InvalidInputError as exc:
+        return messages.ERROR, " ".join([str(exc), *_sentences(exc.errors)])
+    except SVOpsError as exc:
+        return messages.ERROR, str(exc)
+
+
+def _sentences(errors: Mapping[str, list[str]]) -> list[str]:
+    return [f"{field}: {' '.join(texts)}" for field, texts in errors.items()]
+
+
+class ReadOnlyPages(Pages):
+    """Pages that show: what is on them is moved by the services alone."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
