@@ -22,7 +22,9 @@ test: ## run the whole test suite on SQLite (ARGS="-k name" narrows it)
 
 test-postgres: ## the same on a private PostgreSQL, whose binaries have to be installed
 	@scripts/setup --dev
-	@SVOPS_HOME=.svops/postgres-tests exec $(PYTHON_RUN) -m svops.local with postgres -- $(PYTHON_RUN) -m pytest $(ARGS)
+	@# svops.local sets the variable for itself; with it pytest-django would read the settings before conftest.py.
+	@SVOPS_HOME=.svops/postgres-tests exec $(PYTHON_RUN) -m svops.local with postgres -- \
+		env -u DJANGO_SETTINGS_MODULE $(PYTHON_RUN) -m pytest $(ARGS)
 
 lint: ## ruff: rules and format
 	@scripts/setup --dev
