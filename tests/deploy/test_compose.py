@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from django.core.management import get_commands
@@ -35,7 +36,7 @@ DOCUMENTED = {
     "postgres": {"POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB"},
     "airflow-db": {"POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB"},
     "redis": {"REDISCLI_AUTH"},
-    "airflow": {"CONNECTION_CHECK_MAX_COUNT", "AIRFLOW_PASSWORD"},
+    "airflow": {"CONNECTION_CHECK_MAX_COUNT", "AIRFLOW_PASSWORD", "SVOPS_INGEST_URL", "SVOPS_INGEST_SECRET"},
 }
 HEALTH_URL = re.compile(r"http://(?P<host>[\w.-]+):(?P<port>\d+)(?P<path>/[\w/]+)")
 
@@ -142,6 +143,16 @@ def test_both_sides_agree_on_passwords_and_addresses(services: Services) -> None
     assert {name: web[name] for name in postgres} == postgres
     assert web["REDIS_URL"] == f"redis://:{services['redis']['environment']['REDISCLI_AUTH']}@redis:6379/0"
     assert web["AIRFLOW_PASSWORD"] == services["airflow-api"]["environment"]["AIRFLOW_PASSWORD"]
+    for name in AIRFLOWS:
+        assert services[name]["environment"]["SVOPS_INGEST_SECRET"] == web["SVOPS_INGEST_SECRET"]
+
+
+def test_the_listener_pushes_to_a_path_of_ours_and_web_answers_to_that_name(services: Services) -> None:
+    url = urlsplit(services["airflow-scheduler"]["environment"]["SVOPS_INGEST_URL"])
+
+    assert url.hostname in services["web"]["environment"]["ALLOWED_HOSTS"].split(",")
+    assert (url.hostname, f"{url.port}") == ("web", services["web"]["ports"][0].rpartition(":")[2])
+    assert resolve(url.path).view_name == "ingest"
 
 
 # --- Commands -------------------------------------------------------------------------------------------------
@@ -278,6 +289,7 @@ def test_health_checks_are_answered_over_http_where_everything_else_is_sent_to_h
     settings.SECURE_SSL_REDIRECT = True
 
     assert client.get("/healthz").status_code == HTTPStatus.OK
+    assert client.post("/api/v1/ingest").status_code == HTTPStatus.UNAUTHORIZED
     assert client.get("/docs").status_code == HTTPStatus.MOVED_PERMANENTLY
 
 
