@@ -11,6 +11,7 @@ handler404 = api.not_found
 handler500 = api.server_error
 
 urlpatterns = [
+    path("", include("workflows.console.urls")),
     path("admin/", admin.site.urls),
     path("docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     path("api/v1/schema", SpectacularAPIView.as_view(), name="schema"),

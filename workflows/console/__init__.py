@@ -1,0 +1,1 @@
+"""The live console: pages that are clients of the public API and of one WebSocket, like any other."""

@@ -1,0 +1,102 @@
+// The task graph: layers from left to right, or from the top down where the page is narrow.
+
+import { svg } from "./dom.js";
+import { icon, label, tone, together } from "./states.js";
+
+const NARROW = 560;
+const NODE = { width: 176, height: 46 };
+const GAP = { along: 44, across: 16 };
+
+/** Draw `tasks` of the DAG with the states of `instances`, for a place that is `width` wide. */
+export function drawGraph(tasks, instances, width) {
+  const layers = layersOf(tasks);
+  const isTall = width < NARROW;
+  const places = placed(layers, isTall);
+  const size = extent(places);
+  const states = statesOf(instances);
+  return svg(
+    "svg",
+    { class: "graph", viewBox: `0 0 ${size.width} ${size.height}`, width: size.width, height: size.height, role: "list", "aria-label": "Tasks" },
+    tasks.flatMap((task) => task.downstream_task_ids.map((to) => edge(places.get(task.task_id), places.get(to), isTall))),
+    tasks.map((task) => node(task, places.get(task.task_id), states.get(task.task_id) ?? [])),
+  );
+}
+
+/** Each task one layer behind the last of those it waits for; within a layer near to those. */
+export function layersOf(tasks) {
+  const upstream = new Map(tasks.map((task) => [task.task_id, []]));
+  tasks.forEach((task) => task.downstream_task_ids.forEach((to) => upstream.get(to)?.push(task.task_id)));
+  const depths = new Map();
+  const depth = (id) => {
+    if (!depths.has(id)) depths.set(id, 1 + Math.max(-1, ...upstream.get(id).map(depth)));
+    return depths.get(id);
+  };
+  const layers = [];
+  tasks.forEach((task) => (layers[depth(task.task_id)] ??= []).push(task.task_id));
+  const rank = new Map();
+  layers.forEach((layer) => {
+    const wish = (id) => mean(upstream.get(id).map((from) => rank.get(from)));
+    layer.sort((one, other) => wish(one) - wish(other)).forEach((id, at) => rank.set(id, at - (layer.length - 1) / 2));
+  });
+  return layers;
+}
+
+const mean = (numbers) => (numbers.length ? numbers.reduce((sum, one) => sum + one, 0) / numbers.length : 0);
+
+function placed(layers, isTall) {
+  const along = (isTall ? NODE.height : NODE.width) + GAP.along * (isTall ? 0.7 : 1);
+  const across = (isTall ? NODE.width : NODE.height) + GAP.across;
+  const widest = Math.max(...layers.map((layer) => layer.length));
+  const places = new Map();
+  layers.forEach((layer, depth) => {
+    layer.forEach((id, at) => {
+      const offset = (at + (widest - layer.length) / 2) * across;
+      places.set(id, isTall ? { x: offset, y: depth * along } : { x: depth * along, y: offset });
+    });
+  });
+  return places;
+}
+
+function extent(places) {
+  const all = [...places.values()];
+  return { width: Math.max(...all.map(({ x }) => x)) + NODE.width + 2, height: Math.max(...all.map(({ y }) => y)) + NODE.height + 2 };
+}
+
+function edge(from, to, isTall) {
+  if (!from || !to) return null;
+  const start = isTall ? [from.x + NODE.width / 2, from.y + NODE.height] : [from.x + NODE.width, from.y + NODE.height / 2];
+  const end = isTall ? [to.x + NODE.width / 2, to.y] : [to.x, to.y + NODE.height / 2];
+  const half = isTall ? (end[1] - start[1]) / 2 : (end[0] - start[0]) / 2;
+  const bend = isTall ? [start[0], start[1] + half, end[0], end[1] - half] : [start[0] + half, start[1], end[0] - half, end[1]];
+  return svg("path", { class: "edge", d: `M${start}C${bend} ${end}`, fill: "none", "aria-hidden": "true" });
+}
+
+function node(task, place, states) {
+  const state = together(states);
+  const finished = states.filter((one) => one === "success").length;
+  const words = states.length > 1 ? `${label(state)} · ${finished}/${states.length}` : label(state);
+  const mark = icon(tone(state));
+  mark.setAttribute("x", 12);
+  mark.setAttribute("y", 24);
+  return svg(
+    "g",
+    { class: "node", transform: `translate(${place.x + 1} ${place.y + 1})`, data: { tone: tone(state), state }, role: "listitem", "aria-label": `${task.task_id}: ${words}` },
+    svg("title", {}, `${task.task_id}: ${words}`),
+    svg("rect", { width: NODE.width, height: NODE.height, rx: 8 }),
+    svg("text", { class: "node-name", x: 12, y: 19 }, shortened(task.task_id)),
+    mark,
+    svg("text", { class: "node-state", x: 31, y: 35 }, words),
+  );
+}
+
+/** Without the names of its groups, and no longer than its box. */
+function shortened(id) {
+  const name = id.split(".").at(-1);
+  return name.length > 23 ? `${name.slice(0, 22)}…` : name;
+}
+
+function statesOf(instances) {
+  const states = new Map();
+  instances.forEach((one) => states.set(one.task_id, [...(states.get(one.task_id) ?? []), one.state]));
+  return states;
+}

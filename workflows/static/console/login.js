@@ -1,0 +1,5 @@
+// A link to a run carries its place behind the `#`, which no server sees: it has to be carried through the sign-in.
+const next = document.querySelector("input[name=next]");
+if (location.hash) {
+  next.value = (next.value || "/") + location.hash;
+}

@@ -1,0 +1,91 @@
+// The list of workflows at the side.
+
+import { getAll, get } from "./api.js";
+import { el, fill } from "./dom.js";
+import { openTrigger } from "./trigger.js";
+import { toastError } from "./toasts.js";
+
+/** The side of the page. `me` decides what may be pressed; `changed` is called when the workflows were fetched. */
+export class Workflows {
+  constructor(me, changed) {
+    this.me = me;
+    this.changed = changed;
+    this.all = [];
+    this.dags = new Map();
+    this.chosen = null;
+    this.list = document.getElementById("workflows");
+    this.search = document.getElementById("search");
+    this.search.addEventListener("input", () => this.render());
+  }
+
+  async load() {
+    const [workflows, dags] = await Promise.all([getAll("/workflows?page_size=200&ordering=name"), getAll("/dags?page_size=200")]);
+    this.all = workflows;
+    this.dags = new Map(dags.map((dag) => [dag.dag_id, dag]));
+    this.render();
+    this.changed();
+  }
+
+  /** Mark the workflow that the runs are narrowed to. */
+  choose(id) {
+    if (this.chosen === id) return;
+    this.chosen = id;
+    this.render();
+  }
+
+  async dag(dagId) {
+    return get(`/dags/${encodeURIComponent(dagId)}`);
+  }
+
+  render() {
+    const wanted = this.search.value.trim().toLowerCase();
+    const found = this.all.filter((one) => `${one.name} ${one.dag_id} ${one.description}`.toLowerCase().includes(wanted));
+    fill(this.list, found.length ? found.map((one) => this.#card(one)) : this.#nothing(wanted));
+  }
+
+  #card(workflow) {
+    const isChosen = workflow.id === this.chosen;
+    const link = el("a", { href: isChosen ? "#/runs" : `#/runs?workflow=${workflow.id}`, "aria-current": isChosen && "true" }, workflow.name);
+    return el(
+      "li",
+      { class: "workflow", data: { workflow: workflow.id } },
+      el("div", { class: "workflow-words" }, link, el("code", { class: "quiet small" }, workflow.dag_id), this.#marks(workflow)),
+      workflow.description && el("p", { class: "quiet small about", title: workflow.description }, workflow.description),
+      this.me.scopes.includes("run:trigger") && this.#trigger(workflow),
+    );
+  }
+
+  #marks(workflow) {
+    const dag = this.dags.get(workflow.dag_id);
+    const marks = [
+      !workflow.is_active && "not active",
+      workflow.visibility === "private" && "private",
+      dag?.is_paused && "paused in Airflow",
+      dag?.import_error && "import error",
+      dag && !dag.is_present && "gone from Airflow",
+    ].filter(Boolean);
+    return marks.length > 0 && el("span", { class: "marks" }, marks.map((mark) => el("span", { class: "mark" }, mark)));
+  }
+
+  #trigger(workflow) {
+    const reason = this.#whyNot(workflow);
+    const open = () => openTrigger(workflow, (run) => (location.hash = `#/runs/${run.workflow_id}/${run.id}`)).catch(toastError);
+    return el(
+      "button",
+      { class: "button small", type: "button", disabled: Boolean(reason), title: reason, "aria-label": `Trigger ${workflow.name}`, click: open },
+      "Trigger",
+    );
+  }
+
+  #whyNot(workflow) {
+    if (!workflow.is_active) return "The workflow is not active.";
+    return this.dags.get(workflow.dag_id)?.is_present === false ? "Airflow does not have its DAG any more." : "";
+  }
+
+  #nothing(wanted) {
+    if (wanted) return el("li", { class: "empty" }, `No workflow matches “${wanted}”.`);
+    const canWrite = this.me.scopes.includes("workflow:write");
+    const how = el("p", { class: "quiet" }, "A workflow makes a DAG of Airflow available under a name. ", canWrite ? el("a", { href: "/docs#/workflows" }, "Create one over the API") : "Ask somebody who may create one", ".");
+    return el("li", { class: "empty" }, el("p", {}, "No workflows yet."), how);
+  }
+}
