@@ -112,7 +112,7 @@ class WorkflowStopped(RunEventData):
 @_catalogued
 @dataclass(frozen=True, kw_only=True)
 class WorkflowRetried(RunEventData):
-    """Tasks of an ended run will run again. `tasks` is empty where Airflow is yet to name them."""
+    """Tasks of an ended run will run again. `mode` is `failed`, `all` or `from_task`."""
 
     type = "workflow.retried"
     mode: str
