@@ -104,12 +104,10 @@ class StreamConsumer(AsyncWebsocketConsumer):
                 await self.send(text_data=frame)
 
     async def _beat(self, stream: Stream) -> None:
-        """Tell the head, and look again whether the client may still be here."""
         async with self._closing_on_error():
             while True:
                 await asyncio.sleep(settings.STREAM_HEARTBEAT)
-                await stream.recheck()
-                stream.put("heartbeat", cursor=stream.hub.position)
+                await stream.beat()
 
     # --- Client to server -----------------------------------------------------------------------------
 

@@ -54,8 +54,14 @@ class Stream:
         if not self.is_replaying:
             self.follow()
 
-    async def recheck(self) -> None:
-        """Look again whether the caller may still be here; raises the `CloseError` if not."""
+    async def beat(self) -> None:
+        """Look again whether the caller may still be here, and tell the head; raises the `CloseError` if not."""
+        await self._recheck()
+        # During a replay the hub is ahead of what the reader has been sent.
+        if not self.is_replaying:
+            self.put("heartbeat", cursor=self.hub.position)
+
+    async def _recheck(self) -> None:
         caller = await database_sync_to_async(refreshed)(self.caller)
         if caller is None:
             raise NotSignedInError("The session has ended.")

@@ -122,8 +122,7 @@ async def _turns(stream: Stream) -> AsyncIterator[list[Published | Control]]:
         with suppress(TimeoutError):
             yield await asyncio.wait_for(stream.client.take(), max(0, beat_at - now()))
         if now() >= beat_at:
-            await stream.recheck()
-            stream.put("heartbeat", cursor=stream.hub.position)
+            await stream.beat()
             beat_at = now() + settings.STREAM_HEARTBEAT
 
 
