@@ -42,7 +42,9 @@ def merge(*, given: Mapping[str, Any], defaults: Mapping[str, Any], schema: Mapp
         merged
     ):
         for field, message in _messages(error):
-            errors.setdefault(field, []).append(message)
+            # The library tells of each missing parameter once per missing parameter.
+            if message not in errors.setdefault(field, []):
+                errors[field].append(message)
     if errors:
         raise InvalidInputError(errors, detail="The parameters do not fit the DAG.")
     return merged

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from pytest_django import Settings
+from rest_framework.test import APIClient
+
+from accounts import services as accounts
+from accounts.models import Role, User
+from workflows import upstream
+from workflows.models import Dag, Visibility, Workflow
+from workflows.tests.stage import SCHEMA, StagedAirflow, dag_task
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(autouse=True)
+def _core_alone(settings: Settings) -> None:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    settings.EVENT_SINKS = []
+
+
+def _user(username: str, role: Role) -> User:
+    return User.objects.create_user(username, f"{username}@example.com", PASSWORD, role=role)
+
+
+@pytest.fixture
+def vera(db: None) -> User:
+    """A viewer."""
+    return _user("vera", Role.VIEWER)
+
+
+@pytest.fixture
+def ada(db: None) -> User:
+    """A user, who owns the workflows below."""
+    return _user("ada", Role.USER)
+
+
+@pytest.fixture
+def eve(db: None) -> User:
+    """A user who owns nothing."""
+    return _user("eve", Role.USER)
+
+
+@pytest.fixture
+def root(db: None) -> User:
+    """An admin."""
+    return _user("root", Role.ADMIN)
+
+
+@pytest.fixture
+def etl(db: None) -> Dag:
+    """A DAG with parameters and three tasks in a row, as a sync would have stored it."""
+    return Dag.objects.create(
+        dag_id="etl", params_schema=SCHEMA, tasks=[dag_task("extract"), dag_task("transform"), dag_task("load")]
+    )
+
+
+@pytest.fixture
+def nightly(etl: Dag, ada: User) -> Workflow:
+    """An internal workflow."""
+    return Workflow.objects.create(name="Nightly", dag=etl, owner=ada, default_parameters={"rows": 10})
+
+
+@pytest.fixture
+def secret(etl: Dag, ada: User) -> Workflow:
+    """A private workflow."""
+    return Workflow.objects.create(name="Secret", dag=etl, owner=ada, visibility=Visibility.PRIVATE)
+
+
+@pytest.fixture
+def as_user() -> Callable[[User], APIClient]:
+    """A client with a fresh access token of the user's."""
+
+    def client(user: User) -> APIClient:
+        return bearer(token_of(user))
+
+    return client
+
+
+def token_of(user: User) -> str:
+    return accounts.sign_in(user=user).access_token
+
+
+def bearer(token: str) -> APIClient:
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
+    return client
+
+
+@pytest.fixture
+def airflow(settings: Settings) -> Iterator[StagedAirflow]:
+    """A small Airflow behind a real socket, the one that the settings name; it knows the DAG `etl`."""
+    with StagedAirflow() as server:
+        _point_at(server.url, settings)
+        yield server
+        _forget_client()
+
+
+@pytest.fixture
+def no_airflow(settings: Settings, unused_tcp_port: int) -> Iterator[None]:
+    """Nobody listens where Airflow should be."""
+    _point_at(f"http://127.0.0.1:{unused_tcp_port}", settings)
+    yield
+    _forget_client()
+
+
+def _point_at(url: str, settings: Settings) -> None:
+    settings.AIRFLOW_URL = url
+    settings.AIRFLOW_USERNAME = settings.AIRFLOW_PASSWORD = "admin"
+    upstream.airflow.cache_clear()
+
+
+def _forget_client() -> None:
+    if upstream.airflow.cache_info().currsize:
+        upstream.airflow().close()
+    upstream.airflow.cache_clear()

@@ -1,0 +1,248 @@
+"""A staged Airflow and the small vocabulary of the tests: runs, sights, events as words."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from accounts.models import User
+from workflows.airflow import types
+from workflows.airflow.tests.scripted import Reply, Request, ScriptedAirflow, paged, run_json, task_json
+from workflows.models import Event, Run, Workflow
+from workflows.states import RunState
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "rows": {"type": "integer", "minimum": 1, "maximum": 1000},
+        "mode": {"type": "string", "enum": ["fast", "slow"], "default": "fast"},
+        "table": {"type": ["null", "string"]},
+    },
+    "required": ["rows"],
+}
+
+
+def dag_task(task_id: str, *downstream: str) -> dict[str, Any]:
+    return {
+        "task_id": task_id,
+        "downstream_task_ids": sorted(downstream),
+        "operator": "PythonOperator",
+        "trigger_rule": "all_success",
+        "retries": 0,
+        "is_mapped": False,
+        "pool": "default_pool",
+    }
+
+
+def at(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def iso(seconds: float | None) -> str | None:
+    return None if seconds is None else at(seconds).isoformat()
+
+
+def new_run(workflow: Workflow, state: RunState = RunState.QUEUED, *, user: User | None = None, **fields: Any) -> Run:
+    """A run as the handover would have left it; a pending one is not known to Airflow yet."""
+    run_id = uuid.uuid4()
+    known: dict[str, Any] = {} if state == RunState.PENDING else {"queued_at": NOW}
+    return Run.objects.create(
+        id=run_id,
+        workflow=workflow,
+        dag_id=workflow.dag.dag_id,
+        dag_run_id=f"svops__{run_id}",
+        state=state,
+        user=user or workflow.owner,
+        created_at=NOW,
+        **known | fields,
+    )
+
+
+def dag_run(run: Run, state: str, *, start: float | None = None, end: float | None = None) -> types.DagRun:
+    """What Airflow would tell of `run`; times in seconds after NOW."""
+    fields = run_json(run.dag_id, run.dag_run_id, state=state, start_date=iso(start), end_date=iso(end))
+    return types.DagRun.parse(fields | {"queued_at": iso(0)})
+
+
+def task(
+    run: Run,
+    task_id: str,
+    state: str | None,
+    *,
+    tries: int = 1,
+    start: float | None = None,
+    end: float | None = None,
+    index: int = -1,
+) -> types.TaskInstance:
+    """What Airflow would tell of a task instance of `run`; times in seconds after NOW."""
+    duration = end - start if start is not None and end is not None else None
+    times = {"start_date": iso(start), "end_date": iso(end), "duration": duration}
+    fields = task_json(run.dag_id, run.dag_run_id, task_id, state=state, try_number=tries, map_index=index)
+    return types.TaskInstance.parse(fields | times)
+
+
+def story(run: Run) -> list[str]:
+    """The run's events in order, as words: `workflow.started`, `task.failed extract 1`, `task.started t[2] 1`."""
+    return [_word(event) for event in run.events.order_by("seq")]
+
+
+def _word(event: Event) -> str:
+    if not event.task_id:
+        change = event.data.get("change")
+        return f"{event.type} {change}" if change else event.type
+    index = event.data["map_index"]
+    name = event.task_id if index < 0 else f"{event.task_id}[{index}]"
+    return f"{event.type} {name} {event.data['try_number']}"
+
+
+def log() -> list[str]:
+    """Types of all events in the order of their position."""
+    return list(Event.objects.filter(position__isnull=False).order_by("position").values_list("type", flat=True))
+
+
+class StagedAirflow(ScriptedAirflow):
+    """Knows one DAG, `etl`. Its feeds show every run and task that is not `hidden`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tasks: dict[tuple[str, str, str, int], dict[str, Any]] = {}
+        self.hidden: set[tuple[str, str]] = set()
+        self.cleared: list[dict[str, Any]] = []
+        self.marked: list[tuple[str, str]] = []
+        self.dags = {"etl": _dag_json("etl")}
+        self.import_errors: list[dict[str, Any]] = []
+
+    def put(self, run: Run, state: str, *, start: float | None = None, end: float | None = None) -> None:
+        """Let Airflow have `run` in this state."""
+        times = {"start_date": iso(start), "end_date": iso(end), "queued_at": iso(0)}
+        self.runs[run.dag_id, run.dag_run_id] = run_json(run.dag_id, run.dag_run_id, state=state, **times)
+
+    def put_task(
+        self,
+        run: Run,
+        task_id: str,
+        state: str | None,
+        *,
+        tries: int = 1,
+        start: float | None = None,
+        end: float | None = None,
+        index: int = -1,
+    ) -> None:
+        """Let Airflow have this task instance of `run`."""
+        times = {"start_date": iso(start), "end_date": iso(end)}
+        self.tasks[run.dag_id, run.dag_run_id, task_id, index] = task_json(
+            run.dag_id, run.dag_run_id, task_id, state=state, try_number=tries, map_index=index, **times
+        )
+
+    @property
+    def writes(self) -> list[tuple[str, str]]:
+        """The calls so far that change something in Airflow."""
+        return [call for call in self.calls if call[0] in {"POST", "PATCH"} and not call[1].endswith("/list")]
+
+    def _do(self, request: Request, path: str) -> Reply:  # noqa: C901 - a table of endpoints
+        if (request.method, path) in self.answers:
+            return super()._do(request, path)
+        match request.method, path.strip("/").split("/"):
+            case "GET", ["dags"]:
+                return paged("dags", [dag["listed"] for dag in self.dags.values()])(request)
+            case "GET", ["importErrors"]:
+                return paged("import_errors", self.import_errors)(request)
+            case "GET", ["dags", dag_id, "details"]:
+                return Reply(200, self.dags[dag_id]["details"])
+            case "GET", ["dags", dag_id, "tasks"]:
+                return Reply(200, {"tasks": self.dags[dag_id]["tasks"]})
+            case "GET", ["dags", "~", "dagRuns"]:
+                return paged("dag_runs", self._visible(self.runs))(request)
+            case "GET", ["dags", "~", "dagRuns", "~", "taskInstances"]:
+                return paged("task_instances", self._visible(self.tasks))(request)
+            case "GET", ["dags", dag_id, "dagRuns", run_id, "taskInstances"]:
+                return paged("task_instances", self._tasks_of({(dag_id, run_id)}))(request)
+            case "POST", ["dags", "~", "dagRuns", "list"]:
+                return paged("dag_runs", self._listed(request.body))(request)
+            case "POST", ["dags", "~", "dagRuns", "~", "taskInstances", "list"]:
+                asked = {(d, r) for d in request.body["dag_ids"] for r in request.body["dag_run_ids"]}
+                return paged("task_instances", self._tasks_of(asked))(request)
+            case "PATCH", ["dags", dag_id, "dagRuns", run_id]:
+                return self._mark(dag_id, run_id, request.body["state"])
+            case "POST", ["dags", dag_id, "clearTaskInstances"]:
+                return self._clear(dag_id, request.body)
+            case "POST", ["dags", dag_id, "dagRuns"] if dag_id not in self.dags:
+                return Reply(404, {"detail": f"DAG with dag_id: '{dag_id}' not found"})
+        return super()._do(request, path)
+
+    def _visible(self, rows: Mapping[tuple[Any, ...], dict[str, Any]]) -> list[dict[str, Any]]:
+        return [row for key, row in rows.items() if key[:2] not in self.hidden]
+
+    def _tasks_of(self, keys: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
+        wanted = set(keys)
+        return [row for key, row in self.tasks.items() if key[:2] in wanted]
+
+    def _listed(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+        states = body.get("states")
+        return [
+            row
+            for row in self.runs.values()
+            if row["dag_id"] in body["dag_ids"] and (not states or row["state"] in states)
+        ]
+
+    def _mark(self, dag_id: str, run_id: str, state: str) -> Reply:
+        """As Airflow does: what runs fails, what has not begun is skipped."""
+        if (dag_id, run_id) not in self.runs:
+            return Reply(404, {"detail": f"The DagRun `{run_id}` was not found"})
+        self.marked.append((run_id, state))
+        run = self.runs[dag_id, run_id]
+        run |= {"state": state, "end_date": run["end_date"] or iso(100)}
+        for row in self._tasks_of({(dag_id, run_id)}):
+            if row["state"] == "running":
+                row |= {"state": "failed", "end_date": iso(100)}
+            elif row["state"] not in {"success", "failed", "skipped", "upstream_failed"}:
+                row |= {"state": "skipped", "start_date": iso(100), "end_date": iso(100)}
+        return Reply(200, run)
+
+    def _clear(self, dag_id: str, body: Mapping[str, Any]) -> Reply:
+        key = (dag_id, body["dag_run_id"])
+        if key not in self.runs:
+            return Reply(404, {"detail": "Dag Run not found"})
+        failed = {"failed", "upstream_failed"}
+        rows = [
+            row
+            for row in self._tasks_of({key})
+            if (not body["only_failed"] or row["state"] in failed)
+            and ("task_ids" not in body or row["task_id"] in body["task_ids"])
+        ]
+        answer = {"task_instances": [dict(row) for row in rows], "total_entries": len(rows)}
+        if not body["dry_run"]:
+            self.cleared.append(dict(body))
+            for row in rows:
+                row["state"] = None
+            if rows:
+                self.runs[key] |= {"state": "queued", "start_date": None, "end_date": None}
+        return Reply(200, answer)
+
+
+def _dag_json(dag_id: str) -> dict[str, Any]:
+    listed = {
+        "dag_id": dag_id,
+        "description": "Loads a table",
+        "is_paused": False,
+        "is_stale": False,
+        "tags": [{"name": "nightly", "dag_id": dag_id}],
+        "owners": ["airflow"],
+        "timetable_summary": None,
+        "max_active_runs": 16,
+        "fileloc": f"/opt/dags/{dag_id}.py",
+    }
+    params = {
+        "rows": {"value": None, "schema": SCHEMA["properties"]["rows"], "description": "How many"},
+        "mode": {"value": "fast", "schema": {"type": "string", "enum": ["fast", "slow"]}, "description": None},
+        "table": {"value": None, "schema": {"type": ["null", "string"]}, "description": None},
+    }
+    tasks = [
+        {**dag_task(name, *after), "operator_name": "PythonOperator"}
+        for name, *after in (("extract", "transform"), ("transform", "load"), ("load",))
+    ]
+    return {"listed": listed, "details": {**listed, "doc_md": "# ETL", "params": params}, "tasks": tasks}
