@@ -16,12 +16,13 @@ from django.views.decorators.http import require_POST
 from svops.errors import SVOpsError
 from workflows import dag_sync, upstream
 from workflows.admin.pages import (
+    EMPTY,
     ReadOnlyPages,
     actor,
     labels,
     list_link,
+    moment,
     pretty,
-    short,
 )
 from workflows.models import (
     Dag,
@@ -33,13 +34,16 @@ from workflows.models import (
 @admin.register(Dag)
 class DagAdmin(ReadOnlyPages):
     list_display = [
-        "dag_id", "status", "description_", "tags_", "timetable_summary", "workflows_", "runs_", "synced_at",
+        "dag_id", "status", "tags_", "timetable_summary", "workflows_", "runs_", moment("synced_at"),
     ]  # fmt: skip
     list_filter = ["is_present", "is_paused", ("import_error", admin.EmptyFieldListFilter), "synced_at"]
     search_fields = ["dag_id", "description", "tags", "owners", "fileloc"]
     fieldsets = [
         (None, {"fields": ["dag_id", "status", "description", "tags_", "owners_", "workflows_", "runs_"]}),
-        ("In Airflow", {"fields": ["timetable_summary", "max_active_runs", "fileloc", "synced_at", "import_error_"]}),
+        (
+            "In Airflow",
+            {"fields": ["timetable_summary", "max_active_runs", "fileloc", moment("synced_at"), "import_error_"]},
+        ),
         ("Tasks", {"fields": ["task_graph"]}),
         ("Parameters", {"fields": ["schema"]}),
         ("Documentation", {"classes": ["collapse"], "fields": ["doc_md"]}),
@@ -65,10 +69,6 @@ class DagAdmin(ReadOnlyPages):
         marks += [("paused", "warning")] if dag.is_paused else []
         return labels(*(marks or [("ready", "success")]))
 
-    @admin.display(description="description")
-    def description_(self, dag: Dag) -> str:
-        return short(dag.description, 60)
-
     @admin.display(description="tags")
     def tags_(self, dag: Dag) -> str:
         return ", ".join(dag.tags)
@@ -86,8 +86,8 @@ class DagAdmin(ReadOnlyPages):
         return list_link(Run, "runs", dag_id=dag.dag_id)
 
     @admin.display(description="import error")
-    def import_error_(self, dag: Dag) -> str | None:
-        return format_html("<pre>{}</pre>", dag.import_error) if dag.import_error else None
+    def import_error_(self, dag: Dag) -> str:
+        return format_html("<pre>{}</pre>", dag.import_error) if dag.import_error else EMPTY
 
     @admin.display(description="task graph")
     def task_graph(self, dag: Dag) -> SafeString:

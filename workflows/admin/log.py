@@ -14,6 +14,7 @@ from workflows.admin.pages import (
     ReadOnlyPages,
     command_label,
     label,
+    moment,
     page_link,
     pretty,
     short,
@@ -43,14 +44,14 @@ class CommandStatusFilter(ChoiceFilter):
 
 @admin.register(Event)
 class EventAdmin(ReadOnlyPages):
-    list_display = ["position_", "timestamp", "type_", "workflow_", "run_", "seq", "task_id", "user_", "data_"]
+    list_display = ["position_", moment("timestamp"), "type_", "workflow_", "run_", "seq", "task_id", "user_", "data_"]
     list_filter = [EventTypeFilter, "timestamp", "workflow"]
     list_select_related = ["workflow", "run", "user"]
     search_fields = ["type", "task_id", "run__id", "run__dag_run_id", "run__dag_id", "workflow__name", "user__username"]
     search_help_text = "Type, task, run id, dag_run_id, dag_id, workflow, user"
     date_hierarchy = "timestamp"
     ordering = ["-id"]
-    fields = ["position_", "timestamp", "type_", "workflow_", "run_", "seq", "task_id", "user_", "all_data"]
+    fields = ["position_", moment("timestamp"), "type_", "workflow_", "run_", "seq", "task_id", "user_", "all_data"]
 
     @admin.display(description="position", ordering="position")
     def position_(self, event: Event) -> str:
@@ -61,15 +62,15 @@ class EventAdmin(ReadOnlyPages):
         return label(event.type, event.type.rpartition(".")[2])
 
     @admin.display(description="workflow", ordering="workflow__name")
-    def workflow_(self, event: Event) -> str | None:
+    def workflow_(self, event: Event) -> str:
         return page_link(event.workflow)
 
     @admin.display(description="run", ordering="run")
-    def run_(self, event: Event) -> str | None:
+    def run_(self, event: Event) -> str:
         return page_link(event.run, str(event.run_id)[:8])
 
     @admin.display(description="user", ordering="user__username")
-    def user_(self, event: Event) -> str | None:
+    def user_(self, event: Event) -> str:
         return page_link(event.user)
 
     @admin.display(description="data")
@@ -89,7 +90,17 @@ class LogHeadAdmin(ReadOnlyPages):
 
 @admin.register(AirflowCommand)
 class AirflowCommandAdmin(ReadOnlyPages):
-    list_display = ["id", "kind", "status", "run_", "attempts", "error", "created_at", "due_at", "finished_at"]
+    list_display = [
+        "id",
+        "kind",
+        "status",
+        "run_",
+        "attempts",
+        "error",
+        moment("created_at"),
+        moment("due_at"),
+        moment("finished_at"),
+    ]
     list_filter = [CommandStatusFilter, "kind", "created_at"]
     list_select_related = ["run"]
     search_fields = ["run__id", "run__dag_id", "run__dag_run_id", "last_error"]
@@ -97,8 +108,8 @@ class AirflowCommandAdmin(ReadOnlyPages):
     date_hierarchy = "created_at"
     ordering = ["-id"]
     fields = [
-        "kind", "status", "run_", "arguments_", "attempts", "last_error", "created_at", "due_at", "leased_until",
-        "finished_at",
+        "kind", "status", "run_", "arguments_", "attempts", "last_error", moment("created_at"), moment("due_at"),
+        moment("leased_until"), moment("finished_at"),
     ]  # fmt: skip
 
     @admin.display(ordering="finished_at")
@@ -106,8 +117,8 @@ class AirflowCommandAdmin(ReadOnlyPages):
         return command_label(command)
 
     @admin.display(description="run", ordering="run")
-    def run_(self, command: AirflowCommand) -> str | None:
-        return page_link(command.run)
+    def run_(self, command: AirflowCommand) -> str:
+        return page_link(command.run, str(command.run_id)[:8])
 
     @admin.display(description="last error")
     def error(self, command: AirflowCommand) -> str:
@@ -120,10 +131,18 @@ class AirflowCommandAdmin(ReadOnlyPages):
 
 @admin.register(AirflowState)
 class AirflowStateAdmin(ReadOnlyPages):
-    list_display = ["status", "version", "ticked_at", "looked_at", "swept_at", "last_error"]
+    list_display = ["status", "version", moment("ticked_at"), moment("looked_at"), moment("swept_at"), "last_error"]
     list_filter = ["reachable"]
     search_fields = ["version", "last_error"]
-    fields = ["status", "version", "last_error", "ticked_at", "looked_at", "swept_at", "leased_until"]
+    fields = [
+        "status",
+        "version",
+        "last_error",
+        moment("ticked_at"),
+        moment("looked_at"),
+        moment("swept_at"),
+        moment("leased_until"),
+    ]
 
     @admin.display(description="state", ordering="reachable")
     def status(self, state: AirflowState) -> SafeString:

@@ -17,12 +17,14 @@ from django.views.decorators.http import require_POST
 from svops.errors import SVOpsError
 from workflows import services
 from workflows.admin.pages import (
+    EMPTY,
     ChoiceFilter,
     ReadOnlyPages,
     actor,
     command_label,
     lasted,
     list_link,
+    moment,
     page_link,
     pretty,
     short,
@@ -38,6 +40,7 @@ from workflows.models import (
 )
 from workflows.states import TASK_STARTED, TASK_TERMINAL, TERMINAL, RunState
 
+TIMES = ["created_at", "queued_at", "started_at", "ended_at", "stop_requested_at", "observed_at"]
 SHOWN_ON_RUN = 200  # rows of a run's tasks and events on its page; the lists have them all
 
 
@@ -89,8 +92,8 @@ class NotToldError(SVOpsError):
 @admin.register(Run)
 class RunAdmin(ReadOnlyPages):
     list_display = [
-        "short_id", "state_", "workflow_", "dag_id", "by", "references", "attempt", "created_at", "lasted",
-        "events_", "reason",
+        "short_id", "state_", "workflow_", moment("created_at"), "lasted", "by", "references", "attempt", "events_",
+        "reason",
     ]  # fmt: skip
     list_filter = [ProgressFilter, "state", "paused", "trigger_type", "created_at", "workflow"]
     list_select_related = ["workflow", "user"]
@@ -101,17 +104,10 @@ class RunAdmin(ReadOnlyPages):
     date_hierarchy = "created_at"
     actions = ["stop", "retry_failed", "retry_all"]
     fieldsets = [
-        (None, {"fields": ["id", "state_", "state_reason", "workflow_", "dag_", "dag_run_id", "attempt"]}),
+        (None, {"fields": ["id", "state_", "state_reason", "workflow_", "dag_", "dag_run_id", "attempt", "lasted"]}),
         ("Asked for", {"fields": ["by", "trigger_type", "task_id", "dataset_id", "note", "parameters_"]}),
-        (
-            "Times",
-            {
-                "fields": [
-                    "created_at", "queued_at", "started_at", "ended_at", "lasted", "stop_requested_at", "observed_at",
-                ]
-            },
-        ),
-    ]  # fmt: skip
+        ("Times", {"fields": [moment(name) for name in TIMES]}),
+    ]
 
     def annotations(self) -> dict[str, Any]:
         return {"stale": _staleness()}
@@ -130,7 +126,7 @@ class RunAdmin(ReadOnlyPages):
         return state_label(run.state, stale=run.stale and not run.is_terminal, paused=run.paused)
 
     @admin.display(description="workflow", ordering="workflow__name")
-    def workflow_(self, run: Run) -> str | None:
+    def workflow_(self, run: Run) -> str:
         return page_link(run.workflow)
 
     @admin.display(description="DAG")
@@ -138,16 +134,16 @@ class RunAdmin(ReadOnlyPages):
         return page_link(Dag.objects.filter(dag_id=run.dag_id).first()) or run.dag_id
 
     @admin.display(description="by", ordering="user__username")
-    def by(self, run: Run) -> str | None:
+    def by(self, run: Run) -> str:
         return page_link(run.user)
 
     @admin.display(description="caller's references")
-    def references(self, run: Run) -> str | None:
+    def references(self, run: Run) -> str:
         given = {"task": run.task_id, "dataset": run.dataset_id}
-        return ", ".join(f"{what} {short(value, 30)}" for what, value in given.items() if value is not None) or None
+        return ", ".join(f"{what} {short(value, 30)}" for what, value in given.items() if value is not None) or EMPTY
 
     @admin.display(description="lasted")
-    def lasted(self, run: Run) -> str | None:
+    def lasted(self, run: Run) -> str:
         return lasted(run.duration())
 
     @admin.display(description="events", ordering="event_count")
@@ -267,14 +263,34 @@ def _commands_of(run: Run) -> dict[str, Any]:
 
 @admin.register(TaskInstance)
 class TaskInstanceAdmin(ReadOnlyPages):
-    list_display = ["task", "state_", "run_", "workflow_", "tries", "operator", "started_at", "ended_at", "lasted"]
+    list_display = [
+        "task",
+        "state_",
+        "run_",
+        "workflow_",
+        "tries",
+        "operator",
+        moment("started_at"),
+        moment("ended_at"),
+        "lasted",
+    ]
     list_filter = [TaskStateFilter, "started_at", "run__workflow"]
     list_select_related = ["run__workflow"]
     search_fields = ["task_id", "run__id", "run__dag_id", "run__dag_run_id", "run__workflow__name"]
     search_help_text = "Task, run id, dag_id, dag_run_id, workflow"
     date_hierarchy = "started_at"
     ordering = ["-id"]
-    fields = ["task", "state_", "run_", "workflow_", "tries", "operator", "started_at", "ended_at", "lasted"]
+    fields = [
+        "task",
+        "state_",
+        "run_",
+        "workflow_",
+        "tries",
+        "operator",
+        moment("started_at"),
+        moment("ended_at"),
+        "lasted",
+    ]
 
     def annotations(self) -> dict[str, Any]:
         return {"stale": _staleness()}
@@ -288,11 +304,11 @@ class TaskInstanceAdmin(ReadOnlyPages):
         return state_label(task.state, stale=task.stale and not task.run.is_terminal)
 
     @admin.display(description="run", ordering="run")
-    def run_(self, task: TaskInstance) -> str | None:
+    def run_(self, task: TaskInstance) -> str:
         return page_link(task.run, str(task.run_id)[:8])
 
     @admin.display(description="workflow", ordering="run__workflow__name")
-    def workflow_(self, task: TaskInstance) -> str | None:
+    def workflow_(self, task: TaskInstance) -> str:
         return page_link(task.run.workflow)
 
     @admin.display(description="try", ordering="try_number")
@@ -300,5 +316,5 @@ class TaskInstanceAdmin(ReadOnlyPages):
         return f"{task.try_number} of {task.max_tries + 1}"
 
     @admin.display(description="lasted")
-    def lasted(self, task: TaskInstance) -> str | None:
+    def lasted(self, task: TaskInstance) -> str:
         return lasted(task.duration())

@@ -16,11 +16,13 @@ from django.utils.html import format_html
 from svops.errors import ConflictError, InvalidInputError, SVOpsError
 from workflows import services
 from workflows.admin.pages import (
+    EMPTY,
     ChoiceFilter,
     Pages,
     actor,
     label,
     list_link,
+    moment,
     page_link,
 )
 from workflows.models import (
@@ -57,6 +59,7 @@ class WorkflowForm(WorkflowModelForm):
     class Meta:
         model = Workflow
         fields = ["name", "description", "dag", "owner", "is_active", "visibility", "default_parameters"]
+        labels = {"dag": "DAG"}
         widgets = {"default_parameters": forms.Textarea(attrs={"rows": 8, "class": "vLargeTextField json"})}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -108,7 +111,7 @@ class WorkflowForm(WorkflowModelForm):
 class WorkflowAdmin(Pages):
     form = WorkflowForm
     list_display = [
-        "name", "dag_", "owner_", "is_active", "visibility", "open_runs", "last_run", "events_", "updated_at",
+        "name", "dag_", "owner_", "is_active", "visibility", "open_runs", "last_run", moment("updated_at"),
     ]  # fmt: skip
     list_filter = [LifeFilter, "is_active", "visibility", "dag__is_paused", "dag__is_present", "created_at"]
     list_select_related = ["dag", "owner"]
@@ -118,7 +121,7 @@ class WorkflowAdmin(Pages):
     readonly_fields = ["runs_", "events_", "created_at", "updated_at", "deleted_at"]
     fieldsets = [
         (None, {"fields": ["name", "description", "dag", "owner"]}),
-        ("Who and when", {"fields": ["is_active", "visibility"]}),
+        ("Access", {"fields": ["is_active", "visibility"]}),
         ("Parameters", {"fields": ["default_parameters"]}),
         ("History", {"fields": ["runs_", "events_", "created_at", "updated_at", "deleted_at"]}),
     ]
@@ -156,11 +159,11 @@ class WorkflowAdmin(Pages):
     # --- columns ------------------------------------------------------------------------------------------
 
     @admin.display(description="DAG", ordering="dag__dag_id")
-    def dag_(self, workflow: Workflow) -> str | None:
+    def dag_(self, workflow: Workflow) -> str:
         return page_link(workflow.dag)
 
     @admin.display(description="owner", ordering="owner__username")
-    def owner_(self, workflow: Workflow) -> str | None:
+    def owner_(self, workflow: Workflow) -> str:
         return page_link(workflow.owner)
 
     @admin.display(description="open runs", ordering="open_count")
@@ -168,9 +171,9 @@ class WorkflowAdmin(Pages):
         return list_link(Run, str(workflow.open_count or 0), workflow__id__exact=workflow.pk, progress="open")
 
     @admin.display(description="last run", ordering="last_state")
-    def last_run(self, workflow: Any) -> str | None:
+    def last_run(self, workflow: Any) -> str:
         if workflow.last_run_id is None:
-            return None
+            return EMPTY
         url = reverse("admin:workflows_run_change", args=[workflow.last_run_id])
         return format_html('<a href="{}">{}</a>', url, label(workflow.last_state))
 

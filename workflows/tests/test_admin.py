@@ -363,7 +363,7 @@ def test_stopping_a_run_that_airflow_was_never_asked_for_ends_it_at_once(operato
     run = new_run(workflow, RunState.PENDING)
     AirflowCommand.objects.create(run=run, kind=CommandKind.TRIGGER, created_at=NOW, due_at=NOW)
 
-    assert act(operator, "run", "stop", run) == [(messages.SUCCESS, f"{run}: it is stopped now.")]
+    assert act(operator, "run", "stop", run) == [(messages.SUCCESS, f"Run {run}: it is stopped now.")]
 
     run.refresh_from_db()
     assert (run.state, run.state_reason) == ("stopped", "stopped by root")
@@ -389,7 +389,7 @@ def test_an_action_that_does_not_fit_the_state_is_a_warning_and_changes_nothing(
     run = new_run(workflow, state)
     before = everything()
 
-    assert act(operator, "run", action, run) == [(messages.WARNING, f"{run}: {why}")]
+    assert act(operator, "run", action, run) == [(messages.WARNING, f"Run {run}: {why}")]
     assert everything() == before
 
 
@@ -401,7 +401,7 @@ def test_a_refusal_of_one_run_stops_no_other(operator: Client, workflow: Workflo
     said = dict(text.split(": ", 1)[::-1] for _, text in act(operator, "run", "stop", ended, running))
 
     owed = "it is stopping here, but Airflow is yet to be told: it is down. It is tried again."
-    assert said == {"A run that is failed can not be stopped.": str(ended), owed: str(running)}
+    assert said == {"A run that is failed can not be stopped.": f"Run {ended}", owed: f"Run {running}"}
 
 
 @pytest.mark.parametrize(
@@ -427,7 +427,7 @@ def test_while_airflow_is_down_an_action_is_owed_to_it_and_that_is_an_error_mess
 
     [(level, text)] = told(response)
     assert level == messages.ERROR
-    assert text.startswith(f"{run}: it is {after} here, but Airflow is yet to be told: ")
+    assert text.startswith(f"Run {run}: it is {after} here, but Airflow is yet to be told: ")
     assert response.redirect_chain == [(f"/admin/workflows/run/{run.pk}/change/", 302)]
     assert Run.objects.get().state == after
     owed = AirflowCommand.objects.get()
@@ -598,7 +598,7 @@ def test_a_workflow_with_open_runs_is_not_deleted_and_the_reason_is_a_message(
     why = "1 of its runs have not ended: stop them first."
     assert told(response) == [(messages.WARNING, f"Not deleted. {why}")]
     assert act(operator, "workflow", "delete_selected", workflow, post="yes") == [
-        (messages.WARNING, f"Nightly ETL: {why}")
+        (messages.WARNING, f"Workflow Nightly ETL: {why}")
     ]
     assert everything() == before
     assert not LogEntry.objects.exists()
@@ -613,7 +613,7 @@ def test_deleting_selected_workflows_asks_first(operator: Client, workflow: Work
 
     said = act(operator, "workflow", "delete_selected", workflow, post="yes")
 
-    assert said == [(messages.SUCCESS, "Nightly ETL: deleted; its runs are kept")]
+    assert said == [(messages.SUCCESS, "Workflow Nightly ETL: deleted; its runs are kept")]
     assert Workflow.objects.get().deleted_at is not None
 
 
@@ -625,7 +625,7 @@ def test_the_action_trigger_starts_a_run_with_the_default_parameters(
     [(level, text)] = act(operator, "workflow", "trigger", workflow)
 
     run = Run.objects.get()
-    assert (level, text) == (messages.SUCCESS, f"Nightly ETL: triggered, {run} is pending")
+    assert (level, text) == (messages.SUCCESS, f"Workflow Nightly ETL: triggered, {run} is pending")
     assert (run.trigger_type, run.user, run.parameters) == (TriggerType.ADMIN, root, {"processing_time": 3})
 
 
@@ -633,7 +633,7 @@ def test_a_workflow_that_can_not_be_triggered_is_a_warning(operator: Client, wor
     Workflow.objects.update(is_active=False)
 
     assert act(operator, "workflow", "trigger", workflow) == [
-        (messages.WARNING, "Nightly ETL: The workflow is not active: set is_active to true first.")
+        (messages.WARNING, "Workflow Nightly ETL: The workflow is not active: set is_active to true first.")
     ]
     assert not Run.objects.exists()
 
@@ -644,7 +644,8 @@ def test_a_workflow_whose_defaults_are_not_enough_names_what_is_missing(operator
     assert act(operator, "workflow", "trigger", workflow) == [
         (
             messages.ERROR,
-            "Nightly ETL: The parameters do not fit the DAG. parameters.processing_time: This parameter is required.",
+            "Workflow Nightly ETL: The parameters do not fit the DAG. "
+            "parameters.processing_time: This parameter is required.",
         )
     ]
     assert not Run.objects.exists()
@@ -678,9 +679,9 @@ def test_an_operator_syncs_triggers_and_stops_on_a_real_airflow(
     workflow = Workflow.objects.get()
     [(level, text)] = act(operator, "workflow", "trigger", workflow)
     run = Run.objects.get()
-    assert (level, text) == (messages.SUCCESS, f"Reports: triggered, {run} is queued")
+    assert (level, text) == (messages.SUCCESS, f"Workflow Reports: triggered, {run} is queued")
 
-    assert act(operator, "run", "stop", run) == [(messages.SUCCESS, f"{run}: it is stopping now.")]
+    assert act(operator, "run", "stop", run) == [(messages.SUCCESS, f"Run {run}: it is stopping now.")]
 
 
 # --- Schedules --------------------------------------------------------------------------------------------
