@@ -10,6 +10,8 @@ handler400 = api.bad_request
 handler404 = api.not_found
 handler500 = api.server_error
 
+admin.site.site_header = admin.site.site_title = "SVOps"
+
 urlpatterns = [
     path("", include("workflows.console.urls")),
     path("admin/", admin.site.urls),
