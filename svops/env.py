@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 from contextlib import suppress
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from urllib.parse import urlsplit
@@ -89,6 +90,14 @@ def items(name: str, *, default: tuple[str, ...] = ()) -> list[str]:
     """A comma-separated list."""
     raw = _raw(name)
     return [part.strip() for part in raw.split(",") if part.strip()] if raw else list(default)
+
+
+def networks(name: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """A comma-separated list of networks in CIDR notation."""
+    try:
+        return tuple(ip_network(item) for item in items(name))
+    except ValueError as exc:
+        raise ImproperlyConfigured(f"{name}={_raw(name)!r} is not a list of networks like 10.0.0.0/8") from exc
 
 
 def url(name: str, *, default: str, schemes: tuple[str, ...]) -> str:

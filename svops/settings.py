@@ -60,6 +60,8 @@ DATABASES["default"]["CONN_MAX_AGE"] = 0
 
 # --- Security ---------------------------------------------------------------------------------------------
 SECRET_KEY = env.secret_key("SECRET_KEY", embedded=EMBEDDED)
+# What is encrypted at rest: the first key encrypts, each of them decrypts. SECRET_KEY until one is given.
+SECRET_KEYS = env.items("SECRET_KEYS") or [SECRET_KEY]
 DEBUG = env.boolean("DEBUG", default=False)
 ALLOWED_HOSTS = env.items("ALLOWED_HOSTS", default=("127.0.0.1", "localhost", "[::1]") if EMBEDDED else ())
 CSRF_TRUSTED_ORIGINS = env.items("CSRF_TRUSTED_ORIGINS")
@@ -205,14 +207,15 @@ DJANGO_GUID = {"GUID_HEADER_NAME": "X-Request-ID", "VALIDATE_GUID": True, "RETUR
 
 # --- SVOps ------------------------------------------------------------------------------------------------
 # Called with each event inside the transaction that records it; producers do not know their consumers.
-EVENT_SINKS: list[str] = []
+EVENT_SINKS: list[str] = ["notifications.sinks.owe_deliveries"]
 # Shared with plugins/svops_listener.py in Airflow; without it, pushes are refused and polling does it all.
 INGEST_SECRET = env.text("SVOPS_INGEST_SECRET")
 RECONCILE_INTERVAL = env.seconds("RECONCILE_INTERVAL", default=2)
 RECONCILE_OVERLAP = env.seconds("RECONCILE_OVERLAP", default=10)
 SWEEP_INTERVAL = env.seconds("SWEEP_INTERVAL", default=60)
 STALE_AFTER = env.seconds("STALE_AFTER", default=20)
-DISPATCH_BUDGET = env.seconds("DISPATCH_BUDGET", default=3)
+BREAKER_FAILURES = env.integer("BREAKER_FAILURES", default=5, minimum=1)
+BREAKER_RESET = env.seconds("BREAKER_RESET", default=5)
 DISPATCH_DEADLINE = env.seconds("DISPATCH_DEADLINE", default=24 * 3600)
 DISPATCH_LEASE = env.seconds("DISPATCH_LEASE", default=30)
 STOP_DEADLINE = env.seconds("STOP_DEADLINE", default=60)
@@ -222,6 +225,26 @@ STREAM_QUEUE_BYTES = env.integer("STREAM_QUEUE_BYTES", default=4_000_000, minimu
 STREAM_MESSAGE_BYTES = env.integer("STREAM_MESSAGE_BYTES", default=16_384, minimum=256)
 STREAM_SUBSCRIPTIONS = env.integer("STREAM_SUBSCRIPTIONS", default=100, minimum=1)
 
+# --- Notifications ----------------------------------------------------------------------------------------
+PUBLIC_URL = env.url("PUBLIC_URL", default=f"http://{SVOPS_HOST}:{SVOPS_PORT}", schemes=("http", "https"))
+NOTIFICATION_ALLOWED_NETWORKS = env.networks("NOTIFICATION_ALLOWED_NETWORKS")
+NOTIFICATION_TIMEOUT = env.seconds("NOTIFICATION_TIMEOUT", default=15)
+NOTIFICATION_LEASE = env.seconds("NOTIFICATION_LEASE", default=90)
+NOTIFICATION_SLOTS = env.integer("NOTIFICATION_SLOTS", default=32, minimum=1, maximum=500)
+NOTIFICATION_DIGEST_INTERVAL = env.seconds("NOTIFICATION_DIGEST_INTERVAL", default=3600)
+NOTIFICATION_OVERDUE = env.seconds("NOTIFICATION_OVERDUE", default=120)
+NOTIFICATION_RETENTION = env.seconds("NOTIFICATION_RETENTION", default=90 * 86400)
+EMAIL_HOST = env.text("EMAIL_HOST", default="localhost")
+EMAIL_PORT = env.integer("EMAIL_PORT", default=25, minimum=1, maximum=65535)
+EMAIL_HOST_USER = env.text("EMAIL_HOST_USER")
+EMAIL_HOST_PASSWORD = env.text("EMAIL_HOST_PASSWORD")
+EMAIL_USE_TLS = env.boolean("EMAIL_USE_TLS", default=False)
+EMAIL_USE_SSL = env.boolean("EMAIL_USE_SSL", default=False)
+EMAIL_TIMEOUT = NOTIFICATION_TIMEOUT
+DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", default="svops@localhost")
+
+if EMAIL_USE_TLS and EMAIL_USE_SSL:
+    raise ImproperlyConfigured("EMAIL_USE_TLS and EMAIL_USE_SSL are both true: one of them is expected")
 if SVOPS_PORT == AIRFLOW_PORT:
     raise ImproperlyConfigured(f"SVOPS_PORT and AIRFLOW_PORT are both {SVOPS_PORT}: two different ports are expected")
 

@@ -1,0 +1,39 @@
+"""Numbers for /metrics, read from the ledger when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from django.conf import settings
+from django.db.models import Count
+from django.utils import timezone
+from prometheus_client import REGISTRY
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from notifications import services
+from notifications.models import OWED, Delivery, NotificationConfig
+
+
+class LedgerCollector(Collector):
+    """`svops_notifications_owed`, `…_overdue` and `…_disabled_configs`."""
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """Nothing: registering must not ask the database."""
+        return []
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        owed = GaugeMetricFamily("svops_notifications_owed", "Deliveries that are owed.", labels=["status"])
+        counts = Delivery.objects.filter(status__in=OWED).order_by().values_list("status").annotate(Count("pk"))
+        for status, count in counts:
+            owed.add_metric([status], count)
+        yield owed
+        limit = timedelta(seconds=settings.NOTIFICATION_OVERDUE)
+        late = services.overdue(now=timezone.now(), limit=limit)
+        yield GaugeMetricFamily("svops_notifications_overdue", "Deliveries that nobody has taken up in time.", late)
+        off = NotificationConfig.objects.alive().filter(enabled=False).count()
+        yield GaugeMetricFamily("svops_notifications_disabled_configs", "Configs that are disabled.", off)
+
+
+REGISTRY.register(LedgerCollector())
