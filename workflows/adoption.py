@@ -7,9 +7,9 @@ from datetime import datetime
 
 from django.db import IntegrityError, transaction
 
-from workflows import services
 from workflows.airflow import types
 from workflows.models import Run, TriggerType, Workflow
+from workflows.services.runs import accept
 from workflows.states import RunState
 
 Key = tuple[str, str]
@@ -42,7 +42,7 @@ def _adopt(seen: types.DagRun, workflow: Workflow, *, now: datetime) -> Run | No
     )
     try:
         with transaction.atomic():
-            services.accept(run, now=now)
+            accept(run, now=now)
     except IntegrityError:
         return None  # another worker saw it at the same time
     return run

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db import transaction
 
-from workflows import events, parameters, upstream
+from workflows import events, freezing, parameters, upstream
 from workflows.airflow import AirflowClient, types
 from workflows.models import Dag
 
@@ -64,6 +64,9 @@ def _task(task: types.DagTask) -> dict[str, Any]:
 @transaction.atomic
 def _store(dag_id: str, fields: Mapping[str, Any], *, now: datetime) -> bool:
     dag, created = Dag.objects.select_for_update().get_or_create(dag_id=dag_id)
+    if dag.commands.filter(finished_at__isnull=True).exists():
+        # What Airflow says of it is about to be changed by us.
+        fields = {**fields, "is_paused": dag.is_paused}
     changed = sorted(name for name, value in fields.items() if created or getattr(dag, name) != value)
     for name, value in fields.items():
         setattr(dag, name, value)
@@ -71,6 +74,8 @@ def _store(dag_id: str, fields: Mapping[str, Any], *, now: datetime) -> bool:
     dag.save()
     if changed:
         events.record(events.DagSynced(dag_id=dag_id, changed=changed), now=now)
+    if "is_paused" in changed:
+        freezing.note_dag_paused(dag, now=now)
     return bool(changed)
 
 

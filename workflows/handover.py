@@ -1,4 +1,4 @@
-"""Carries out what we owe Airflow: triggers, stops and clears.
+"""Carries out what we owe Airflow: triggers, stops, clears, and pauses of DAGs.
 
 A command is written in the transaction of the change that it carries out, so it survives a crash at any line,
 and each kind bears being carried out twice. Who carries one out holds a lease, which a crash lets run out.
@@ -14,68 +14,114 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
-from workflows import backoff, observe, upstream
+from workflows import backoff, freezing, observe, upstream
 from workflows.airflow import AirflowClient
-from workflows.airflow.errors import AirflowAuthError, AirflowError, AirflowNotFoundError
-from workflows.models import AirflowCommand, AirflowState, CommandKind, Run
+from workflows.airflow.errors import (
+    AirflowAuthError,
+    AirflowError,
+    AirflowNotFoundError,
+    AirflowUnavailableError,
+)
+from workflows.models import AirflowCommand, CommandKind, Dag, Run
 from workflows.states import RunState
 
 logger = logging.getLogger(__name__)
 
 
-def owe(run: Run, kind: CommandKind, *, now: datetime, **arguments: Any) -> AirflowCommand:
-    """Write down a command; call it inside the transaction of the change."""
-    return AirflowCommand.objects.create(run=run, kind=kind, arguments=arguments, created_at=now, due_at=now)
+# --- Owing and taking back, inside the transaction of the change -------------------------------------------
 
 
-def try_now(run: Run) -> None:
-    """Carry out what is owed for `run` at once, unless Airflow is known not to answer.
+def owe(
+    kind: CommandKind,
+    *,
+    now: datetime,
+    run: Run | None = None,
+    dag: Dag | None = None,
+    due_at: datetime | None = None,
+    **arguments: Any,
+) -> AirflowCommand:
+    """Write down a command for a run or a DAG, not to be carried out before `due_at`."""
+    return AirflowCommand.objects.create(
+        kind=kind, run=run, dag=dag, arguments=arguments, created_at=now, due_at=due_at or now
+    )
+
+
+def withdraw_trigger(run: Run, *, now: datetime) -> bool:
+    """Take back a trigger that can not have reached Airflow; tell whether it was in time."""
+    waiting = _waiting_trigger(run, now=now).filter(may_have_arrived=False)
+    return waiting.update(finished_at=now, last_error="withdrawn: the run was stopped") == 1
+
+
+def hold_trigger(run: Run, *, held: bool, now: datetime) -> bool:
+    """Hold a trigger that nobody is carrying out, or let it go; tell whether there was one to hold."""
+    return _waiting_trigger(run, now=now).filter(held=not held).update(held=held) == 1
+
+
+def _waiting_trigger(run: Run, *, now: datetime) -> QuerySet[AirflowCommand]:
+    trigger = AirflowCommand.objects.filter(run=run, kind=CommandKind.TRIGGER)
+    return trigger.filter(_free(now), finished_at__isnull=True)
+
+
+def _free(now: datetime) -> Q:
+    return Q(leased_until__isnull=True) | Q(leased_until__lt=now)
+
+
+# --- Carrying out ------------------------------------------------------------------------------------------
+
+
+def try_now(*, run: Run | None = None, dag: Dag | None = None) -> None:
+    """Carry out what is due for a run or a DAG at once, unless Airflow is known not to answer.
 
     What fails here stays owed; `carry_out_due` comes round to it.
     """
-    if not AirflowState.current().reachable:
-        return
-    for command in _owed().filter(run=run):
-        carry_out(command, now=timezone.now())
+    if upstream.answers():
+        for command in _due(timezone.now()).filter(run=run, dag=dag):
+            carry_out(command, now=timezone.now())
 
 
 def carry_out_due(*, now: datetime, limit: int = 50) -> int:
-    """Carry out what is due, oldest first; tell how many were taken on. Stops early while Airflow is down."""
+    """Carry out what is due, oldest first; tell how many were taken on.
+
+    While Airflow is down the first one tries whether it is back, and the others wait for that.
+    """
     taken = 0
-    for command in _owed().filter(due_at__lte=now)[:limit]:
+    for command in _due(now)[:limit]:
         taken += carry_out(command, now=timezone.now())
-        if not AirflowState.current().reachable:
+        if not upstream.answers():
             break
     return taken
 
 
-def _owed() -> Any:
-    return AirflowCommand.objects.filter(finished_at__isnull=True).select_related("run").order_by("id")
+def _due(now: datetime) -> QuerySet[AirflowCommand]:
+    owed = AirflowCommand.objects.filter(finished_at__isnull=True, held=False, due_at__lte=now)
+    return owed.select_related("run__workflow__dag", "dag").order_by("id")
 
 
 def carry_out(command: AirflowCommand, *, now: datetime) -> bool:
     """Take the lease and carry the command out; False when somebody else holds it or it is not its turn."""
+    may_have_arrived = command.may_have_arrived
     if not _lease(command, now=now):
         return False
     try:
         with upstream.watched() as client:
             _KINDS[CommandKind(command.kind)](command, client)
     except AirflowError as exc:
+        if isinstance(exc, AirflowUnavailableError) and not exc.sent:
+            command.may_have_arrived = may_have_arrived
         _settle_failure(command, exc, now=timezone.now())
     return True
 
 
 def _lease(command: AirflowCommand, *, now: datetime) -> bool:
-    earlier = AirflowCommand.objects.filter(run=command.run_id, finished_at__isnull=True, pk__lt=command.pk)
-    if earlier.exists():
+    same_target = AirflowCommand.objects.filter(run=command.run, dag=command.dag, finished_at__isnull=True)
+    if same_target.filter(pk__lt=command.pk).exists():
         return False
-    free = Q(leased_until__isnull=True) | Q(leased_until__lt=now)
     until = now + timedelta(seconds=settings.DISPATCH_LEASE)
-    mine = AirflowCommand.objects.filter(free, pk=command.pk, finished_at__isnull=True)
-    if mine.update(leased_until=until, attempts=F("attempts") + 1) != 1:
+    mine = same_target.filter(_free(now), pk=command.pk, held=False)
+    if mine.update(leased_until=until, attempts=F("attempts") + 1, may_have_arrived=True) != 1:
         return False
     command.refresh_from_db()
     return True
@@ -85,13 +131,19 @@ def _lease(command: AirflowCommand, *, now: datetime) -> bool:
 def _finish(command: AirflowCommand, *, now: datetime, error: str = "") -> None:
     AirflowCommand.objects.filter(pk=command.pk).update(finished_at=now, leased_until=None, last_error=error)
     # Whatever was seen before this moment may be from before the command took effect.
-    Run.objects.filter(pk=command.run_id).update(observed_at=now)
+    Run.objects.filter(commands=command).update(observed_at=now)
+
+
+# --- The kinds ---------------------------------------------------------------------------------------------
+
+
+def _run_of(command: AirflowCommand) -> Run:
+    return Run.objects.select_related("workflow__dag").get(commands=command)
 
 
 def _trigger(command: AirflowCommand, client: AirflowClient) -> None:
     """Hand the run over. Safe to repeat: its dag_run_id is fixed, an existing run is adopted."""
-    run = command.run
-    run.refresh_from_db()
+    run = _run_of(command)
     if run.state != RunState.PENDING:
         # Stopped since; the stop that follows looks whether an earlier attempt did get through.
         _finish(command, now=timezone.now())
@@ -101,14 +153,16 @@ def _trigger(command: AirflowCommand, client: AirflowClient) -> None:
     with transaction.atomic():
         _finish(command, now=now)
         # A stop may have come first: its own command follows and finds the run in Airflow.
-        Run.objects.filter(pk=run.pk, state=RunState.PENDING).update(
-            state=RunState.QUEUED, queued_at=seen.queued_at or now
-        )
+        pending = Run.objects.filter(pk=run.pk, state=RunState.PENDING)
+        queued = pending.update(state=RunState.QUEUED, queued_at=seen.queued_at or now)
+        if queued and Dag.objects.filter(dag_id=run.dag_id, is_paused=True).exists():
+            run.state = RunState.QUEUED
+            freezing.set_paused([run], paused=True, scope="workflow", note="the DAG is paused", by="", now=now)
 
 
 def _stop(command: AirflowCommand, client: AirflowClient) -> None:
     """Have Airflow end the run. Safe to repeat: it sets a state."""
-    run = command.run
+    run = _run_of(command)
     try:
         client.runs.set_state(run.dag_id, run.dag_run_id, "failed")
     except AirflowNotFoundError:
@@ -121,7 +175,7 @@ def _stop(command: AirflowCommand, client: AirflowClient) -> None:
 
 def _clear(command: AirflowCommand, client: AirflowClient) -> None:
     """Have Airflow run tasks again. Repeated only while its first try has not taken effect."""
-    run, wanted = command.run, command.arguments
+    run, wanted = _run_of(command), command.arguments
     repeated = command.attempts > 1
     if not (repeated and client.runs.get(run.dag_id, run.dag_run_id).state in {"queued", "running"}):
         clear(client, run, mode=wanted["mode"], task_id=wanted.get("task_id"), dry_run=False)
@@ -141,39 +195,52 @@ def clear(client: AirflowClient, run: Run, *, mode: str, task_id: str | None, dr
     return sorted((ref.task_id, ref.map_index) for ref in refs)
 
 
+def _set_paused(command: AirflowCommand, client: AirflowClient) -> None:
+    """Pause or unpause the DAG. Safe to repeat: it sets a state."""
+    dag = Dag.objects.get(commands=command)
+    client.dags.set_paused(dag.dag_id, command.kind == CommandKind.PAUSE)
+    _finish(command, now=timezone.now())
+
+
 _KINDS: dict[CommandKind, Callable[[AirflowCommand, AirflowClient], None]] = {
     CommandKind.TRIGGER: _trigger,
     CommandKind.STOP: _stop,
     CommandKind.CLEAR: _clear,
+    CommandKind.PAUSE: _set_paused,
+    CommandKind.UNPAUSE: _set_paused,
 }
+
+
+# --- Failing -----------------------------------------------------------------------------------------------
 
 
 def _settle_failure(command: AirflowCommand, exc: AirflowError, *, now: datetime) -> None:
     """Try again later, or give up where waiting does not help or the deadline has passed."""
     logger.warning(
         "command to Airflow failed",
-        extra={
-            "command": command.kind,
-            "run_id": str(command.run_id),
-            "attempt": command.attempts,
-            "error": str(exc),
-        },
+        extra={"command": command.kind, "command_id": command.pk, "attempt": command.attempts, "error": str(exc)},
     )
     # Refused credentials are the operator's to mend; what was accepted waits for that.
     waits = exc.retryable or isinstance(exc, AirflowAuthError)
-    expired = now - command.created_at > timedelta(seconds=settings.DISPATCH_DEADLINE)
-    if waits and not expired:
-        wait = backoff.delay(command.attempts, jitter=random.random())  # noqa: S311 - spreads load, hides nothing
-        AirflowCommand.objects.filter(pk=command.pk).update(due_at=now + wait, leased_until=None, last_error=str(exc))
+    first_due = max(command.created_at, command.run.run_at or command.created_at) if command.run else command.created_at
+    if not waits or now - first_due > timedelta(seconds=settings.DISPATCH_DEADLINE):
+        _give_up(command, reason=str(exc), now=now)
         return
-    _give_up(command, reason=str(exc), now=now)
+    wait = backoff.delay(command.attempts, jitter=random.random())  # noqa: S311 - spreads load, hides nothing
+    AirflowCommand.objects.filter(pk=command.pk).update(
+        due_at=now + wait, leased_until=None, last_error=str(exc), may_have_arrived=command.may_have_arrived
+    )
 
 
 @transaction.atomic
 def _give_up(command: AirflowCommand, *, reason: str, now: datetime) -> None:
     _finish(command, now=now, error=reason)
-    run = Run.objects.select_for_update().get(pk=command.run_id)
-    verb = {"trigger": "hand the run over to", "clear": "retry the run in", "stop": "stop the run in"}[command.kind]
+    verb = {CommandKind.TRIGGER: "hand the run over to", CommandKind.CLEAR: "retry the run in"}.get(
+        CommandKind(command.kind)
+    )
+    if verb is None:
+        return
+    run = Run.objects.select_for_update().get(pk=_run_of(command).pk)
     explained = f"Could not {verb} Airflow: {reason}"
-    if command.kind != CommandKind.STOP and observe.move(run, to=RunState.FAILED, ended_at=now, state_reason=explained):
+    if observe.move(run, to=RunState.FAILED, ended_at=now, state_reason=explained):
         observe.record_end(run, failed_tasks=[], now=now)

@@ -99,6 +99,8 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     def move(self, run_id: uuid.UUID, *, to: RunState, **changes: Any) -> bool:
         """Change state if the table allows it right now; tell whether it did."""
+        if to in TERMINAL:
+            changes["paused"] = False
         return self.filter(pk=run_id, state__in=ENTERED_FROM[to]).update(state=to, **changes) == 1
 
 
@@ -130,6 +132,7 @@ class Run(models.Model):
     attempt = models.PositiveIntegerField(default=1, help_text="Goes up with each retry.")
     event_count = models.PositiveIntegerField(default=0, help_text="The `seq` of its newest event.")
     created_at = models.DateTimeField()
+    run_at = models.DateTimeField(null=True, blank=True, help_text="Not handed over before.")
     queued_at = models.DateTimeField(null=True, blank=True, help_text="When Airflow took it.")
     started_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
@@ -163,6 +166,25 @@ class Run(models.Model):
 
     def duration(self) -> timedelta | None:
         return self.ended_at - self.started_at if self.started_at and self.ended_at else None
+
+
+class RunAttempt(models.Model):
+    """An attempt of a run that a retry, or a clear in Airflow, has ended: what the run's own fields said then."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="attempts")
+    number = models.PositiveIntegerField()
+    state = models.CharField(max_length=10, choices=RunState)
+    state_reason = models.TextField(blank=True)
+    failed_tasks = models.JSONField(default=list, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["run", "number"]
+        constraints = [models.UniqueConstraint("run", "number", name="attempt_unique_in_run")]
+
+    def __str__(self) -> str:
+        return f"{self.run_id} #{self.number}"
 
 
 class TaskInstance(models.Model):
@@ -246,28 +268,58 @@ class CommandKind(models.TextChoices):
     TRIGGER = "trigger"
     STOP = "stop"
     CLEAR = "clear"
+    PAUSE = "pause"
+    UNPAUSE = "unpause"
 
 
 class AirflowCommand(models.Model):
-    """Something we owe Airflow: written with the change it carries out, executed after it, retried until done."""
+    """Something we owe Airflow: written with the change it carries out, executed after it, retried until done.
 
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="commands")
+    It concerns a run, or a whole DAG when that is to be paused or unpaused.
+    """
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, null=True, blank=True, related_name="commands")
+    dag = models.ForeignKey(Dag, on_delete=models.CASCADE, null=True, blank=True, related_name="commands")
     kind = models.CharField(max_length=10, choices=CommandKind)
     arguments = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField()
     due_at = models.DateTimeField(help_text="Not before; moved on by each failed attempt.")
     leased_until = models.DateTimeField(null=True, blank=True, help_text="While somebody carries it out.")
+    held = models.BooleanField(default=False, help_text="Waits until the run is resumed.")
     attempts = models.PositiveIntegerField(default=0)
+    may_have_arrived = models.BooleanField(default=False, help_text="Whether Airflow may know of it already.")
     last_error = models.TextField(blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         verbose_name = "Airflow command"
         ordering = ["id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(run__isnull=True) ^ Q(dag__isnull=True), name="command_for_a_run_or_a_dag"
+            )
+        ]
         indexes = [models.Index(fields=["due_at"], condition=Q(finished_at__isnull=True), name="command_owed")]
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.run_id}"
+        return f"{self.kind} {self.run_id or self.dag_id}"
+
+
+class IdempotencyKey(models.Model):
+    """A request that its caller may repeat: the same key and body answer with what the first one made."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
+    key = models.CharField(max_length=255)
+    fingerprint = models.CharField(max_length=64, help_text="SHA-256 of what was asked for.")
+    run = models.ForeignKey(Run, on_delete=models.CASCADE)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint("user", "key", name="idempotency_key_unique")]
+        indexes = [models.Index(fields=["created_at"], name="idempotency_key_by_age")]
+
+    def __str__(self) -> str:
+        return self.key
 
 
 class AirflowState(models.Model):

@@ -14,7 +14,7 @@ from django.db import transaction
 
 from workflows import events
 from workflows.airflow import types
-from workflows.models import AirflowCommand, CommandKind, Run, TaskInstance
+from workflows.models import AirflowCommand, CommandKind, Run, RunAttempt, TaskInstance
 from workflows.states import TASK_OVER, TASK_STARTED, TASK_TERMINAL, TERMINAL, RunState
 
 AIRFLOW_TERMINAL = {"success": RunState.SUCCESS, "failed": RunState.FAILED}
@@ -116,16 +116,27 @@ def _is_before_end(seen: types.DagRun, run: Run) -> bool:
     return seen.start_date is not None and run.ended_at is not None and seen.start_date <= run.ended_at
 
 
+def reopen(run: Run) -> bool:
+    """Begin a new attempt of an ended run, keeping what is known of the one before; tell whether it could be."""
+    before = RunAttempt(
+        run=run,
+        number=run.attempt,
+        state=run.state,
+        state_reason=run.state_reason,
+        failed_tasks=sorted(str(task) for task in run.tasks.all() if task.state == "failed"),
+        started_at=run.started_at,
+        ended_at=run.ended_at,
+    )
+    fresh: dict[str, Any] = {"state_reason": "", "started_at": None, "ended_at": None, "stop_requested_at": None}
+    if not move(run, to=RunState.QUEUED, attempt=run.attempt + 1, **fresh):
+        return False
+    before.save()
+    return True
+
+
 def _reopen(run: Run, *, at: datetime) -> None:
     """Somebody has cleared tasks of an ended run in Airflow itself."""
-    move(
-        run,
-        to=RunState.QUEUED,
-        attempt=run.attempt + 1,
-        ended_at=None,
-        state_reason="",
-        stop_requested_at=None,
-    )
+    reopen(run)
     data = events.WorkflowExternalChange(state=run.state, attempt=run.attempt, change="cleared")
     events.record(data, now=at, run=run)
 

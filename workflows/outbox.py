@@ -17,7 +17,7 @@ from typing import Any
 
 import redis
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 
 from workflows.models import Event, LogHead
 
@@ -96,7 +96,11 @@ def _give_positions() -> list[Event]:
     events = list(Event.objects.filter(position__isnull=True).order_by("id")[:BATCH])
     for position, event in enumerate(events, start=head.position + 1):
         event.position = position
-    Event.objects.bulk_update(events, ["position"])
+    # bulk_update() would write one CASE with a branch for each row: several times as slow.
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "UPDATE workflows_event SET position = %s WHERE id = %s", [(event.position, event.pk) for event in events]
+        )
     head.position += len(events)
     head.save(update_fields=["position"])
     return events

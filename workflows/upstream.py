@@ -1,4 +1,4 @@
-"""The Airflow behind us: the one client of this process, and what we know of its health."""
+"""The Airflow behind us: the one client of this process, the breaker around it, and what we know of its health."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from datetime import datetime
 from functools import cache
 from http import HTTPStatus
 
+import pybreaker
+import redis
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
@@ -16,7 +18,14 @@ from django.utils import timezone
 from svops.errors import SVOpsError, UnavailableError
 from workflows import events
 from workflows.airflow import AirflowClient, Timeout
-from workflows.airflow.errors import AirflowAuthError, AirflowError, AirflowUnavailableError
+from workflows.airflow.errors import (
+    AirflowAuthError,
+    AirflowConflictError,
+    AirflowError,
+    AirflowNotFoundError,
+    AirflowRejectedError,
+    AirflowUnavailableError,
+)
 from workflows.models import AirflowState
 
 logger = logging.getLogger(__name__)
@@ -33,14 +42,44 @@ def airflow() -> AirflowClient:
     )
 
 
+@cache
+def breaker() -> pybreaker.CircuitBreaker:
+    """Shared by all processes through Redis. While Redis is away the circuit counts as closed: calls go through."""
+    connection = redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=1, socket_timeout=1)
+    storage = pybreaker.CircuitRedisStorage(
+        pybreaker.STATE_CLOSED, connection, namespace="svops:airflow", fallback_circuit_state=pybreaker.STATE_CLOSED
+    )
+    return pybreaker.CircuitBreaker(
+        fail_max=settings.BREAKER_FAILURES,
+        reset_timeout=settings.BREAKER_RESET,
+        state_storage=storage,
+        # Airflow has answered these; it is up.
+        exclude=[AirflowAuthError, AirflowConflictError, AirflowNotFoundError, AirflowRejectedError],
+        name="airflow",
+        throw_new_error_on_trip=False,
+    )
+
+
 @contextmanager
 def watched() -> Iterator[AirflowClient]:
-    """The client, noting on the way whether Airflow answers; errors pass through."""
+    """The client, behind the breaker, noting on the way whether Airflow answers; errors pass through.
+
+    While the circuit is open, raises `AirflowUnavailableError` without asking.
+    """
     try:
-        yield airflow()
+        with breaker().calling():
+            yield airflow()
+    except pybreaker.CircuitBreakerError as exc:
+        message = f"the circuit is open: Airflow is tried again after {settings.BREAKER_RESET:g} s"
+        raise AirflowUnavailableError(message, sent=False) from exc
     except (AirflowUnavailableError, AirflowAuthError) as exc:
         note_down(reason=str(exc), now=timezone.now())
         raise
+
+
+def answers() -> bool:
+    """Whether Airflow answered when it was last asked."""
+    return AirflowState.current().reachable
 
 
 @transaction.atomic

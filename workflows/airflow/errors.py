@@ -18,9 +18,16 @@ class AirflowError(Exception):
 
 
 class AirflowUnavailableError(AirflowError):
-    """No answer, or one that says "not now". Whether the request was carried out is unknown."""
+    """No answer, or one that says "not now".
+
+    Whether the request was carried out is unknown, unless `sent` is False: then it never left us.
+    """
 
     retryable = True
+
+    def __init__(self, message: str, *, status: int | None = None, sent: bool = True) -> None:
+        super().__init__(message, status=status)
+        self.sent = sent
 
 
 class AirflowProtocolError(AirflowError):

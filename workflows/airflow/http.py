@@ -15,7 +15,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import BaseHTTPResponse, Retry
 from urllib3.connectionpool import ConnectionPool
-from urllib3.exceptions import HTTPError, ReadTimeoutError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
 
 from .errors import (
     AirflowAuthError,
@@ -143,7 +143,7 @@ class Wire:
     @contextmanager
     def _slot(self) -> Iterator[None]:
         if not self._slots.acquire(timeout=self._timeout.read):
-            raise AirflowUnavailableError("all connections to Airflow are busy")
+            raise AirflowUnavailableError("all connections to Airflow are busy", sent=False)
         try:
             yield
         finally:
@@ -186,7 +186,14 @@ def _failures_translated() -> Iterator[None]:
         raise AirflowRejectedError("the request has values that JSON cannot express") from exc
     except (requests.RequestException, HTTPError) as exc:
         # Only the kind: the text of these errors repeats the whole URL.
-        raise AirflowUnavailableError(f"no answer from Airflow: {type(exc).__name__}") from exc
+        message = f"no answer from Airflow: {type(exc).__name__}"
+        raise AirflowUnavailableError(message, sent=not _never_connected(exc)) from exc
+
+
+def _never_connected(exc: Exception) -> bool:
+    """Whether not even a connection came about, so that the request can not have been carried out."""
+    reason = getattr(exc.args[0], "reason", None) if exc.args else None
+    return isinstance(exc, requests.ConnectTimeout) or isinstance(reason, NewConnectionError | ConnectTimeoutError)
 
 
 def _body(raw: Any, *, deadline: float) -> bytes:

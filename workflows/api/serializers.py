@@ -11,7 +11,8 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from svops.api import StrictSerializer
-from workflows.models import AirflowState, Dag, Event, Run, TaskInstance, Visibility, Workflow
+from svops.schema import ErrorSerializer
+from workflows.models import AirflowState, Dag, Event, Run, RunAttempt, TaskInstance, Visibility, Workflow
 from workflows.services import RETRY_MODES
 
 
@@ -41,13 +42,14 @@ class SyncSerializer(serializers.Serializer[Any]):
 
 class WorkflowSerializer(serializers.ModelSerializer[Workflow]):
     dag_id = serializers.CharField(source="dag.dag_id")
+    is_paused = serializers.BooleanField(source="dag.is_paused", help_text="Whether its DAG is paused in Airflow.")
     owner_id = serializers.IntegerField()
     owner = serializers.CharField(source="owner.username")
 
     class Meta:
         model = Workflow
         fields = [
-            "id", "name", "description", "dag_id", "owner_id", "owner", "is_active", "default_parameters",
+            "id", "name", "description", "dag_id", "owner_id", "owner", "is_active", "is_paused", "default_parameters",
             "visibility", "created_at", "updated_at",
         ]  # fmt: skip
 
@@ -124,7 +126,7 @@ class RunSerializer(FreshnessMixin, serializers.ModelSerializer[Run]):
         fields = [
             "id", "workflow_id", "workflow_name", "dag_id", "dag_run_id", "state", "state_reason", "paused",
             "trigger_type", "user_id", "username", "task_id", "dataset_id", "parameters", "note", "attempt",
-            "created_at", "queued_at", "started_at", "ended_at", "duration_s", "observed_at", "stale",
+            "created_at", "run_at", "queued_at", "started_at", "ended_at", "duration_s", "observed_at", "stale",
         ]  # fmt: skip
 
     def get_duration_s(self, run: Run) -> float | None:
@@ -157,24 +159,62 @@ class ParametersInput(StrictSerializer):
     parameters = serializers.DictField(required=False, help_text="Merged over the workflow's defaults.")
 
 
+class AttemptSerializer(serializers.ModelSerializer[RunAttempt]):
+    class Meta:
+        model = RunAttempt
+        fields = ["number", "state", "state_reason", "failed_tasks", "started_at", "ended_at"]
+
+
+class RunDetailSerializer(RunSerializer):
+    attempts = AttemptSerializer(many=True, help_text="The attempts before this one.")
+
+    class Meta:
+        model = Run
+        fields = [*RunSerializer.Meta.fields, "attempts"]
+
+
 class TriggerInput(ParametersInput):
     task_id = ReferenceField(required=False, allow_null=True, help_text="Your own reference, handed to the DAG.")
     dataset_id = ReferenceField(required=False, allow_null=True, help_text="Your own reference, handed to the DAG.")
     note = serializers.CharField(required=False, allow_blank=True, max_length=1000)
+    run_at = serializers.DateTimeField(required=False, allow_null=True, help_text="Start then, not at once.")
+
+    def validate_run_at(self, run_at: datetime | None) -> datetime | None:
+        if run_at is not None and run_at <= timezone.now():
+            raise serializers.ValidationError("Expected a time to come.")
+        return run_at
+
+
+class BatchInput(StrictSerializer):
+    items = serializers.ListField(child=serializers.JSONField(), min_length=1, max_length=100)
+
+
+class BatchResultSerializer(serializers.Serializer[Any]):
+    status = serializers.IntegerField(help_text="What the item would have been answered by itself.")
+    run = RunSerializer(required=False)
+    error = ErrorSerializer(required=False)
+
+
+class BatchSerializer(serializers.Serializer[Any]):
+    results = BatchResultSerializer(many=True)
+
+
+class PauseInput(StrictSerializer):
+    note = serializers.CharField(required=False, allow_blank=True, default="", max_length=1000)
 
 
 class ControlInput(StrictSerializer):
-    action = serializers.ChoiceField(choices=["stop", "retry"])
+    action = serializers.ChoiceField(choices=["stop", "retry", "pause", "resume"])
     note = serializers.CharField(required=False, allow_blank=True, default="", max_length=1000)
     mode = serializers.ChoiceField(choices=RETRY_MODES, required=False, help_text="Of a retry; failed by default.")
     from_task = serializers.CharField(required=False, help_text="With mode from_task: the task to begin at.")
-    dry_run = serializers.BooleanField(required=False, default=False, help_text="Of a retry: list, change nothing.")
+    dry_run = serializers.BooleanField(required=False, help_text="Of a retry: list, change nothing.")
+    scope = serializers.ChoiceField(choices=["run", "workflow"], required=False, help_text="Of a pause.")
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if attrs["action"] != "retry" and (extra := attrs.keys() & {"mode", "from_task"}):
-            raise serializers.ValidationError({name: ["Only a retry takes this."] for name in sorted(extra)})
-        if attrs["action"] != "retry" and attrs["dry_run"]:
-            raise serializers.ValidationError({"dry_run": ["Only a retry takes this."]})
+        for field, action in {"mode": "retry", "from_task": "retry", "dry_run": "retry", "scope": "pause"}.items():
+            if field in attrs and attrs["action"] != action:
+                raise serializers.ValidationError({field: [f"Goes with the action {action} only."]})
         if (attrs.get("mode") == "from_task") != ("from_task" in attrs):
             raise serializers.ValidationError({"from_task": ["Goes with mode from_task: the id of a task."]})
         return attrs

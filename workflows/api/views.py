@@ -8,26 +8,33 @@ from typing import Any
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
-from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema, extend_schema_view
+from drf_spectacular.utils import OpenApiParameter, PolymorphicProxySerializer, extend_schema, extend_schema_view
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.identity import Scope
+from accounts.models import User
 from accounts.permissions import current_user
-from svops.api import KeysetPages
+from svops.api import KeysetPages, exception_handler
+from svops.errors import InvalidInputError, SVOpsError
 from svops.schema import errors
 from workflows import dag_sync, outbox, services, upstream
 from workflows.api import examples
 from workflows.api.filters import DagFilter, RunFilter, WorkflowFilter
 from workflows.api.serializers import (
+    BatchInput,
+    BatchSerializer,
     ControlInput,
     DagDetailSerializer,
     DagSerializer,
     EventSerializer,
     ParametersInput,
+    PauseInput,
     RetryPreviewSerializer,
+    RunDetailSerializer,
     RunSerializer,
     SyncSerializer,
     TaskSerializer,
@@ -37,6 +44,10 @@ from workflows.api.serializers import (
 )
 from workflows.models import Dag, Event, Run, TaskInstance, TriggerType, Workflow
 
+KEY_LENGTH = 200
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key", str, OpenApiParameter.HEADER, description="Chosen by you, one for each request you may repeat."
+)
 UUID = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 
 
@@ -98,6 +109,8 @@ class WorkflowViewSet(viewsets.ReadOnlyModelViewSet[Workflow]):
         "POST": Scope.WORKFLOW_WRITE,
         "PATCH": Scope.WORKFLOW_WRITE,
         "DELETE": Scope.WORKFLOW_WRITE,
+        "pause": Scope.RUN_CONTROL,
+        "resume": Scope.RUN_CONTROL,
     }
 
     def get_queryset(self) -> QuerySet[Workflow]:
@@ -128,6 +141,33 @@ class WorkflowViewSet(viewsets.ReadOnlyModelViewSet[Workflow]):
         wanted.is_valid(raise_exception=True)
         services.update_workflow(workflow=workflow, actor=current_user(request), **wanted.validated_data)
         return Response(WorkflowSerializer(workflow).data)
+
+    @extend_schema(
+        summary="Pause a workflow",
+        description="Pauses its whole DAG in Airflow: every run of it freezes, and new ones wait.",
+        request=PauseInput,
+        responses={200: WorkflowSerializer, **errors(400, 401, 403, 404)},
+    )
+    @action(detail=True, methods=["post"], filterset_class=None)
+    def pause(self, request: Request, pk: str) -> Response:
+        return self._set_paused(request, paused=True)
+
+    @extend_schema(
+        summary="Resume a workflow",
+        description="Unpauses its DAG in Airflow.",
+        request=PauseInput,
+        responses={200: WorkflowSerializer, **errors(400, 401, 403, 404)},
+    )
+    @action(detail=True, methods=["post"], filterset_class=None)
+    def resume(self, request: Request, pk: str) -> Response:
+        return self._set_paused(request, paused=False)
+
+    def _set_paused(self, request: Request, *, paused: bool) -> Response:
+        workflow = self.get_object()
+        wanted = PauseInput(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        services.set_dag_paused(dag=workflow.dag, paused=paused, actor=current_user(request), **wanted.validated_data)
+        return Response(WorkflowSerializer(self.get_object()).data)
 
     @extend_schema(
         summary="Delete a workflow",
@@ -174,7 +214,7 @@ class RunViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Run]):
     retrieve=extend_schema(
         summary="Get a run",
         description="`stale` is true while Airflow can not be seen.",
-        responses={200: RunSerializer, **errors(401, 403, 404)},
+        responses={200: RunDetailSerializer, **errors(401, 403, 404)},
     ),
 )
 class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
@@ -188,7 +228,11 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
     def get_queryset(self) -> QuerySet[Run]:
         if getattr(self, "swagger_fake_view", False):
             return Run.objects.none()
-        return super().get_queryset().filter(workflow=self._workflow())
+        runs = super().get_queryset().filter(workflow=self._workflow())
+        return runs.prefetch_related("attempts") if self.action == "retrieve" else runs
+
+    def get_serializer_class(self) -> type[RunSerializer]:
+        return RunDetailSerializer if self.action == "retrieve" else RunSerializer
 
     def _workflow(self) -> Workflow:
         visible = Workflow.objects.visible_to(self.request.user).select_related("dag")
@@ -196,24 +240,43 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
 
     @extend_schema(
         summary="Trigger a run",
-        description="Accepted also while Airflow is down: the run stays `pending` and is handed over later.",
+        description=(
+            "Accepted also while Airflow is down: the run stays `pending` and is handed over later. With an "
+            "`Idempotency-Key` the same request answers with the same run (`Idempotent-Replayed: true`); the key is "
+            "yours alone and is kept for at least 24 hours."
+        ),
         request=TriggerInput,
+        parameters=[IDEMPOTENCY_KEY],
         examples=examples.TRIGGER,
-        responses={201: RunSerializer, **errors(400, 401, 403, 404, 409)},
+        responses={201: RunSerializer, **errors(400, 401, 403, 404, 409, 422)},
     )
     def create(self, request: Request, workflow_pk: str) -> Response:
-        workflow = self._workflow()
         wanted = TriggerInput(data=request.data)
+        workflow = self._workflow()
         wanted.is_valid(raise_exception=True)
-        given = wanted.validated_data.pop("parameters", {})
-        run = services.trigger_run(
-            workflow=workflow,
-            user=current_user(request),
-            trigger_type=TriggerType.API,
-            given=given,
-            **wanted.validated_data,
-        )
-        return Response(RunSerializer(run).data, status=status.HTTP_201_CREATED)
+        run, replayed = _trigger(workflow, request, wanted, key=idempotency_key(request))
+        headers = {"Idempotent-Replayed": "true"} if replayed else None
+        return Response(RunSerializer(run).data, status=status.HTTP_201_CREATED, headers=headers)
+
+    @extend_schema(
+        summary="Trigger several runs",
+        description=(
+            "Up to 100 items, each as for a single trigger, with a result for each: one bad item does not keep the "
+            "others back. An `Idempotency-Key` counts for each item in its place."
+        ),
+        request=BatchInput,
+        parameters=[IDEMPOTENCY_KEY],
+        responses={200: BatchSerializer, **errors(400, 401, 403, 404)},
+    )
+    @action(detail=False, methods=["post"], pagination_class=None, filterset_class=None)
+    def batch(self, request: Request, workflow_pk: str) -> Response:
+        workflow = self._workflow()
+        batch = BatchInput(data=request.data)
+        batch.is_valid(raise_exception=True)
+        key = idempotency_key(request)
+        items = enumerate(batch.validated_data["items"])
+        results = [_batch_item(workflow, request, item, key=key and f"{key}#{n}") for n, item in items]
+        return Response({"results": results})
 
     @extend_schema(
         summary="Validate parameters",
@@ -252,11 +315,13 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         return pages.get_paginated_response([outbox.envelope(event) for event in page or []])
 
     @extend_schema(
-        summary="Stop or retry a run",
+        summary="Stop, retry, pause or resume a run",
         description=(
             "`stop`: `stopping` at once, `stopped` when every task instance is over. `retry`: runs the `failed` "
-            "tasks (default), `all`, or those `from_task` on again; with `dry_run` it only lists them. An action "
-            "that does not fit the run's state is 409 with that state, and nothing changes."
+            "tasks (default), `all`, or those `from_task` on again; with `dry_run` it only lists them. `pause`: holds "
+            "a pending run; of a started one it pauses the DAG, which is 409 with the list of other runs that would "
+            "freeze too unless `scope` is `workflow`. `resume` undoes it. An action that does not fit the run's state "
+            "is 409 with that state, and nothing changes."
         ),
         request=ControlInput,
         examples=examples.CONTROL,
@@ -277,19 +342,50 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         return Response(_control(run, actor=current_user(request), **wanted.validated_data))
 
 
-def _control(
-    run: Run,
-    *,
-    actor: Any,
-    action: str,
-    note: str,
-    dry_run: bool,
-    mode: str = "failed",
-    from_task: str | None = None,
-) -> dict[str, Any]:
-    if action == "stop":
-        return RunSerializer(services.stop_run(run=run, actor=actor, note=note)).data
-    if dry_run:
-        refs = services.preview_retry(run=run, mode=mode, task_id=from_task)
-        return {"would_run": [{"task_id": task_id, "map_index": map_index} for task_id, map_index in refs]}
-    return RunSerializer(services.retry_run(run=run, actor=actor, mode=mode, task_id=from_task, note=note)).data
+def idempotency_key(request: Request) -> str:
+    """The request's key, or nothing; raises `InvalidInputError` for one that is too long."""
+    key = request.headers.get("Idempotency-Key", "")
+    if len(key) > KEY_LENGTH:
+        raise InvalidInputError({"Idempotency-Key": [f"Expected at most {KEY_LENGTH} characters."]})
+    return key
+
+
+def _trigger(workflow: Workflow, request: Request, wanted: TriggerInput, *, key: str) -> services.Triggered:
+    fields = dict(wanted.validated_data)
+    return services.trigger_once(
+        workflow=workflow,
+        user=current_user(request),
+        trigger_type=TriggerType.API,
+        given=fields.pop("parameters", {}),
+        key=key,
+        **fields,
+    )
+
+
+def _batch_item(workflow: Workflow, request: Request, item: Any, *, key: str) -> dict[str, Any]:
+    """One result of a batch: what the item would have been answered by itself."""
+    wanted = TriggerInput(data=item)
+    try:
+        wanted.is_valid(raise_exception=True)
+        run, _ = _trigger(workflow, request, wanted, key=key)
+    except (SVOpsError, ValidationError) as exc:
+        answer = exception_handler(exc, {})
+        return {"status": answer.status_code, "error": answer.data} if answer else {"status": 500}
+    return {"status": status.HTTP_201_CREATED, "run": RunSerializer(run).data}
+
+
+def _control(run: Run, *, actor: User, action: str, note: str, **options: Any) -> dict[str, Any]:
+    match action:
+        case "stop":
+            run = services.stop_run(run=run, actor=actor, note=note)
+        case "pause":
+            run = services.pause_run(run=run, actor=actor, note=note, scope=options.get("scope", "run"))
+        case "resume":
+            run = services.resume_run(run=run, actor=actor, note=note)
+        case "retry":
+            which = {"mode": options.get("mode", "failed"), "task_id": options.get("from_task")}
+            if options.get("dry_run"):
+                refs = services.preview_retry(run=run, **which)
+                return {"would_run": [{"task_id": task_id, "map_index": map_index} for task_id, map_index in refs]}
+            run = services.retry_run(run=run, actor=actor, note=note, **which)
+    return RunSerializer(run).data

@@ -1,25 +1,22 @@
-"""The write path: each function is one change, in one transaction, with its event. Every edge comes through here."""
+"""Runs: triggered, stopped, retried."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from svops.errors import ConflictError, InvalidInputError, NotAllowedError
-from workflows import events, handover, observe, outbox, parameters, upstream
-from workflows.models import (
-    CommandKind,
-    Dag,
-    Run,
-    TaskInstance,
-    TriggerType,
-    Workflow,
-)
+from svops.errors import InvalidInputError
+from workflows import events, handover, observe, parameters, upstream
+from workflows.models import CommandKind, IdempotencyKey, Run, TaskInstance, TriggerType, Workflow
+from workflows.services.errors import KeyReusedError, WorkflowInactiveError, WrongStateError
 from workflows.states import TERMINAL, RunState
 
 if TYPE_CHECKING:
@@ -28,83 +25,19 @@ if TYPE_CHECKING:
 RETRY_MODES = ("failed", "all", "from_task")
 
 
-class WrongStateError(ConflictError):
-    """The action does not fit the state that the run is in; nothing was changed."""
+class Triggered(NamedTuple):
+    """`replayed` tells that the run is that of an earlier request with the same key."""
 
-    code = "wrong_state"
-
-    def __init__(self, run: Run, action: str) -> None:
-        super().__init__(
-            f"A run that is {run.state} can not be {action}.",
-            extra={"state": run.state, "run_id": str(run.pk)},
-        )
+    run: Run
+    replayed: bool
 
 
-class WorkflowInactiveError(ConflictError):
-    """The workflow or its DAG can not be triggered now."""
-
-    code = "workflow_inactive"
-
-
-class ActiveRunsError(ConflictError):
-    """The workflow has runs that have not ended."""
-
-    code = "active_runs"
+def trigger_run(*, workflow: Workflow, user: User, trigger_type: TriggerType, **wanted: Any) -> Run:
+    """`trigger_once` for a caller that has no key."""
+    return trigger_once(workflow=workflow, user=user, trigger_type=trigger_type, **wanted).run
 
 
-# --- Workflows --------------------------------------------------------------------------------------------
-
-
-def create_workflow(*, owner: User, dag: Dag, name: str, **fields: Any) -> Workflow:
-    """Raises `InvalidInputError` for defaults that do not fit the DAG, or a name that the owner already uses."""
-    parameters.check_defaults(defaults=fields.get("default_parameters", {}), schema=dag.params_schema)
-    return _save_unique(Workflow(owner=owner, dag=dag, name=name, **fields))
-
-
-def update_workflow(*, workflow: Workflow, actor: User, **changes: Any) -> Workflow:
-    """Raises as `create_workflow`, and `NotAllowedError` for somebody else's workflow."""
-    _require_manager(workflow, actor)
-    for name, value in changes.items():
-        setattr(workflow, name, value)
-    parameters.check_defaults(defaults=workflow.default_parameters, schema=workflow.dag.params_schema)
-    return _save_unique(workflow)
-
-
-@transaction.atomic
-def delete_workflow(*, workflow: Workflow, actor: User) -> None:
-    """Hide the workflow for good; its runs and their events are kept. Refused while runs are open."""
-    _require_manager(workflow, actor)
-    Workflow.objects.select_for_update().get(pk=workflow.pk)
-    if active := workflow.runs.open().count():
-        raise ActiveRunsError(f"{active} of its runs have not ended: stop them first.", extra={"active_runs": active})
-    workflow.deleted_at = timezone.now()
-    workflow.save(update_fields=["deleted_at"])
-    transaction.on_commit(outbox.wake_access, robust=True)
-
-
-def may_manage(workflow: Workflow, user: User) -> bool:
-    return user.is_superuser or workflow.owner_id == user.pk
-
-
-def _require_manager(workflow: Workflow, actor: User) -> None:
-    if not may_manage(workflow, actor):
-        raise NotAllowedError("Only the owner of a workflow and admins may change it.")
-
-
-def _save_unique(workflow: Workflow) -> Workflow:
-    try:
-        with transaction.atomic():
-            workflow.save()
-            transaction.on_commit(outbox.wake_access, robust=True)
-    except IntegrityError as exc:
-        raise InvalidInputError({"name": ["You already have a workflow of this name."]}) from exc
-    return workflow
-
-
-# --- Runs -------------------------------------------------------------------------------------------------
-
-
-def trigger_run(
+def trigger_once(
     *,
     workflow: Workflow,
     user: User,
@@ -113,13 +46,19 @@ def trigger_run(
     task_id: int | str | None = None,
     dataset_id: int | str | None = None,
     note: str = "",
-) -> Run:
-    """Accept a run and hand it over to Airflow, at once if Airflow answers, else when it does again.
+    run_at: datetime | None = None,
+    key: str = "",
+) -> Triggered:
+    """Accept a run and hand it over to Airflow: at once if it answers, else when it does again, or at `run_at`.
 
-    Raises `InvalidInputError` with a message per parameter, `WorkflowInactiveError` when it can not run at all.
+    Raises `InvalidInputError` with a message per parameter, `WorkflowInactiveError` when it can not run at all,
+    `KeyReusedError` when `key` was used for something else.
     """
+    wanted = {"given": given, "task_id": task_id, "dataset_id": dataset_id, "note": note, "run_at": run_at}
+    fingerprint = _fingerprint(workflow, wanted)
+    if key and (earlier := _earlier(user, key, fingerprint)):
+        return Triggered(earlier, replayed=True)
     _require_triggerable(workflow)
-    merged = validate_parameters(workflow=workflow, given=given)
     run_id = uuid.uuid4()
     run = Run(
         id=run_id,
@@ -130,11 +69,33 @@ def trigger_run(
         user=user,
         task_id=task_id,
         dataset_id=dataset_id,
-        parameters=merged,
+        parameters=validate_parameters(workflow=workflow, given=given),
         note=note,
+        run_at=run_at,
     )
-    _accept_and_owe(run, now=timezone.now())
-    return _handed_over(run)
+    try:
+        _accept_and_owe(run, user, now=timezone.now(), key=key, fingerprint=fingerprint)
+    except IntegrityError:
+        # Another request with this key has committed since we looked.
+        if key and (earlier := _earlier(user, key, fingerprint)):
+            return Triggered(earlier, replayed=True)
+        raise
+    return Triggered(handed_over(run), replayed=False)
+
+
+def _fingerprint(workflow: Workflow, wanted: Mapping[str, Any]) -> str:
+    canonical = json.dumps([workflow.pk, wanted], cls=DjangoJSONEncoder, sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _earlier(user: User, key: str, fingerprint: str) -> Run | None:
+    """The run that this key has made. There is no "in flight": key and run commit together."""
+    used = IdempotencyKey.objects.select_related("run__workflow", "run__user").filter(user=user, key=key).first()
+    if used is None:
+        return None
+    if used.fingerprint != fingerprint:
+        raise KeyReusedError("This Idempotency-Key belongs to another request; use a new one for each.")
+    return used.run
 
 
 def validate_parameters(*, workflow: Workflow, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,9 +111,11 @@ def _require_triggerable(workflow: Workflow) -> None:
 
 
 @transaction.atomic
-def _accept_and_owe(run: Run, *, now: datetime) -> None:
+def _accept_and_owe(run: Run, user: User, *, now: datetime, key: str, fingerprint: str) -> None:
     accept(run, now=now)
-    handover.owe(run, CommandKind.TRIGGER, now=now)
+    if key:
+        IdempotencyKey.objects.create(user=user, key=key, fingerprint=fingerprint, run=run, created_at=now)
+    handover.owe(CommandKind.TRIGGER, run=run, now=now, due_at=run.run_at)
 
 
 @transaction.atomic
@@ -180,27 +143,21 @@ def stop_run(*, run: Run, actor: User, note: str = "") -> Run:
     or is stopping already.
     """
     _stop(run, actor, note=note, now=timezone.now())
-    return _handed_over(run)
+    return handed_over(run)
 
 
 @transaction.atomic
 def _stop(run: Run, actor: User, *, note: str, now: datetime) -> None:
     run = Run.objects.select_for_update().get(pk=run.pk)
     reason = f"stopped by {actor.get_username()}" + (f": {note}" if note else "")
-    if _withdraw_trigger(run, now=now):
+    if handover.withdraw_trigger(run, now=now):
         run.state_reason = reason
         run.save(update_fields=["state_reason"])
         observe.finish_stop(run, at=now)
         return
     if not observe.move(run, to=RunState.STOPPING, stop_requested_at=now, state_reason=reason):
         raise WrongStateError(run, "stopped")
-    handover.owe(run, CommandKind.STOP, now=now)
-
-
-def _withdraw_trigger(run: Run, *, now: datetime) -> bool:
-    """Take back a trigger that nobody has begun to carry out."""
-    untouched = run.commands.filter(kind=CommandKind.TRIGGER, attempts=0, finished_at__isnull=True)
-    return untouched.update(finished_at=now, last_error="withdrawn: the run was stopped") == 1
+    handover.owe(CommandKind.STOP, run=run, now=now)
 
 
 def retry_run(*, run: Run, actor: User, mode: str = "failed", task_id: str | None = None, note: str = "") -> Run:
@@ -210,7 +167,7 @@ def retry_run(*, run: Run, actor: User, mode: str = "failed", task_id: str | Non
     """
     _check_retry(run, mode=mode, task_id=task_id)
     _retry(run, actor, mode=mode, task_id=task_id, note=note, now=timezone.now())
-    return _handed_over(run)
+    return handed_over(run)
 
 
 def preview_retry(*, run: Run, mode: str = "failed", task_id: str | None = None) -> list[tuple[str, int]]:
@@ -225,26 +182,25 @@ def _check_retry(run: Run, *, mode: str, task_id: str | None) -> None:
         raise WrongStateError(run, "retried")
     if run.queued_at is None:
         raise WrongStateError(run, "retried because Airflow never had it")
+    if mode == "failed" and run.state == RunState.SUCCESS:
+        raise WrongStateError(run, "retried with mode failed: nothing has failed")
     if mode == "from_task" and not TaskInstance.objects.filter(run=run, task_id=task_id or "").exists():
         known = ", ".join(run.tasks.values_list("task_id", flat=True).distinct().order_by("task_id"))
         raise InvalidInputError({"from_task": [f"The run has no task {task_id!r}; it has: {known}."]})
-    if mode == "failed" and run.state == RunState.SUCCESS:
-        raise WrongStateError(run, "retried with mode failed: nothing has failed")
 
 
 @transaction.atomic
 def _retry(run: Run, actor: User, *, mode: str, task_id: str | None, note: str, now: datetime) -> None:
     run = Run.objects.select_for_update().get(pk=run.pk)
-    reopened = {"attempt": run.attempt + 1, "ended_at": None, "state_reason": "", "stop_requested_at": None}
-    if run.state not in TERMINAL or not observe.move(run, to=RunState.QUEUED, **reopened):
+    if run.state not in TERMINAL or not observe.reopen(run):
         raise WrongStateError(run, "retried")
     by = actor.get_username()
     data = events.WorkflowRetried(state=run.state, attempt=run.attempt, mode=mode, note=note, by=by)
     events.record(data, now=now, run=run)
-    handover.owe(run, CommandKind.CLEAR, now=now, mode=mode, task_id=task_id)
+    handover.owe(CommandKind.CLEAR, run=run, now=now, mode=mode, task_id=task_id)
 
 
-def _handed_over(run: Run) -> Run:
+def handed_over(run: Run) -> Run:
     """After the commit: carry out what is owed, with a short budget, and read what has become of the run."""
-    handover.try_now(run)
-    return Run.objects.select_related("workflow", "user").get(pk=run.pk)
+    handover.try_now(run=run)
+    return Run.objects.select_related("workflow__dag", "user").get(pk=run.pk)

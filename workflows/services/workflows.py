@@ -1,0 +1,62 @@
+"""Workflows: made, changed, deleted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from svops.errors import InvalidInputError, NotAllowedError
+from workflows import outbox, parameters
+from workflows.models import Dag, Workflow
+from workflows.services.errors import ActiveRunsError
+
+if TYPE_CHECKING:
+    from accounts.models import User
+
+
+def create_workflow(*, owner: User, dag: Dag, name: str, **fields: Any) -> Workflow:
+    """Raises `InvalidInputError` for defaults that do not fit the DAG, or a name that the owner already uses."""
+    parameters.check_defaults(defaults=fields.get("default_parameters", {}), schema=dag.params_schema)
+    return _save_unique(Workflow(owner=owner, dag=dag, name=name, **fields))
+
+
+def update_workflow(*, workflow: Workflow, actor: User, **changes: Any) -> Workflow:
+    """Raises as `create_workflow`, and `NotAllowedError` for somebody else's workflow."""
+    _require_manager(workflow, actor)
+    for name, value in changes.items():
+        setattr(workflow, name, value)
+    parameters.check_defaults(defaults=workflow.default_parameters, schema=workflow.dag.params_schema)
+    return _save_unique(workflow)
+
+
+@transaction.atomic
+def delete_workflow(*, workflow: Workflow, actor: User) -> None:
+    """Hide the workflow for good; its runs and their events are kept. Refused while runs are open."""
+    _require_manager(workflow, actor)
+    Workflow.objects.select_for_update().get(pk=workflow.pk)
+    if active := workflow.runs.open().count():
+        raise ActiveRunsError(f"{active} of its runs have not ended: stop them first.", extra={"active_runs": active})
+    workflow.deleted_at = timezone.now()
+    workflow.save(update_fields=["deleted_at"])
+    transaction.on_commit(outbox.wake_access, robust=True)
+
+
+def may_manage(workflow: Workflow, user: User) -> bool:
+    return user.is_superuser or workflow.owner_id == user.pk
+
+
+def _require_manager(workflow: Workflow, actor: User) -> None:
+    if not may_manage(workflow, actor):
+        raise NotAllowedError("Only the owner of a workflow and admins may change it.")
+
+
+def _save_unique(workflow: Workflow) -> Workflow:
+    try:
+        with transaction.atomic():
+            workflow.save()
+            transaction.on_commit(outbox.wake_access, robust=True)
+    except IntegrityError as exc:
+        raise InvalidInputError({"name": ["You already have a workflow of this name."]}) from exc
+    return workflow
