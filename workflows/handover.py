@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -175,23 +175,16 @@ def _stop(command: AirflowCommand, client: AirflowClient) -> None:
 
 def _clear(command: AirflowCommand, client: AirflowClient) -> None:
     """Have Airflow run tasks again. Repeated only while its first try has not taken effect."""
-    run, wanted = _run_of(command), command.arguments
+    run = _run_of(command)
     repeated = command.attempts > 1
     if not (repeated and client.runs.get(run.dag_id, run.dag_run_id).state in {"queued", "running"}):
-        clear(client, run, mode=wanted["mode"], task_id=wanted.get("task_id"), dry_run=False)
+        clear(client, run, command.arguments, dry_run=False)
     _finish(command, now=timezone.now())
 
 
-def clear(client: AirflowClient, run: Run, *, mode: str, task_id: str | None, dry_run: bool) -> list[tuple[str, int]]:
-    """Clear the tasks that a retry of this mode runs again, or only list them; (task_id, map_index) of each."""
-    refs = client.tasks.clear(
-        run.dag_id,
-        run.dag_run_id,
-        task_ids=[task_id] if task_id else None,
-        only_failed=mode == "failed",
-        include_downstream=mode == "from_task",
-        dry_run=dry_run,
-    )
+def clear(client: AirflowClient, run: Run, which: Mapping[str, Any], *, dry_run: bool) -> list[tuple[str, int]]:
+    """Clear tasks of a run, or only list them; (task_id, map_index) of each."""
+    refs = client.tasks.clear(run.dag_id, run.dag_run_id, dry_run=dry_run, **which)
     return sorted((ref.task_id, ref.map_index) for ref in refs)
 
 

@@ -174,7 +174,7 @@ def preview_retry(*, run: Run, mode: str = "failed", task_id: str | None = None)
     """The (task_id, map_index) that a retry would run again, as Airflow says; changes nothing."""
     _check_retry(run, mode=mode, task_id=task_id)
     with upstream.translated(), upstream.watched() as client:
-        return handover.clear(client, run, mode=mode, task_id=task_id, dry_run=True)
+        return handover.clear(client, run, _tasks_of_retry(run, mode=mode, task_id=task_id), dry_run=True)
 
 
 def _check_retry(run: Run, *, mode: str, task_id: str | None) -> None:
@@ -189,15 +189,30 @@ def _check_retry(run: Run, *, mode: str, task_id: str | None) -> None:
         raise InvalidInputError({"from_task": [f"The run has no task {task_id!r}; it has: {known}."]})
 
 
+def _tasks_of_retry(run: Run, *, mode: str, task_id: str | None) -> dict[str, Any]:
+    """What Airflow has to clear, as arguments of its clear.
+
+    A stop leaves tasks that never began as skipped, which is no failure to Airflow: of a stopped run, whatever
+    has not succeeded runs again.
+    """
+    if mode == "from_task":
+        return {"task_ids": [task_id], "only_failed": False, "include_downstream": True}
+    if mode == "failed" and run.state == RunState.STOPPED:
+        unfinished = run.tasks.exclude(state="success").order_by("task_id").values_list("task_id", flat=True)
+        return {"task_ids": list(unfinished.distinct()), "only_failed": False, "include_downstream": False}
+    return {"task_ids": None, "only_failed": mode == "failed", "include_downstream": False}
+
+
 @transaction.atomic
 def _retry(run: Run, actor: User, *, mode: str, task_id: str | None, note: str, now: datetime) -> None:
     run = Run.objects.select_for_update().get(pk=run.pk)
+    tasks = _tasks_of_retry(run, mode=mode, task_id=task_id)
     if run.state not in TERMINAL or not observe.reopen(run):
         raise WrongStateError(run, "retried")
     by = actor.get_username()
     data = events.WorkflowRetried(state=run.state, attempt=run.attempt, mode=mode, note=note, by=by)
     events.record(data, now=now, run=run)
-    handover.owe(CommandKind.CLEAR, run=run, now=now, mode=mode, task_id=task_id)
+    handover.owe(CommandKind.CLEAR, run=run, now=now, **tasks)
 
 
 def handed_over(run: Run) -> Run:
