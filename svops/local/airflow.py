@@ -96,7 +96,7 @@ class Airflow:
             return
         stamp.unlink(missing_ok=True)
         log = self._home.logs / "airflow-migrate.log"
-        if run_once([self._airflow, "db", "migrate"], env=self._env, log=log):
+        if run_once([*self._command, "db", "migrate"], env=self._env, log=log):
             raise StartError(with_tail(f"Airflow's database in {self._directory} could not be prepared.", log))
         stamp.write_text(wanted)
 
@@ -118,7 +118,7 @@ class Airflow:
         return Part(
             name="airflow",
             commands=[
-                Command(name=name, argv=[self._airflow, *rest], env=self._env) for name, rest in arguments.items()
+                Command(name=name, argv=[*self._command, *rest], env=self._env) for name, rest in arguments.items()
             ],
             waiting_for=self._waiting_for,
             timeout=180,
@@ -130,11 +130,12 @@ class Airflow:
         )
 
     @property
-    def _airflow(self) -> str:
-        command = ENVIRONMENT / "bin" / "airflow"
-        if not command.is_file():
-            raise StartError(f"{command} is missing: run scripts/setup first, or set AIRFLOW_URL.")
-        return str(command)
+    def _command(self) -> list[str]:
+        python = ENVIRONMENT / "bin" / "python"
+        if not python.exists():
+            raise StartError(f"{ENVIRONMENT} is missing: run scripts/setup first, or set AIRFLOW_URL.")
+        # -P: beside that file are modules of ours with the names of Airflow's.
+        return [str(python), "-P", str(Path(__file__).with_name("airflow_command.py"))]
 
     def _environment(self, extra: Mapping[str, str]) -> dict[str, str]:
         # Settings of another Airflow in the caller's environment must not lead this one to its database.

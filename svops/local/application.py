@@ -74,6 +74,8 @@ class Application:
                 # Only a worker that carries out what beat sends makes the platform ready.
                 waiting_for=self._not_ready,
                 timeout=180,
+                # Each look asks Airflow too, which has enough to do while it starts.
+                poll=0.7,
             ),
         ]
 

@@ -31,4 +31,5 @@ class Part:
     commands: Sequence[Command]
     waiting_for: Callable[[], str]
     timeout: float = 60
+    poll: float = 0.3
     exports: Mapping[str, str] = field(default_factory=dict)

@@ -22,7 +22,7 @@ from svops.local.part import Part
 from svops.local.ports import require_free
 from svops.local.redis import redis_part
 from svops.local.sessions import end_leftovers
-from svops.local.supervisor import Supervisor
+from svops.local.supervisor import KILL_WAIT, Supervisor
 
 LEFTOVERS_GRACE = 10
 
@@ -92,7 +92,13 @@ class Platform:
         try:
             self._prepare()
             parts = [*self._services, *self.application.parts()]
-            supervisor = Supervisor(parts, logs=self._home.logs, remember_in=self._home.sessions, verbose=self._verbose)
+            supervisor = Supervisor(
+                parts,
+                logs=self._home.logs,
+                remember_in=self._home.sessions,
+                verbose=self._verbose,
+                stopping=lambda: self._say(f"Stopping; a task that runs has {KILL_WAIT} s to end."),
+            )
             return supervisor.run(ready=self._tell_ready, then=self._once_ready(then))
         finally:
             self._home.forget_runtime()

@@ -30,12 +30,11 @@ from svops.local import sessions
 from svops.local.errors import StartError, with_tail
 from svops.local.part import Command, Part
 
-# Seconds from the polite signal to the forced one; Airflow's scheduler takes up to 8 to end.
-honcho.manager.KILL_WAIT = 15
-# Airflow's scheduler waits for running tasks until it is told a second time.
-SECOND_SIGNAL_AFTER = 2
+# Seconds from the polite signal to the forced one. Airflow's scheduler takes up to 8 to end, and for ever while a
+# task runs; a task that was cut short runs again at the next start.
+KILL_WAIT = 10
+honcho.manager.KILL_WAIT = KILL_WAIT
 START_TIMEOUT = 30
-POLL = 0.3
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Ready = Callable[[Part, float], None]
@@ -121,19 +120,28 @@ def _end_with_parent(leader: int) -> None:
     parent = os.getppid()
     while os.getppid() == parent:
         time.sleep(1)
-    sessions.end(leader, grace=honcho.manager.KILL_WAIT)
+    sessions.end(leader, grace=KILL_WAIT)
 
 
 class Supervisor(Manager):  # type: ignore[misc] # honcho is not typed
     """Runs the parts until a signal, the death of one, or the end of what was to be done with them."""
 
-    def __init__(self, parts: Sequence[Part], *, logs: Path, remember_in: Path, verbose: bool) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        *,
+        logs: Path,
+        remember_in: Path,
+        verbose: bool,
+        stopping: Callable[[], None] = lambda: None,
+    ) -> None:
         self._log_printer = LogPrinter(logs, verbose=verbose)
         super().__init__(self._log_printer)
         self._process_ctor = Child
         self._parts = parts
         self._logs = logs
         self._remember_in = remember_in
+        self._stopping = stopping
         self._stop = threading.Event()
         self._dead: str | None = None
         self._outcome: int | None = None
@@ -146,7 +154,7 @@ class Supervisor(Manager):  # type: ignore[misc] # honcho is not typed
         self._watcher = threading.Thread(target=self._watch, args=(ready, then), daemon=True)
         try:
             self.loop()
-            self._watcher.join(timeout=honcho.manager.KILL_WAIT)
+            self._watcher.join(timeout=KILL_WAIT)
         finally:
             self._end_sessions()
             self._log_printer.close()
@@ -162,9 +170,7 @@ class Supervisor(Manager):  # type: ignore[misc] # honcho is not typed
         if not self._terminating:
             # honcho calls this for the first child that ended, or for a signal, when none has.
             self._dead = next((name for name in self._processes if self._ended(name)), None)
-            again = threading.Timer(SECOND_SIGNAL_AFTER, self._killall)
-            again.daemon = True
-            again.start()
+            self._stopping()
         self._stop.set()
         super().terminate()
 
@@ -238,7 +244,7 @@ class Supervisor(Manager):  # type: ignore[misc] # honcho is not typed
 
     def _await_part(self, part: Part, start: float, ready: Ready) -> None:
         while missing := part.waiting_for():
-            if self._stop.wait(POLL):
+            if self._stop.wait(part.poll):
                 raise StoppedError
             if time.monotonic() - start > part.timeout:
                 log = log_of(self._logs, part.commands[0].name)
