@@ -20,6 +20,7 @@ from .types import (
     DagTask,
     Health,
     LogChunk,
+    Pool,
     TaskInstance,
     TaskRef,
 )
@@ -80,6 +81,9 @@ class AirflowClient:
     def health(self) -> Health:
         """The health of each component. An Airflow that answers may still have unhealthy ones."""
         return Health.parse(self._connection.open(self._connection.adapter.health_path))
+
+    def pools(self) -> list[Pool]:
+        return [Pool.parse(row) for row in self._connection.pages("/pools", "pools", {})]
 
     def warm_up(self) -> None:
         """Make Airflow 3 build its lazy execution API now, so that the first task need not wait for it."""

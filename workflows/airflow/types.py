@@ -130,6 +130,20 @@ class DagImportError:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pool:
+    """Slots that task instances share; `slots` is -1 where there is no limit."""
+
+    name: str
+    slots: int
+    open_slots: int
+
+    @classmethod
+    def parse(cls, data: object) -> Self:
+        record = Record(data, "pool")
+        return cls(name=record.text("name"), slots=record.integer("slots"), open_slots=record.integer("open_slots"))
+
+
+@dataclass(frozen=True, kw_only=True)
 class DagRun:
     """A run as Airflow sees it. `conf` is what the trigger sent, without the DAG's defaults."""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import django_filters
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from workflows.models import Dag, Run, Visibility, Workflow
 from workflows.states import RunState
@@ -53,9 +55,14 @@ class RunFilter(django_filters.FilterSet):
     user = django_filters.NumberFilter(field_name="user_id")
     task_id = ReferenceFilter()
     dataset_id = ReferenceFilter()
+    search = django_filters.CharFilter(method="by_text", label="Part of the note, reason, workflow or dag_run_id")
     created_after = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
     created_before = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt")
 
     class Meta:
         model = Run
         fields = ["paused", "trigger_type"]
+
+    def by_text(self, runs: QuerySet[Run], name: str, value: str) -> QuerySet[Run]:
+        fields = ("note", "state_reason", "workflow__name", "dag_run_id")
+        return runs.filter(reduce(or_, (Q(**{f"{field}__icontains": value}) for field in fields)))

@@ -14,6 +14,7 @@ from svops.api import StrictSerializer
 from svops.schema import ErrorSerializer
 from workflows.models import AirflowState, Dag, Event, Run, RunAttempt, TaskInstance, Visibility, Workflow
 from workflows.services import RETRY_MODES
+from workflows.states import RunState
 
 
 class DagSerializer(serializers.ModelSerializer[Dag]):
@@ -227,6 +228,18 @@ class TaskRefSerializer(serializers.Serializer[Any]):
 
 class RetryPreviewSerializer(serializers.Serializer[Any]):
     would_run = TaskRefSerializer(many=True)
+
+
+class ReasonSerializer(serializers.Serializer[Any]):
+    code = serializers.CharField(help_text="For programs.")
+    reason = serializers.CharField(help_text="For people.")
+    who = serializers.ChoiceField(choices=["nobody", "you", "operator", "author"], help_text="Who can act.")
+    action = serializers.CharField(help_text="What they can do.")
+
+
+class ExplanationSerializer(serializers.Serializer[Any]):
+    state = serializers.ChoiceField(choices=RunState.choices)
+    reasons = ReasonSerializer(many=True)
 
 
 class EventSerializer(serializers.ModelSerializer[Event]):

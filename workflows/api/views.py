@@ -21,7 +21,7 @@ from accounts.permissions import current_user
 from svops.api import KeysetPages, exception_handler
 from svops.errors import InvalidInputError, SVOpsError
 from svops.schema import errors
-from workflows import dag_sync, outbox, services, upstream
+from workflows import dag_sync, explain, outbox, services, upstream
 from workflows.api import examples
 from workflows.api.filters import DagFilter, RunFilter, WorkflowFilter
 from workflows.api.serializers import (
@@ -30,6 +30,7 @@ from workflows.api.serializers import (
     ControlInput,
     DagDetailSerializer,
     DagSerializer,
+    ExplanationSerializer,
     EventSerializer,
     ParametersInput,
     PauseInput,
@@ -202,7 +203,7 @@ class RunViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Run]):
     required_scopes = {"GET": Scope.WORKFLOW_READ}
 
     def get_queryset(self) -> QuerySet[Run]:
-        return Run.objects.visible_to(self.request.user).select_related("workflow", "user")
+        return Run.objects.visible_to(self.request.user).select_related("workflow__dag", "user")
 
 
 @extend_schema_view(
@@ -301,6 +302,17 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
     def tasks(self, request: Request, workflow_pk: str, pk: str) -> Response:
         tasks = TaskInstance.objects.filter(run=self.get_object()).select_related("run")
         return Response(TaskSerializer(tasks, many=True).data)
+
+    @extend_schema(
+        summary="Explain a run",
+        description="Why it makes no progress, in plain words, and who can do what about it. Asks Airflow.",
+        responses={200: ExplanationSerializer, **errors(401, 403, 404)},
+    )
+    @action(detail=True, filterset_class=None, pagination_class=None)
+    def explain(self, request: Request, workflow_pk: str, pk: str) -> Response:
+        run = self.get_object()
+        reasons = explain.explain(run, now=timezone.now())
+        return Response({"state": run.state, "reasons": [asdict(reason) for reason in reasons]})
 
     @extend_schema(
         summary="List the events of a run",

@@ -1,0 +1,138 @@
+"""Why a run makes no progress, in plain words, and who can do what about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from workflows import upstream
+from workflows.airflow import types
+from workflows.airflow.errors import AirflowError
+from workflows.models import AirflowCommand, AirflowState, CommandKind, Run
+from workflows.states import TASK_STARTED, TERMINAL, RunState
+
+# Airflow calls a scheduler unhealthy after 30 s by default; its own health then says so too.
+HEARTBEAT_LIMIT = timedelta(seconds=30)
+
+Who = Literal["nobody", "you", "operator", "author"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reason:
+    """`code` is for programs; `who` can act: the caller (`you`), an `operator`, the DAG's `author`, or `nobody`."""
+
+    code: str
+    reason: str
+    who: Who
+    action: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What is asked of Airflow, once: None where it does not answer."""
+
+    health: types.Health | None
+    pools: dict[str, types.Pool]
+    active_runs: int
+
+
+def explain(run: Run, *, now: datetime) -> list[Reason]:
+    """The reasons, the nearest first; one that says all is well when nothing holds the run up."""
+    if run.state in TERMINAL:
+        return [_reason("ended", f"The run has ended: {run.state}.", "you", "Retry it if it should run again.")]
+    reasons = list(_here(run, now=now))
+    if not reasons or run.state != RunState.PENDING:
+        reasons += _in_airflow(run, _look(run), now=now)
+    return reasons or [_reason("progressing", _progress(run), "nobody", "Wait.")]
+
+
+def _reason(code: str, reason: str, who: Who, action: str) -> Reason:
+    return Reason(code=code, reason=reason, who=who, action=action)
+
+
+# --- On our side -------------------------------------------------------------------------------------------
+
+
+def _here(run: Run, *, now: datetime) -> Iterator[Reason]:
+    state = AirflowState.current()
+    if run.state == RunState.PENDING and run.paused:
+        yield _reason("held", "The run is paused before its start.", "you", "Resume it.")
+    if run.state == RunState.PENDING and run.run_at and run.run_at > now:
+        yield _reason(
+            "scheduled", f"It is to start at {run.run_at:%Y-%m-%d %H:%M:%S} UTC.", "nobody", "Wait, or stop it."
+        )
+    if not state.reachable:
+        yield _reason(
+            "airflow_down", f"Airflow does not answer: {state.last_error}.", "operator", "Bring Airflow back."
+        )
+    elif state.is_stale(now):
+        yield _reason("not_watched", "Airflow was not looked at lately.", "operator", "Start the worker and beat.")
+    for command in run.commands.filter(finished_at__isnull=True).exclude(last_error=""):
+        yield _failing(command)
+
+
+def _failing(command: AirflowCommand) -> Reason:
+    what = {CommandKind.TRIGGER: "start", CommandKind.STOP: "stop", CommandKind.CLEAR: "retry"}
+    verb = what.get(CommandKind(command.kind), command.kind)
+    text = f"Airflow could not be told to {verb} it, {command.attempts} times so far: {command.last_error}."
+    return _reason("not_handed_over", text, "operator", f"It is tried again at {command.due_at:%H:%M:%S} UTC.")
+
+
+# --- In Airflow --------------------------------------------------------------------------------------------
+
+
+def _look(run: Run) -> Surroundings:
+    try:
+        with upstream.watched() as client:
+            active = client.runs.list(dag_ids=[run.dag_id], states=("running",))
+            pools = {pool.name: pool for pool in client.pools()}
+            return Surroundings(health=client.health(), pools=pools, active_runs=len(active))
+    except AirflowError:
+        return Surroundings(health=None, pools={}, active_runs=0)
+
+
+def _in_airflow(run: Run, around: Surroundings, *, now: datetime) -> Iterator[Reason]:
+    dag = run.workflow.dag
+    if not dag.is_present:
+        yield _reason("dag_gone", f"Airflow does not have the DAG {dag.dag_id} any more.", "author", "Bring it back.")
+    if dag.import_error:
+        yield _reason("import_error", f"Airflow can not import {dag.fileloc}.", "author", "Mend the file.")
+    if dag.is_paused:
+        yield _reason("dag_paused", f"The DAG {dag.dag_id} is paused.", "you", "Resume the workflow.")
+    if around.health:
+        yield from _sick(around.health, now=now)
+    if run.state == RunState.QUEUED and around.active_runs >= dag.max_active_runs:
+        text = f"{around.active_runs} runs of {dag.dag_id} are at work and no more than {dag.max_active_runs} may be."
+        yield _reason("max_active_runs", text, "author", "Wait for one to end, or raise max_active_runs.")
+    yield from _waiting_tasks(run, around)
+    if run.state == RunState.STOPPING:
+        yield _reason("stopping", "Its tasks have not all been seen to be over.", "nobody", "Wait.")
+
+
+def _sick(health: types.Health, *, now: datetime) -> Iterator[Reason]:
+    beat = health.scheduler.latest_heartbeat
+    if health.scheduler.status != "healthy" or (beat and now - beat > HEARTBEAT_LIMIT):
+        age = f", its last heartbeat was at {beat:%H:%M:%S} UTC" if beat else ""
+        yield _reason("scheduler_down", f"Airflow's scheduler is not at work{age}.", "operator", "Start the scheduler.")
+
+
+def _waiting_tasks(run: Run, around: Surroundings) -> Iterator[Reason]:
+    pool_of = {task["task_id"]: task.get("pool") for task in run.workflow.dag.tasks}
+    for task in run.tasks.all():
+        pool = around.pools.get(pool_of.get(task.task_id) or "")
+        if task.state == "up_for_retry":
+            yield _reason("up_for_retry", f"{task} has failed and waits for its next try.", "nobody", "Wait.")
+        elif task.state in {"scheduled", "queued"} and pool and pool.open_slots == 0:
+            text = f"{task} waits for a slot: all {pool.slots} of the pool {pool.name} are taken."
+            yield _reason("pool_full", text, "operator", "Wait for one, or enlarge the pool.")
+        elif task.state == "queued":
+            yield _reason("task_queued", f"{task} waits for a worker.", "operator", "Wait, or add workers.")
+
+
+def _progress(run: Run) -> str:
+    at_work = [str(task) for task in run.tasks.all() if task.state in TASK_STARTED]
+    if at_work:
+        return f"Nothing holds it up: {', '.join(at_work)} at work."
+    return "Nothing holds it up: the scheduler will take it up next."
