@@ -256,6 +256,7 @@ class LogHead(models.Model):
     """The one row whose lock makes publishers take turns, and which knows the last position given."""
 
     position = models.PositiveBigIntegerField(default=0)
+    cut_at = models.PositiveBigIntegerField(default=0, help_text="Events up to here are no longer kept.")
 
     class Meta:
         constraints = [models.CheckConstraint(condition=Q(pk=1), name="one_log_head")]

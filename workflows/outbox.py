@@ -80,6 +80,16 @@ def head() -> int:
     return LogHead.objects.values_list("position", flat=True).filter(pk=1).first() or 0
 
 
+def why_not_from(cursor: int) -> str:
+    """Why the log can not be read on from `cursor` without a gap; empty when it can."""
+    ends = LogHead.objects.values_list("cut_at", "position").filter(pk=1).first() or (0, 0)
+    if cursor > ends[1]:
+        return "the cursor is beyond the end of the log"
+    if 0 < cursor < ends[0]:
+        return "events after the cursor are no longer kept"
+    return ""
+
+
 def publish() -> int:
     """Publish whatever is committed and unpublished; tell how many events that was. Safe to call at any time."""
     total = 0

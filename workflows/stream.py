@@ -73,12 +73,9 @@ class Stream:
         """Queue the log after a cursor, then follow: whole, or refused with the reason."""
         self.is_replaying = True
         self.hub.remove(self.client)
-        if after > await database_sync_to_async(outbox.head)():
-            outcome: dict[str, Any] = {"recovered": False, "reason": "the cursor is beyond the end of the log"}
-            reached = after
-        else:
-            outcome = {"recovered": True}
-            reached = await self._catch_up(after)
+        refusal = await database_sync_to_async(outbox.why_not_from)(after)
+        reached = after if refusal else await self._catch_up(after)
+        outcome = {"recovered": False, "reason": refusal} if refusal else {"recovered": True}
         # No await from here on: between the comparison that ended the catching up and this, nothing can fall.
         self.put("recovered", **outcome, **{"from": after, "to": reached})
         self.is_replaying = False

@@ -77,6 +77,11 @@ def watched() -> Iterator[AirflowClient]:
         raise
 
 
+def is_closed() -> bool:
+    """Whether the circuit lets calls through."""
+    return breaker().current_state != pybreaker.STATE_OPEN
+
+
 def answers() -> bool:
     """Whether Airflow answered when it was last asked."""
     return AirflowState.current().reachable

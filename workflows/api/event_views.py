@@ -31,6 +31,13 @@ from workflows.stream import Stream, encode
 from workflows.stream_access import CloseError, NotSignedInError
 
 
+class CursorError(SVOpsError):
+    """The log can not be read on from this cursor."""
+
+    code = "cursor_gone"
+    http_status = HTTPStatus.GONE
+
+
 class EventsView(APIView):
     required_scope = Scope.WORKFLOW_READ
 
@@ -50,10 +57,12 @@ class EventsView(APIView):
             OpenApiParameter("user", int, description="Of what this user triggered."),
             OpenApiParameter("type", str, many=True, description="Of this type; may be given several times."),
         ],
-        responses={200: EventPageSerializer, **errors(400, 401, 403)},
+        responses={200: EventPageSerializer, **errors(400, 401, 403, 410)},
     )
     def get(self, request: Request) -> Response:
         query = EventQuery.parse(request.query_params)
+        if refusal := outbox.why_not_from(query.after or 0):
+            raise CursorError(f"after: {refusal}; take a snapshot and begin at its cursor.")
         # Read first: what is published meanwhile waits for the next call.
         head = outbox.head()
         visible = Event.objects.visible_to(current_user(request)).filter(position__lte=head)
