@@ -1,0 +1,176 @@
+"""The servers that are measured: what each needs, how it is started, and how clients and events get to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.live.processes import BenchmarkError
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent.parent
+NODE_MODULES = REPOSITORY / ".svops" / "bench" / "node_modules"
+NCHAN = Path("/usr/lib/nginx/modules")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """What a server is given of the machine."""
+
+    directory: Path
+    port: int
+    redis_url: str
+
+    @property
+    def env(self) -> dict[str, str]:
+        """For the processes of SVOps; of the others none minds it."""
+        return {
+            "REDIS_URL": self.redis_url,
+            "SVOPS_HOME": str(self.directory),
+            "DJANGO_SETTINGS_MODULE": "svops.settings",
+            "ACCESS_TOKEN_SECONDS": "7200",
+            "LOG_LEVEL": "WARNING",
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A server on its place. `source` are the publisher's arguments; `protocol` is the clients' sub-protocol."""
+
+    command: Sequence[str]
+    path: str
+    source: Sequence[str]
+    protocol: str = ""
+    dialect: str = "plain"
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """`window` and `batch` of the closed loop are so large that more of them makes the server no faster."""
+
+    name: str
+    window: int
+    batch: int
+    plan: Callable[[Place], Plan]
+    missing: Callable[[], str] = lambda: ""
+
+
+def _svops(command: Callable[[Place], list[str]]) -> Callable[[Place], Plan]:
+    def plan(place: Place) -> Plan:
+        shutil.copytree(_prepared_home(place.directory.parent / "svops-home"), place.directory, dirs_exist_ok=True)
+        data = json.loads((place.directory / "data.json").read_text())
+        return Plan(
+            command=[sys.executable, "-m", *command(place)],
+            path=f"/api/v1/ws/workflow/{data['workflow_id']}",
+            protocol=f"svops.v1, bearer.{data['token']}",
+            source=["svops", data["run_id"]],
+        )
+
+    return plan
+
+
+def _prepared_home(home: Path) -> Path:
+    """A home with a migrated database, made once for all."""
+    if not home.is_dir():
+        home.mkdir()
+        place = Place(directory=home, port=0, redis_url="redis://127.0.0.1:1/0")
+        _python(place, "manage.py", "migrate", "--no-input", "--verbosity", "0")
+        (home / "data.json").write_text(_python(place, "-m", "benchmarks.live.svops_data"))
+    return home
+
+
+def _python(place: Place, *arguments: str) -> str:
+    ended = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=REPOSITORY,
+        env=dict(os.environ) | place.env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if ended.returncode:
+        raise BenchmarkError(f"{' '.join(arguments)} failed: {ended.stderr.strip()[-500:]}")
+    return ended.stdout
+
+
+def _uvicorn(place: Place) -> list[str]:
+    # As `make up` starts it.
+    return [
+        *("uvicorn", "svops.asgi:application", "--host", "127.0.0.1", "--port", str(place.port)),
+        *("--ws-per-message-deflate", "false", "--no-server-header"),
+    ]
+
+
+def _daphne(place: Place, application: str = "svops.asgi:application") -> list[str]:
+    return ["daphne", "--bind", "127.0.0.1", "--port", str(place.port), "--verbosity", "0", application]
+
+
+def _plain_channels(place: Place) -> Plan:
+    return Plan(
+        command=[sys.executable, "-m", *_daphne(place, "benchmarks.live.plain_channels:application")],
+        path="/",
+        source=["channels", place.redis_url],
+    )
+
+
+def _bare(place: Place) -> Plan:
+    return Plan(
+        command=[sys.executable, "-m", "benchmarks.live.bare_server", str(place.port), place.redis_url],
+        path="/",
+        source=["bare", place.redis_url],
+    )
+
+
+def _socketio(place: Place) -> Plan:
+    return Plan(
+        command=["node", str(HERE / "socketio_server.js"), str(place.port), place.redis_url],
+        path="/socket.io/?EIO=4&transport=websocket",
+        source=["socketio", place.redis_url],
+        dialect="socketio",
+        env={"NODE_PATH": str(NODE_MODULES), "NODE_ENV": "production"},
+    )
+
+
+def _without_socketio() -> str:
+    packages = ("socket.io", "@socket.io/redis-adapter", "redis")
+    if shutil.which("node") and all((NODE_MODULES / package).is_dir() for package in packages):
+        return ""
+    return f"install Node.js, then: npm install --prefix .svops/bench {' '.join(packages)}"
+
+
+def _nchan(place: Place) -> Plan:
+    config = place.directory / "nginx.conf"
+    template = (HERE / "nginx.conf").read_text()
+    config.write_text(template.format(directory=place.directory, port=place.port, modules=NCHAN))
+    return Plan(
+        command=["nginx", "-p", str(place.directory), "-c", str(config)],
+        path="/subscribe",
+        source=["nchan", str(place.port)],
+    )
+
+
+def _without_nchan() -> str:
+    if shutil.which("nginx") and (NCHAN / "ngx_nchan_module.so").is_file():
+        return ""
+    return "install it, on Debian: apt-get install nginx-light libnginx-mod-nchan"
+
+
+OURS = "SVOps, uvicorn"
+PLAIN = "plain Channels, daphne"
+BARE = "bare asyncio protocol"
+
+SERVERS = [
+    Server(name=OURS, window=1024, batch=128, plan=_svops(_uvicorn)),
+    Server(name="SVOps, daphne", window=1024, batch=128, plan=_svops(_daphne)),
+    Server(name=PLAIN, window=4, batch=1, plan=_plain_channels),
+    Server(name="Socket.IO", window=128, batch=16, plan=_socketio, missing=_without_socketio),
+    Server(name="nginx-nchan", window=256, batch=16, plan=_nchan, missing=_without_nchan),
+    Server(name=BARE, window=1024, batch=128, plan=_bare),
+]

@@ -1,0 +1,34 @@
+"""A user, a workflow and a run to publish events of; prints how to follow them as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import django
+
+django.setup()
+
+from django.utils import timezone  # noqa: E402 - models can be imported only now
+
+from accounts import services  # noqa: E402
+from accounts.models import User  # noqa: E402
+from workflows.models import Dag, Run, Workflow  # noqa: E402
+
+
+def main() -> None:
+    user = User.objects.create_user(username="benchmark", email="benchmark@example.com")
+    workflow = Workflow.objects.create(name="benchmark", dag=Dag.objects.create(dag_id="benchmark"), owner=user)
+    run = Run.objects.create(
+        workflow=workflow, user=user, dag_id="benchmark", dag_run_id="benchmark", created_at=timezone.now()
+    )
+    data = {
+        "token": services.sign_in(user=user).access_token,
+        "workflow_id": workflow.pk,
+        "run_id": str(run.pk),
+    }
+    sys.stdout.write(json.dumps(data))
+
+
+if __name__ == "__main__":
+    main()
