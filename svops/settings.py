@@ -210,7 +210,6 @@ DJANGO_GUID = {"GUID_HEADER_NAME": "X-Request-ID", "VALIDATE_GUID": True, "RETUR
 EVENT_SINKS: list[str] = ["notifications.sinks.owe_deliveries"]
 # Shared with plugins/svops_listener.py in Airflow; without it, pushes are refused and polling does it all.
 INGEST_SECRET = env.text("SVOPS_INGEST_SECRET")
-RECONCILE_INTERVAL = env.seconds("RECONCILE_INTERVAL", default=2)
 RECONCILE_OVERLAP = env.seconds("RECONCILE_OVERLAP", default=10)
 SWEEP_INTERVAL = env.seconds("SWEEP_INTERVAL", default=60)
 STALE_AFTER = env.seconds("STALE_AFTER", default=20)

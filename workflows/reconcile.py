@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 LEASE = timedelta(seconds=60)
 SWEPT_AT_ONCE = 20
+NOBODY_TICKS = timedelta(seconds=6)  # thrice the interval that the schedule begins with
 
 Key = tuple[str, str]
 
@@ -55,7 +56,7 @@ def tick_if_nobody_does() -> None:
     """Look at Airflow from a command whose user waits, when no worker seems to be running."""
     now = timezone.now()
     ticked_at = AirflowState.current().ticked_at
-    if ticked_at is None or now - ticked_at > timedelta(seconds=3 * settings.RECONCILE_INTERVAL):
+    if ticked_at is None or now - ticked_at > NOBODY_TICKS:
         tick(now=now)
 
 
