@@ -13,7 +13,7 @@ import resource
 import sys
 from typing import Any
 
-from notifications.outgoing import Policy, RefusedError, check_host
+from notifications.outgoing import Client, Deadline, NoAnswerError, Policy, RefusedError
 
 MEMORY = 1_000_000_000  # bytes; an endless answer ends this process and nothing else
 # These talk to the machine that we run on.
@@ -76,7 +76,8 @@ def _carry_out(order: dict[str, Any]) -> dict[str, Any]:
     guard = Guard(policy)
     sys.addaudithook(guard)
     service.redirects = False
-    sent = service.notify(title=order["title"], body=order["text"], notify_type=order["type"])
+    kind = apprise.NotifyType(order["type"])
+    sent = service.notify(title=order["title"], body=order["text"], notify_type=kind)
     if guard.refused:
         return {"error": f"refused: {guard.refused}", "gone": False}
     return {"error": "" if sent else "Apprise could not deliver it.", "gone": False}
@@ -87,12 +88,9 @@ def _why_not(service: Any, policy: Policy) -> str:
 
     Only what can be known without sending; the guard sees the rest when something is sent.
     """
-    from notifications.outgoing import Client, Deadline, NoAnswerError
-
-    hosts = {str(host) for name in ("host", "smtp_host") if (host := getattr(service, name, None))}
+    hosts = {str(host).strip("[]") for name in ("host", "smtp_host") if (host := getattr(service, name, None))}
     for host in hosts:
         try:
-            check_host(host)
             Client(policy=policy).resolve(host, 443, Deadline.after(5))
         except RefusedError as exc:
             return str(exc)

@@ -1,0 +1,30 @@
+"""What lists can be narrowed by."""
+
+from __future__ import annotations
+
+import django_filters
+
+from notifications.models import Delivery, Kind, NotificationConfig, Status
+from notifications.transports import OFFERED
+
+
+class ConfigFilter(django_filters.FilterSet):
+    channel = django_filters.ChoiceFilter(choices=[(name, t.label) for name, t in OFFERED.items()])
+
+    class Meta:
+        model = NotificationConfig
+        fields = ["enabled"]
+
+
+class DeliveryFilter(django_filters.FilterSet):
+    config = django_filters.NumberFilter(field_name="config_id")
+    run = django_filters.UUIDFilter(field_name="event__run_id")
+    workflow = django_filters.NumberFilter(field_name="event__workflow_id")
+    status = django_filters.MultipleChoiceFilter(choices=Status.choices, label="May be given several times")
+    kind = django_filters.MultipleChoiceFilter(choices=Kind.choices, label="May be given several times")
+    created_after = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
+    created_before = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt")
+
+    class Meta:
+        model = Delivery
+        fields: list[str] = []

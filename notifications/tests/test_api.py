@@ -1,0 +1,354 @@
+"""The API of notifications: strict input, masked output, and everybody their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pytest_django import DjangoAssertNumQueries
+from rest_framework.test import APIClient
+
+from accounts.models import Role, User
+from notifications.models import Delivery, NotificationConfig
+from notifications.tests import receiver as behaviours
+from notifications.tests.conftest import MakeConfig, deliver, fail, start_run
+from notifications.tests.receiver import Receiver
+from notifications.transports import webhook
+from workflows.models import Workflow
+
+pytestmark = pytest.mark.django_db
+
+CONFIGS = "/api/v1/notifications/configs"
+DELIVERIES = "/api/v1/notifications/deliveries"
+AsUser = Callable[[User], APIClient]
+
+
+@pytest.fixture
+def api(as_user: AsUser, ada: User) -> APIClient:
+    return as_user(ada)
+
+
+@pytest.fixture
+def wanted(receiver: Receiver) -> dict[str, Any]:
+    return {
+        "name": "Our backend",
+        "channel": "webhook",
+        "url": f"{receiver.url}/hook",
+        "notification_types": ["workflow_failed"],
+    }
+
+
+def made() -> int:
+    return NotificationConfig.objects.exclude(channel="canary").count()
+
+
+def test_a_config_is_created_and_answered_with_everything_masked(
+    api: APIClient, wanted: dict[str, Any], receiver: Receiver, ada: User
+) -> None:
+    filters = {"workflows": [3], "tags": ["nightly"], "only_on_change": True}
+    quiet = {"begin": "22:00:00", "end": "07:00:00", "timezone": "Europe/Berlin"}
+
+    answer = api.post(CONFIGS, {**wanted, "filters": filters, "quiet_hours": quiet, "max_in_flight": 2})
+
+    assert answer.status_code == 201, answer.json()
+    body = answer.json()
+    assert body.pop("new_secret").startswith("whsec_")
+    for name in ("id", "created_at", "updated_at"):
+        assert body.pop(name)
+    assert body == {
+        "name": "Our backend",
+        "channel": "webhook",
+        "webhook_url": None,
+        "url": f"{receiver.url}/***",
+        "recipients": None,
+        "secret": "whsec_***",
+        "owner_id": ada.pk,
+        "for_everyone": False,
+        "notification_types": ["workflow_failed"],
+        "filters": filters,
+        "enabled": True,
+        "disabled_reason": "",
+        "disabled_at": None,
+        "fold_repeats": False,
+        "quiet_hours": quiet,
+        "max_in_flight": 2,
+        "failures": 0,
+        "paused_until": None,
+    }
+    assert "new_secret" not in api.get(f"{CONFIGS}/{NotificationConfig.objects.get(name='Our backend').pk}").json()
+
+
+def test_a_given_secret_is_not_answered(api: APIClient, wanted: dict[str, Any]) -> None:
+    secret = webhook.new_secret()
+
+    answer = api.post(CONFIGS, {**wanted, "secret": secret})
+
+    assert answer.status_code == 201
+    assert "new_secret" not in answer.json()
+    assert secret not in answer.content.decode()
+    assert NotificationConfig.objects.get(pk=answer.json()["id"]).secrets == [secret]
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"name": ""}, "name"),
+        ({"channel": "pigeon"}, "channel"),
+        ({"channel": "canary"}, "channel"),
+        ({"url": "http://10.0.0.1/"}, "url"),
+        ({"url": "http://169.254.169.254/latest/meta-data"}, "url"),
+        ({"url": "ftp://example.com/"}, "url"),
+        ({"webhook_url": "https://example.com/"}, "webhook_url"),
+        ({"channel": "slack"}, "url"),
+        ({"notification_types": []}, "notification_types"),
+        ({"notification_types": ["workflow_exploded"]}, "notification_types.0"),
+        ({"filters": {"workflow": [1]}}, "filters.workflow"),
+        ({"filters": {"workflows": ["x"]}}, "filters.workflows.0"),
+        ({"quiet_hours": {"begin": "25:00", "end": "07:00"}}, "quiet_hours.begin"),
+        ({"quiet_hours": {"begin": "22:00", "end": "07:00", "timezone": "Mars/Base"}}, "quiet_hours.timezone"),
+        ({"max_in_flight": 0}, "max_in_flight"),
+        ({"secret": "short"}, "secrets"),
+        ({"secrets": []}, "secrets"),
+        ({"enable": True}, "enable"),
+    ],
+)
+def test_a_wrong_field_is_named_and_nothing_is_made(
+    api: APIClient, wanted: dict[str, Any], change: dict[str, Any], field: str
+) -> None:
+    answer = api.post(CONFIGS, {**wanted, **change})
+
+    assert (answer.status_code, list(answer.json()["errors"])) == (400, [field])
+    assert made() == 0
+
+
+def test_each_channel_names_its_target_in_its_own_way(api: APIClient, receiver: Receiver) -> None:
+    common = {"name": "x", "notification_types": ["workflow_failed"]}
+
+    slack = api.post(CONFIGS, {**common, "channel": "slack", "webhook_url": f"{receiver.url}/services/T/B/X"})
+    mail = api.post(CONFIGS, {**common, "channel": "email", "recipients": ["ada@example.com", "bob@example.com"]})
+
+    assert slack.json()["webhook_url"] == f"{receiver.url}/***"
+    assert (slack.json()["fold_repeats"], slack.json()["secret"]) == (True, None)
+    assert mail.json()["recipients"] == ["a***@example.com", "b***@example.com"]
+
+
+def test_a_config_is_changed_only_in_what_is_sent(api: APIClient, make_config: MakeConfig) -> None:
+    config = make_config(filters={"tags": ["nightly"]})
+    secrets = config.secrets
+
+    answer = api.patch(f"{CONFIGS}/{config.pk}", {"name": "Renamed", "notification_types": ["workflow_completed"]})
+
+    assert answer.status_code == 200
+    assert (answer.json()["name"], answer.json()["notification_types"]) == ("Renamed", ["workflow_completed"])
+    assert answer.json()["filters"] == {"tags": ["nightly"]}
+    config.refresh_from_db()
+    assert config.secrets == secrets
+
+
+def test_a_changed_secret_leaves_the_one_before_it_signing(api: APIClient, make_config: MakeConfig) -> None:
+    config = make_config()
+    (old,) = config.secrets
+    new = webhook.new_secret()
+
+    assert api.patch(f"{CONFIGS}/{config.pk}", {"secret": new}).status_code == 200
+    config.refresh_from_db()
+    assert config.secrets == [new, old]
+    rotated = api.post(f"{CONFIGS}/{config.pk}/rotate-secret").json()["new_secret"]
+    config.refresh_from_db()
+    assert config.secrets == [rotated, new]
+    assert api.patch(f"{CONFIGS}/{config.pk}", {"secrets": [rotated]}).status_code == 200
+    config.refresh_from_db()
+    assert config.secrets == [rotated]
+
+
+def test_a_config_keeps_its_channel(api: APIClient, make_config: MakeConfig) -> None:
+    config = make_config()
+
+    answer = api.patch(f"{CONFIGS}/{config.pk}", {"channel": "slack"})
+
+    assert (answer.status_code, list(answer.json()["errors"])) == (400, ["channel"])
+
+
+def test_a_test_is_sent_at_once_and_its_answer_shown(
+    api: APIClient, make_config: MakeConfig, receiver: Receiver
+) -> None:
+    config = make_config()
+
+    good = api.post(f"{CONFIGS}/{config.pk}/test")
+    receiver.otherwise = behaviours.answer(500, b"broken")
+    bad = api.post(f"{CONFIGS}/{config.pk}/test")
+
+    assert good.status_code == 200
+    assert (good.json()["kind"], good.json()["status"]) == ("test", "delivered")
+    assert json.loads(receiver.received[0].body)["type"] == "notification.test"
+    assert (bad.json()["status"], bad.json()["reason"]) == ("failed", "HTTP 500")
+    (attempt,) = bad.json()["attempts"]
+    assert (attempt["status_code"], attempt["response_excerpt"]) == (500, "broken")
+
+
+def test_a_disabled_config_sends_no_test_until_it_is_enabled(
+    api: APIClient, make_config: MakeConfig, receiver: Receiver
+) -> None:
+    config = make_config()
+
+    off = api.post(f"{CONFIGS}/{config.pk}/disable", {"reason": "on holiday"})
+    refused = api.post(f"{CONFIGS}/{config.pk}/test")
+    on = api.post(f"{CONFIGS}/{config.pk}/enable")
+
+    assert (off.json()["enabled"], off.json()["disabled_reason"]) == (False, "on holiday")
+    assert off.json()["disabled_at"] is not None
+    assert (refused.status_code, refused.json()["code"]) == (409, "config_disabled")
+    assert receiver.received == []
+    assert (on.json()["enabled"], on.json()["disabled_reason"], on.json()["disabled_at"]) == (True, "", None)
+
+
+def test_a_deleted_config_is_gone_and_its_ledger_stays(
+    api: APIClient, make_config: MakeConfig, workflow: Workflow
+) -> None:
+    config = make_config()
+    fail(start_run(workflow))
+
+    assert api.delete(f"{CONFIGS}/{config.pk}").status_code == 204
+
+    assert api.get(f"{CONFIGS}/{config.pk}").status_code == 404
+    row = Delivery.objects.get()
+    assert (row.status, row.reason) == ("suppressed", "the config was disabled: it was deleted")
+    config.refresh_from_db()
+    assert (config.sealed_target, config.sealed_secrets) == ("", "")
+    fail(start_run(workflow))
+    assert Delivery.objects.count() == 1
+
+
+# --- Who may ----------------------------------------------------------------------------------------------
+
+
+def test_what_belongs_to_somebody_else_is_not_there(
+    as_user: AsUser, make_config: MakeConfig, bob: User, workflow: Workflow, receiver: Receiver
+) -> None:
+    config = make_config()
+    fail(start_run(workflow))
+    row = Delivery.objects.get()
+    stranger = as_user(bob)
+    range_of_it = {"config_id": config.pk, "since": "2020-01-01T00:00:00Z"}
+
+    answers = [
+        stranger.get(f"{CONFIGS}/{config.pk}"),
+        stranger.patch(f"{CONFIGS}/{config.pk}", {"name": "mine"}),
+        stranger.delete(f"{CONFIGS}/{config.pk}"),
+        *(stranger.post(f"{CONFIGS}/{config.pk}/{do}") for do in ("test", "enable", "disable", "rotate-secret")),
+        stranger.get(f"{DELIVERIES}/{row.pk}"),
+        stranger.post(f"{DELIVERIES}/{row.pk}/redeliver"),
+        stranger.post(f"{DELIVERIES}/redeliver", range_of_it),
+    ]
+
+    assert [answer.status_code for answer in answers] == [404] * 10
+    assert stranger.get(CONFIGS).json()["results"] == []
+    assert stranger.get(DELIVERIES).json()["results"] == []
+    assert receiver.received == []
+    config.refresh_from_db()
+    assert (config.name, config.enabled) == ("On call", True)
+
+
+def test_configs_for_everyone_are_the_admins(
+    as_user: AsUser, ada: User, root: User, wanted: dict[str, Any], workflow: Workflow
+) -> None:
+    for_all = {**wanted, "for_everyone": True}
+
+    refused = as_user(ada).post(CONFIGS, for_all)
+    admin = as_user(root)
+    created = admin.post(CONFIGS, for_all)
+
+    assert (refused.status_code, refused.json()["code"]) == (403, "permission_denied")
+    assert (created.json()["for_everyone"], created.json()["owner_id"]) == (True, None)
+    assert as_user(ada).get(f"{CONFIGS}/{created.json()['id']}").status_code == 404
+    assert admin.get(f"{CONFIGS}/{created.json()['id']}").status_code == 200
+
+
+def test_viewers_read_and_strangers_do_not_even_that(
+    as_user: AsUser, wanted: dict[str, Any], django_user_model: type[User]
+) -> None:
+    vera = django_user_model.objects.create_user("vera", "vera@example.com", "a long password", role=Role.VIEWER)
+
+    assert as_user(vera).get(CONFIGS).status_code == 200
+    assert as_user(vera).post(CONFIGS, wanted).status_code == 403
+    assert APIClient().get(CONFIGS).status_code == 401
+    assert APIClient().get(DELIVERIES).status_code == 401
+    assert APIClient().get("/api/v1/notifications/types").status_code == 401
+    assert made() == 0
+
+
+# --- Types and the ledger ---------------------------------------------------------------------------------
+
+
+def test_the_types_are_those_of_the_catalogue(api: APIClient) -> None:
+    types = {row["name"]: row for row in api.get("/api/v1/notifications/types").json()}
+
+    assert types["workflow_failed"]["event"] == "workflow.failed"
+    assert types["workflow_failed"]["description"].startswith("The run has ended in failure")
+    assert "system_airflow_down" in types
+
+
+def test_the_ledger_is_narrowed_by_config_run_and_status(
+    api: APIClient, make_config: MakeConfig, workflow: Workflow, receiver: Receiver
+) -> None:
+    first, second = make_config(name="First"), make_config(name="Second", target=f"{receiver.url}/second")
+    receiver.at["/second"] = behaviours.answer(500, b"broken")
+    runs = [start_run(workflow), start_run(workflow)]
+    for run in runs:
+        fail(run)
+    deliver()
+
+    def found(query: str) -> list[tuple[str, str, str]]:
+        rows = api.get(f"{DELIVERIES}?{query}").json()["results"]
+        return [(row["config_name"], row["run_id"], row["status"]) for row in rows]
+
+    r1, r2 = (str(run.pk) for run in runs)
+    assert len(found("")) == 4
+    assert sorted(found(f"config={first.pk}")) == sorted([("First", r1, "delivered"), ("First", r2, "delivered")])
+    assert sorted(found(f"run={r1}")) == [("First", r1, "delivered"), ("Second", r1, "pending")]
+    assert len(found(f"config={second.pk}&status=pending&status=failed")) == 2
+    assert found("created_before=2020-01-01T00:00:00Z") == []
+    tried = [row for row in api.get(f"{DELIVERIES}?config={second.pk}").json()["results"] if row["attempts"]]
+    assert [(a["number"], a["status_code"], a["response_excerpt"]) for a in tried[0]["attempts"]] == [
+        (1, 500, "broken")
+    ]
+
+
+def test_the_ledger_costs_as_many_queries_however_long_it_is(
+    api: APIClient,
+    make_config: MakeConfig,
+    workflow: Workflow,
+    django_assert_num_queries: DjangoAssertNumQueries,
+) -> None:
+    make_config()
+    for _ in range(5):
+        fail(start_run(workflow))
+
+    with django_assert_num_queries(3):  # the token, the page, the attempts
+        assert len(api.get(DELIVERIES).json()["results"]) == 5
+    with django_assert_num_queries(4):  # the token, the count, the page, the types
+        api.get(CONFIGS)
+
+
+def test_one_delivery_or_a_range_is_redelivered(
+    api: APIClient, make_config: MakeConfig, workflow: Workflow, receiver: Receiver
+) -> None:
+    config = make_config()
+    for _ in range(2):
+        fail(start_run(workflow))
+    deliver()
+    first = Delivery.objects.order_by("id")[0]
+
+    one = api.post(f"{DELIVERIES}/{first.pk}/redeliver")
+    again = api.post(f"{DELIVERIES}/{first.pk}/redeliver")
+    since = {"config_id": config.pk, "since": "2020-01-01T00:00:00Z", "status": ["delivered"]}
+    many = api.post(f"{DELIVERIES}/redeliver", since)
+    deliver()
+
+    assert (one.status_code, one.json()["status"]) == (200, "pending")
+    assert (again.status_code, again.json()["code"]) == (409, "still_owed")
+    assert many.json() == {"redelivered": 1}
+    assert len(receiver.received) == 4
+    assert len({request.headers["webhook-id"] for request in receiver.received}) == 2
