@@ -34,10 +34,11 @@ export function openStop(run, changed) {
   });
 }
 
-export function openRetry(run, tasks, changed) {
+/** `taskIds` are those that the run has, in the order in which they run. */
+export function openRetry(run, taskIds, changed) {
   const note = noteField("Told with the event.");
   const preview = el("div", { class: "preview", "aria-live": "polite" });
-  const choice = new ModeChoice(run, tasks, () => showPreview());
+  const choice = new ModeChoice(run, taskIds, () => showPreview());
   const path = `${runPath(run.workflow_id, run.id)}/control`;
   const { confirm } = openDialog({
     title: "Retry this run?",
@@ -56,15 +57,16 @@ export function openRetry(run, tasks, changed) {
     if (mine !== asked) return;
     // Airflow not answering takes the preview away, not the retry: that is owed to it and carried out later.
     confirm.disabled = found.would_run ? !found.would_run.length : found.status === 409 || found.status === 400;
-    fill(preview, found.would_run ? listed(found.would_run) : el("p", { class: "problem" }, found.message));
+    fill(preview, found.would_run ? listed(found.would_run, taskIds) : el("p", { class: "problem" }, found.message));
   }
 
   showPreview();
 }
 
-function listed(refs) {
+function listed(refs, taskIds) {
   if (!refs.length) return el("p", { class: "quiet" }, "Nothing would run.");
-  const names = refs.map((ref) => (ref.map_index < 0 ? ref.task_id : `${ref.task_id} [${ref.map_index}]`));
+  const inOrder = [...refs].sort((one, other) => taskIds.indexOf(one.task_id) - taskIds.indexOf(other.task_id));
+  const names = inOrder.map((ref) => (ref.map_index < 0 ? ref.task_id : `${ref.task_id} [${ref.map_index}]`));
   return [
     el("p", { class: "small" }, `Would run ${refs.length === 1 ? "1 task" : `${refs.length} tasks`}:`),
     el("ul", { class: "names" }, names.map((name) => el("li", {}, el("code", {}, name)))),
@@ -72,13 +74,12 @@ function listed(refs) {
 }
 
 class ModeChoice {
-  constructor(run, tasks, changed) {
+  constructor(run, taskIds, changed) {
     const first = run.state === "success" ? "all" : "failed";
     this.radios = MODES.map(([value]) =>
-      el("input", { type: "radio", name: "mode", value, checked: value === first, disabled: this.#isOut(value, run, tasks), change: changed }),
+      el("input", { type: "radio", name: "mode", value, checked: value === first, disabled: this.#isOut(value, run, taskIds), change: changed }),
     );
-    const ids = [...new Set(tasks.map((task) => task.task_id))];
-    this.task = el("select", { "aria-label": "Task to begin at", change: () => this.#choose("from_task", changed) }, ids.map((id) => el("option", {}, id)));
+    this.task = el("select", { "aria-label": "Task to begin at", change: () => this.#choose("from_task", changed) }, taskIds.map((id) => el("option", {}, id)));
     const lines = MODES.map(([value, title, more], at) =>
       el("label", { class: "choice" }, this.radios[at], el("span", {}, title, el("span", { class: "quiet small" }, ` ${more}`)), value === "from_task" && this.task),
     );
@@ -95,7 +96,7 @@ class ModeChoice {
     changed();
   }
 
-  #isOut = (value, run, tasks) => (value === "failed" && run.state === "success") || (value === "from_task" && !tasks.length);
+  #isOut = (value, run, taskIds) => (value === "failed" && run.state === "success") || (value === "from_task" && !taskIds.length);
 }
 
 function noteField(hint) {

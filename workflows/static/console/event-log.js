@@ -32,7 +32,7 @@ function line(event) {
   );
 }
 
-function details({ task_id, data }) {
+function details({ type, task_id, data }) {
   return [
     task_id && (data.map_index >= 0 ? `${task_id} [${data.map_index}]` : task_id),
     task_id && data.try_number > 1 && `try ${data.try_number}`,
@@ -43,6 +43,6 @@ function details({ task_id, data }) {
     data.note,
     data.change && `${data.change} in Airflow`,
     data.still_running?.length > 0 && `still running: ${data.still_running.join(", ")}`,
-    data.duration_s != null && duration(data.duration_s),
+    type !== "task.skipped" && data.duration_s != null && duration(data.duration_s),
   ].filter(Boolean);
 }

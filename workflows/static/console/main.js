@@ -64,7 +64,7 @@ function route() {
 }
 
 function nameTab() {
-  document.title = `${page.title()} – SVOps`;
+  document.title = `${page.title()} - SVOps`;
 }
 
 function goToSearch(event) {

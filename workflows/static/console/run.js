@@ -5,7 +5,7 @@ import { ago, elapsed } from "./clock.js";
 import { openRetry, openStop, whyNotRetry, whyNotStop } from "./control.js";
 import { announce, el, fill } from "./dom.js";
 import { EventLog } from "./event-log.js";
-import { drawGraph } from "./graph.js";
+import { drawGraph, layersOf } from "./graph.js";
 import { refresher } from "./refresh.js";
 import { ACTIVE, badge, isTaskDone, label } from "./states.js";
 import { drawTimeline } from "./timeline.js";
@@ -26,7 +26,7 @@ export class RunPage {
     this.isLeft = false;
     this.refresh = refresher(() => this.#fetch(), PAUSE_MS);
     this.head = el("header", { class: "run-head" });
-    this.progress = el("progress", { max: 1, value: 0, "aria-label": "Tasks done" });
+    this.progress = el("progress", { max: 1, value: 0, "aria-label": "Tasks ended" });
     this.progressText = el("span", { class: "quiet small" });
     this.graphBox = el("div", { class: "graph-box" });
     this.timelineBox = el("div");
@@ -76,6 +76,12 @@ export class RunPage {
     this.#show(run);
   }
 
+  /** In the order in which they run. */
+  #taskIds() {
+    const known = new Set(this.tasks.map((task) => task.task_id));
+    return this.graph.length ? layersOf(this.graph).flat().filter((id) => known.has(id)) : [...known];
+  }
+
   #isGoing = () => this.run && ACTIVE.includes(this.run.state);
 
   // --- showing ----------------------------------------------------------------------------------------------
@@ -87,11 +93,12 @@ export class RunPage {
       this.element,
       this.head,
       el("div", { class: "progress" }, this.progress, this.progressText),
+      panel("Tasks", this.graphBox),
       el(
         "div",
         { class: "run-grid" },
-        el("div", { class: "column" }, panel("Tasks", this.graphBox), panel("Timeline", this.timelineBox)),
-        el("div", { class: "column" }, panel("Details", this.facts), panel("Events", this.log.element)),
+        el("div", { class: "column" }, panel("Timeline", this.timelineBox), panel("Events", this.log.element)),
+        panel("Details", this.facts),
       ),
     );
     this.sizes.observe(this.graphBox);
@@ -118,7 +125,7 @@ export class RunPage {
       this.head,
       el("a", { class: "back", href: "#/runs", data: { action: "back" } }, "← Runs"),
       el("div", { class: "run-title" }, el("h1", {}, run.workflow_name), badge(run.state), run.paused && el("span", { class: "mark" }, "paused"), run.attempt > 1 && el("span", { class: "mark" }, `attempt ${run.attempt}`)),
-      el("p", { class: "run-sub quiet" }, el("code", {}, run.id.slice(0, 8)), " · by ", run.username ?? "Airflow", " · ", ago(run.created_at), run.started_at && [" · took ", elapsed(run.started_at, run.ended_at)].flat()),
+      el("p", { class: "run-sub quiet" }, el("code", {}, run.id.slice(0, 8)), " · by ", run.username ?? "Airflow", " · ", ago(run.created_at), run.started_at && (run.ended_at ? " · took " : " · going for "), run.started_at && elapsed(run.started_at, run.ended_at)),
       run.state_reason && el("p", { class: "reason", data: { tone: run.state } }, run.state_reason),
       this.workflows.me.scopes.includes("run:control") && this.#buttons(),
     );
@@ -134,7 +141,7 @@ export class RunPage {
       "div",
       { class: "actions" },
       button("Stop", "stop", whyNotStop(this.run), () => openStop(this.run, changed)),
-      button("Retry", "retry", whyNotRetry(this.run), () => openRetry(this.run, this.tasks, changed)),
+      button("Retry", "retry", whyNotRetry(this.run), () => openRetry(this.run, this.#taskIds(), changed)),
     );
   }
 
@@ -143,7 +150,7 @@ export class RunPage {
     const total = Math.max(this.tasks.length, this.graph.length);
     this.progress.value = total ? done / total : 0;
     this.progress.dataset.state = this.run.state;
-    this.progressText.textContent = `${done} of ${total} tasks done`;
+    this.progressText.textContent = `${done} of ${total} tasks ended`;
   }
 
   #drawGraph() {

@@ -120,7 +120,7 @@ export class RunsPage {
     if (this.isLeft) return;
     this.runs = runs;
     this.isLoaded = true;
-    this.fresh(runs.some((run) => run.stale));
+    if (runs.length) this.fresh(runs.some((run) => run.stale));
     this.#render();
   }
 

@@ -7,7 +7,7 @@ export function parameterField(name, schema, { value, required }) {
   const id = `parameter-${name}`;
   const input = control(schema, id, value);
   const problem = el("span", { class: "problem small", id: `${id}-problem` });
-  const hint = schema.description && el("span", { class: "hint", id: `${id}-hint` }, schema.description);
+  const hint = schema.description && el("span", { class: "hint", id: `${id}-hint` }, withCode(schema.description));
   input.element.setAttribute("aria-describedby", `${id}-hint ${id}-problem`);
   const caption = el(
     "span",
@@ -25,6 +25,9 @@ export function parameterField(name, schema, { value, required }) {
 
   return { element, name, read: input.read, complain, focus: () => input.element.focus() };
 }
+
+/** What stands between backticks is code, as in the descriptions that Airflow shows. */
+const withCode = (text) => text.split("`").map((part, at) => (at % 2 ? el("code", {}, part) : part));
 
 /** What `read` throws when a text can not be taken for the value that it stands for. */
 export class UnreadableError extends Error {}

@@ -23,7 +23,8 @@ function row(instance, begin, total) {
   const name = instance.map_index < 0 ? instance.task_id : `${instance.task_id} [${instance.map_index}]`;
   const bar = el("span", { class: "bar", data: { tone: tone(instance.state) }, title: `${name}: ${label(instance.state)}` });
   const share = (seconds) => `${Math.min(100, Math.max(0, (100 * seconds) / total))}%`;
-  bar.style.left = share(secondsBetween(begin, instance.started_at));
+  // At the very end there is still room for the least width.
+  bar.style.left = `min(${share(secondsBetween(begin, instance.started_at))}, calc(100% - 4px))`;
   bar.style.width = share(secondsBetween(instance.started_at, instance.ended_at));
   const tries = instance.try_number > 1 && el("span", { class: "mark" }, `try ${instance.try_number}`);
   return el(

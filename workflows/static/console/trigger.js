@@ -88,7 +88,7 @@ function explainAtFields(error, fields, own) {
     ...fields.map((field) => [`parameters.${field.name}`, field]),
   ]);
   const told = Object.entries(error.errors).map(([name, messages]) => complainAt(places, name, messages));
-  told.find((field) => field)?.focus();
+  [...fields, ...own].find((field) => told.includes(field))?.focus();
   const homeless = Object.entries(error.errors).filter((_, index) => !told[index]);
   if (homeless.length) error.message = homeless.map(([name, messages]) => `${name}: ${messages.join(" ")}`).join(" ");
   return homeless.length === 0;

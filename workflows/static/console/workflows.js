@@ -1,6 +1,6 @@
 // The list of workflows at the side.
 
-import { getAll, get } from "./api.js";
+import { getAll } from "./api.js";
 import { el, fill } from "./dom.js";
 import { openTrigger } from "./trigger.js";
 import { toastError } from "./toasts.js";
@@ -33,10 +33,6 @@ export class Workflows {
     this.render();
   }
 
-  async dag(dagId) {
-    return get(`/dags/${encodeURIComponent(dagId)}`);
-  }
-
   render() {
     const wanted = this.search.value.trim().toLowerCase();
     const found = this.all.filter((one) => `${one.name} ${one.dag_id} ${one.description}`.toLowerCase().includes(wanted));
@@ -49,7 +45,9 @@ export class Workflows {
     return el(
       "li",
       { class: "workflow", data: { workflow: workflow.id } },
-      el("div", { class: "workflow-words" }, link, el("code", { class: "quiet small" }, workflow.dag_id), this.#marks(workflow)),
+      link,
+      el("code", { class: "quiet small", title: workflow.dag_id }, workflow.dag_id),
+      this.#marks(workflow),
       workflow.description && el("p", { class: "quiet small about", title: workflow.description }, workflow.description),
       this.me.scopes.includes("run:trigger") && this.#trigger(workflow),
     );
