@@ -16,6 +16,7 @@ from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from notifications import services as notifications
 from workflows import upstream
 from workflows.airflow.errors import AirflowError
 from workflows.models import AirflowState
@@ -82,9 +83,17 @@ def _beat() -> dict[str, Any]:
     return {"age_s": round(age.total_seconds(), 1)}
 
 
+def _notifications() -> dict[str, Any]:
+    limit = timedelta(seconds=settings.NOTIFICATION_OVERDUE)
+    if late := notifications.overdue(now=timezone.now(), limit=limit):
+        raise NotReadyError(f"{late} deliveries are overdue: are beat and a worker running?")
+    return {"canary_at": notifications.canary_arrived_at()}
+
+
 CHECKS: dict[str, Callable[[], dict[str, Any]]] = {
     "database": _database,
     "redis": _redis,
     "airflow": _airflow,
     "beat": _beat,
+    "notifications": _notifications,
 }
