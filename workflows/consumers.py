@@ -15,7 +15,7 @@ from django.conf import settings
 from accounts.identity import Caller
 from workflows import outbox, stream_access, stream_messages
 from workflows.api.serializers import status_of
-from workflows.hub import Wanted, joined
+from workflows.hub import Wanted
 from workflows.stream import Stream, encode
 from workflows.stream_access import CloseError, NotSignedInError, UnknownError
 from workflows.stream_messages import BadMessageError
@@ -26,6 +26,9 @@ PROTOCOL = 1
 
 class StreamConsumer(AsyncWebsocketConsumer):
     """One client's stream. `user_id` and `workflow_id` of the route bound it."""
+
+    # Events come from the hub: a channel of one's own in Redis would be a reader for nothing.
+    channel_layer_alias = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -100,8 +103,8 @@ class StreamConsumer(AsyncWebsocketConsumer):
             if stream.client.overflown:
                 await self._close(stream_access.TOO_SLOW)
                 return
-            for frame in joined(items):
-                await self.send(text_data=frame)
+            for item in items:
+                await self.send(text_data=item.frame)
 
     async def _beat(self, stream: Stream) -> None:
         async with self._closing_on_error():

@@ -25,7 +25,7 @@ from workflows.airflow.errors import (
     AirflowNotFoundError,
     AirflowUnavailableError,
 )
-from workflows.models import AirflowCommand, CommandKind, Dag, Run
+from workflows.models import AirflowCommand, AirflowState, CommandKind, Dag, Run
 from workflows.states import RunState
 
 logger = logging.getLogger(__name__)
@@ -75,24 +75,58 @@ def _free(now: datetime) -> Q:
 def try_now(*, run: Run | None = None, dag: Dag | None = None) -> None:
     """Carry out what is due for a run or a DAG at once, unless Airflow is known not to answer.
 
-    What fails here stays owed; `carry_out_due` comes round to it.
+    What fails here stays owed, and a trigger does not overtake those that wait already: `carry_out_due` comes
+    round to it.
     """
-    if upstream.answers():
-        for command in _due(timezone.now()).filter(run=run, dag=dag):
-            carry_out(command, now=timezone.now())
+    now = timezone.now()
+    if not upstream.answers():
+        return
+    for command in _due(now).filter(run=run, dag=dag):
+        waiting = _due(now).filter(kind=CommandKind.TRIGGER, pk__lt=command.pk, leased_until__isnull=True)
+        if command.kind != CommandKind.TRIGGER or not waiting.exists():
+            carry_out(command, hurried=True, now=timezone.now())
 
 
-def carry_out_due(*, now: datetime, limit: int = 50) -> int:
-    """Carry out what is due, oldest first; tell how many were taken on.
+def carry_out_due(*, now: datetime, limit: int = 200) -> int:
+    """Carry out what is due, oldest first; tell how many were taken on. One worker at a time keeps the order.
 
-    While Airflow is down the first one tries whether it is back, and the others wait for that.
+    While Airflow is down nothing is tried: the look at it, every few seconds, finds out when it is back.
     """
+    if not _lease_dispatch(now):
+        return 0
     taken = 0
-    for command in _due(now)[:limit]:
-        taken += carry_out(command, now=timezone.now())
-        if not upstream.answers():
-            break
+    try:
+        _expire(now)
+        for command in _due(now)[:limit]:
+            if not (upstream.answers() and _renew_dispatch(timezone.now())):
+                break
+            taken += carry_out(command, now=timezone.now())
+    finally:
+        AirflowState.objects.update(dispatch_leased_until=None)
     return taken
+
+
+def _lease_dispatch(now: datetime) -> bool:
+    AirflowState.current()
+    free = Q(dispatch_leased_until__isnull=True) | Q(dispatch_leased_until__lt=now)
+    return AirflowState.objects.filter(free).update(dispatch_leased_until=now + _lease_time()) == 1
+
+
+def _renew_dispatch(now: datetime) -> bool:
+    return AirflowState.objects.update(dispatch_leased_until=now + _lease_time()) == 1
+
+
+def _lease_time() -> timedelta:
+    return timedelta(seconds=settings.DISPATCH_LEASE)
+
+
+def _expire(now: datetime) -> None:
+    """Give up the triggers whose deadline has passed while Airflow was away."""
+    limit = now - timedelta(seconds=settings.DISPATCH_DEADLINE)
+    overdue = AirflowCommand.objects.filter(_free(now), kind=CommandKind.TRIGGER, finished_at__isnull=True, held=False)
+    for command in overdue.filter(created_at__lt=limit).exclude(run__run_at__gte=limit):
+        reason = command.last_error or "it did not answer"
+        _give_up(command, reason=f"{reason}; the deadline has passed", now=now)
 
 
 def _due(now: datetime) -> QuerySet[AirflowCommand]:
@@ -100,13 +134,13 @@ def _due(now: datetime) -> QuerySet[AirflowCommand]:
     return owed.select_related("run__workflow__dag", "dag").order_by("id")
 
 
-def carry_out(command: AirflowCommand, *, now: datetime) -> bool:
+def carry_out(command: AirflowCommand, *, now: datetime, hurried: bool = False) -> bool:
     """Take the lease and carry the command out; False when somebody else holds it or it is not its turn."""
     may_have_arrived = command.may_have_arrived
     if not _lease(command, now=now):
         return False
     try:
-        with upstream.watched() as client:
+        with upstream.watched(hurried=hurried) as client:
             _KINDS[CommandKind(command.kind)](command, client)
     except AirflowError as exc:
         if isinstance(exc, AirflowUnavailableError) and not exc.sent:
@@ -119,7 +153,7 @@ def _lease(command: AirflowCommand, *, now: datetime) -> bool:
     same_target = AirflowCommand.objects.filter(run=command.run, dag=command.dag, finished_at__isnull=True)
     if same_target.filter(pk__lt=command.pk).exists():
         return False
-    until = now + timedelta(seconds=settings.DISPATCH_LEASE)
+    until = now + _lease_time()
     mine = same_target.filter(_free(now), pk=command.pk, held=False)
     if mine.update(leased_until=until, attempts=F("attempts") + 1, may_have_arrived=True) != 1:
         return False

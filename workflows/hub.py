@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import redis.asyncio
 from channels.db import database_sync_to_async
 from django.conf import settings
 from django.db import DatabaseError
+from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from workflows import audience, outbox
@@ -27,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 QUIET = 5.0  # seconds without a wake-up before the table is read
 WITHOUT_REDIS = 1.0  # seconds between reads of the table while Redis is away
+AT_ONCE = 100  # wake-ups that are delivered together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +67,19 @@ class Control:
     frame: str
 
 
+@dataclass(frozen=True)
+class Bundle:
+    """Events that leave together; their frame is made once for all who get them."""
+
+    events: Sequence[Published]
+
+    @cached_property
+    def frame(self) -> str:
+        if len(self.events) == 1:
+            return self.events[0].frame
+        return f'{{"type":"events","events":[{",".join(event.frame for event in self.events)}]}}'
+
+
 @dataclass(eq=False, slots=True)
 class Client:
     """One stream: who reads it, what they want, and what is not sent yet; `size` is the queue's in characters."""
@@ -70,13 +87,13 @@ class Client:
     user_id: int
     is_admin: bool
     wanted: frozenset[Wanted]
-    queue: list[Published | Control] = field(default_factory=list)
+    queue: list[Bundle | Control] = field(default_factory=list)
     size: int = 0
     overflown: bool = False
     filled: asyncio.Event = field(default_factory=asyncio.Event)
     drained: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def sees(self, event: Published, audiences: dict[int, Audience]) -> bool:
+    def sees(self, event: Published, audiences: Mapping[int, Audience]) -> bool:
         if event.workflow_id is not None:
             seen_by = audiences.get(event.workflow_id)
             return seen_by is not None and seen_by.includes(user_id=self.user_id, is_admin=self.is_admin)
@@ -85,7 +102,7 @@ class Client:
     def wants(self, event: Published) -> bool:
         return any(wanted.matches(event) for wanted in self.wanted)
 
-    def put(self, item: Published | Control) -> None:
+    def put(self, item: Bundle | Control) -> None:
         """Queue a frame. A client that is too slow for its queue gets no more: it is closed and resumes."""
         self.size += len(item.frame)
         if self.size > settings.STREAM_QUEUE_BYTES:
@@ -96,7 +113,7 @@ class Client:
         self.filled.set()
         self.drained.clear()
 
-    async def take(self) -> list[Published | Control]:
+    async def take(self) -> list[Bundle | Control]:
         """Wait until something is queued, and return all there is."""
         self.drained.set()
         await self.filled.wait()
@@ -105,24 +122,34 @@ class Client:
         return taken
 
 
-def joined(items: Iterable[Published | Control]) -> Iterator[str]:
-    """The frames of a WebSocket, with neighbouring events in one."""
-    events: list[str] = []
-    for item in items:
-        if isinstance(item, Published):
-            events.append(item.frame)
-        else:
-            yield from _one_frame(events)
-            events = []
-            yield item.frame
-    yield from _one_frame(events)
+@dataclass(eq=False, slots=True)
+class Group:
+    """The clients that want the same: what they get of a batch is picked and joined once for all."""
+
+    wanted: frozenset[Wanted]
+    clients: set[Client] = field(default_factory=set)
+
+    def wants(self, event: Published) -> bool:
+        return any(wanted.matches(event) for wanted in self.wanted)
+
+    def put(self, events: Sequence[Published], audiences: Mapping[int, Audience]) -> None:
+        """Queue what each client may see of these events, all of which it wants."""
+        guarded = [event for event in events if not _is_for_all(event, audiences)]
+        bundles: dict[frozenset[int], Bundle] = {}
+        for client in self.clients:
+            hidden = frozenset([event.position for event in guarded if not client.sees(event, audiences)])
+            bundle = bundles.get(hidden)
+            if bundle is None:
+                bundle = bundles[hidden] = Bundle([event for event in events if event.position not in hidden])
+            if bundle.events:
+                client.put(bundle)
 
 
-def _one_frame(events: list[str]) -> Iterator[str]:
-    if len(events) == 1:
-        yield events[0]
-    elif events:
-        yield f'{{"type":"events","events":[{",".join(events)}]}}'
+def _is_for_all(event: Published, audiences: Mapping[int, Audience]) -> bool:
+    if event.workflow_id is None:
+        return event.user_id is None
+    seen_by = audiences.get(event.workflow_id)
+    return seen_by is not None and seen_by.everyone
 
 
 class Hub:
@@ -130,7 +157,8 @@ class Hub:
 
     def __init__(self) -> None:
         self.position = 0
-        self._clients: defaultdict[Hashable, set[Client]] = defaultdict(set)
+        self._groups: dict[frozenset[Wanted], Group] = {}
+        self._index: defaultdict[Hashable, set[Group]] = defaultdict(set)
         self._audiences: dict[int, Audience] = {}
         self._follower: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
@@ -143,15 +171,24 @@ class Hub:
                 self._follower = asyncio.create_task(self._follow(), name="live hub")
 
     def add(self, client: Client) -> None:
-        for wanted in client.wanted:
-            self._clients[wanted.index_key()].add(client)
+        group = self._groups.get(client.wanted)
+        if group is None:
+            group = self._groups[client.wanted] = Group(client.wanted)
+            for wanted in group.wanted:
+                self._index[wanted.index_key()].add(group)
+        group.clients.add(client)
 
     def remove(self, client: Client) -> None:
-        for wanted in client.wanted:
-            key = wanted.index_key()
-            self._clients[key].discard(client)
-            if not self._clients[key]:
-                del self._clients[key]
+        group = self._groups.get(client.wanted)
+        if group is None:
+            return
+        group.clients.discard(client)
+        if not group.clients:
+            del self._groups[client.wanted]
+            for key in {wanted.index_key() for wanted in group.wanted}:
+                self._index[key].discard(group)
+                if not self._index[key]:
+                    del self._index[key]
 
     def forget_audiences(self) -> None:
         """Rights may have changed: ask again before the next event."""
@@ -181,21 +218,19 @@ class Hub:
             await wakes.subscribe(outbox.CHANNEL, outbox.ACCESS_CHANNEL)
             await self._repair()
             while True:
-                message = await wakes.get_message(timeout=QUIET)
-                if message is None:
-                    await self._repair()
-                elif message["channel"].decode() == outbox.ACCESS_CHANNEL:
+                messages = await _arrived(wakes)
+                if any(message["channel"].decode() == outbox.ACCESS_CHANNEL for message in messages):
                     self.forget_audiences()
-                else:
-                    await self._take_wake(outbox.parse_wake(message["data"]))
+                data = [message["data"] for message in messages if message["channel"].decode() == outbox.CHANNEL]
+                if data or not messages:
+                    await self._take([event for wake in data for event in outbox.parse_wake(wake)])
 
-    async def _take_wake(self, events: list[Published]) -> None:
-        fresh = [event for event in events if event.position > self.position]
-        if not fresh:
-            return
-        if fresh[0].position == self.position + 1:
+    async def _take(self, events: list[Published]) -> None:
+        """Deliver what follows on what has been delivered; where something is missing, the table has it."""
+        fresh = sorted((event for event in events if event.position > self.position), key=lambda e: e.position)
+        if fresh and fresh[-1].position == self.position + len(fresh):
             await self._deliver(fresh)
-        else:
+        elif fresh or not events:
             await self._repair()
 
     async def _repair(self) -> None:
@@ -206,17 +241,30 @@ class Hub:
         except DatabaseError:
             logger.exception("live hub can not read the log")
 
-    async def _deliver(self, events: list[Published]) -> None:
+    async def _deliver(self, events: Sequence[Published]) -> None:
         audiences = await self.audiences_of(events)
+        picked: defaultdict[Group, list[Published]] = defaultdict(list)
         for event in events:
-            for client in self._candidates(event):
-                if client.sees(event, audiences) and client.wants(event):
-                    client.put(event)
+            for group in self._candidates(event):
+                if group.wants(event):
+                    picked[group].append(event)
+        for group, wanted in picked.items():
+            group.put(wanted, audiences)
         self.position = events[-1].position
 
-    def _candidates(self, event: Published) -> set[Client]:
+    def _candidates(self, event: Published) -> set[Group]:
         keys = ("everything", ("user", event.user_id), ("workflow", event.workflow_id), ("run", event.run_id))
-        return set().union(*(self._clients[key] for key in keys if key in self._clients))
+        return set().union(*(self._index[key] for key in keys if key in self._index))
+
+
+async def _arrived(wakes: PubSub) -> list[dict[str, Any]]:
+    """Wait for a message, and take those along that have come with it; none after `QUIET` seconds."""
+    messages = []
+    message = await wakes.get_message(timeout=QUIET)
+    while message is not None:
+        messages.append(message)
+        message = await wakes.get_message(timeout=0) if len(messages) < AT_ONCE else None
+    return messages
 
 
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()

@@ -332,7 +332,8 @@ class AirflowState(models.Model):
     ticked_at = models.DateTimeField(null=True, blank=True, help_text="Beat's last tick, whatever came of it.")
     looked_at = models.DateTimeField(null=True, blank=True, help_text="The change feed has been read up to here.")
     swept_at = models.DateTimeField(null=True, blank=True)
-    leased_until = models.DateTimeField(null=True, blank=True)
+    leased_until = models.DateTimeField(null=True, blank=True, help_text="While a worker looks.")
+    dispatch_leased_until = models.DateTimeField(null=True, blank=True, help_text="While a worker hands over.")
 
     class Meta:
         verbose_name = verbose_name_plural = "Airflow state"

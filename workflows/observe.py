@@ -59,6 +59,34 @@ def observe(run_id: uuid.UUID, sight: Sight) -> None:
     Run.objects.filter(pk=run.pk).update(observed_at=max(sight.at, run.observed_at or sight.at))
 
 
+def may_be_news(run: Run, sight: Sight) -> bool:
+    """Whether `sight` differs from what is known; a look shows everything of the last ten seconds again."""
+    known = {(task.task_id, task.map_index): task for task in run.tasks.all()}
+    if any(_differs(known.get((seen.task_id, seen.map_index)), seen) for seen in sight.tasks):
+        return True
+    if sight.run is None:
+        return False
+    if sight.run.state == "queued":
+        return run.state == RunState.PENDING or run.state in TERMINAL
+    return sight.run.state == "running" and run.state not in {RunState.RUNNING, RunState.STOPPING}
+
+
+def _differs(task: TaskInstance | None, seen: types.TaskInstance) -> bool:
+    return task is None or any(getattr(task, name) != value for name, value in _stored(seen).items())
+
+
+def _stored(seen: types.TaskInstance) -> dict[str, Any]:
+    """What is stored of a task instance."""
+    return {
+        "state": seen.state or "",
+        "try_number": seen.try_number,
+        "max_tries": seen.max_tries,
+        "operator": seen.operator or "",
+        "started_at": seen.start_date,
+        "ended_at": seen.end_date,
+    }
+
+
 def _is_outdated(run: Run, sight: Sight) -> bool:
     if run.observed_at and sight.at < run.observed_at and not sight.pushed:
         return True
@@ -197,16 +225,8 @@ def _note_task(run: Run, seen: types.TaskInstance, known: Known) -> list[_Happen
     key = (seen.task_id, seen.map_index)
     task = known.setdefault(key, TaskInstance(run=run, task_id=seen.task_id, map_index=seen.map_index))
     happened = list(_happened_to(task, seen))
-    changes = {
-        "state": seen.state or "",
-        "try_number": seen.try_number,
-        "max_tries": seen.max_tries,
-        "operator": seen.operator or "",
-        "started_at": seen.start_date,
-        "ended_at": seen.end_date,
-    }
-    if task.pk is None or any(getattr(task, name) != value for name, value in changes.items()):
-        for name, value in changes.items():
+    if task.pk is None or _differs(task, seen):
+        for name, value in _stored(seen).items():
             setattr(task, name, value)
         task.save()
     return happened

@@ -75,6 +75,8 @@ def _look(client: AirflowClient, *, at: datetime) -> None:
         runs = client.runs.changed_since(since, dag_ids=dag_ids)
         tasks = client.tasks.changed_since(since, dag_ids=dag_ids)
         apply(client, runs=runs, tasks=tasks, at=at)
+    else:
+        client.health()  # there is nothing to look at yet, but whether Airflow answers matters all the same
     AirflowState.objects.update(looked_at=at)
 
 
@@ -106,7 +108,8 @@ def apply(
         whole = key in complete
         found = complete[key] if whole else seen_tasks[key]
         sight = Sight(at=at, run=seen_runs.get(key), tasks=found, all_tasks=whole, pushed=pushed)
-        observe.observe(run.pk, sight)
+        if whole or observe.may_be_news(run, sight):
+            observe.observe(run.pk, sight)
 
 
 def _may_change(run: Run, seen: types.DagRun) -> bool:
@@ -115,7 +118,7 @@ def _may_change(run: Run, seen: types.DagRun) -> bool:
 
 
 def _ours(keys: Collection[Key]) -> dict[Key, Run]:
-    runs = Run.objects.filter(dag_run_id__in={dag_run_id for _, dag_run_id in keys})
+    runs = Run.objects.filter(dag_run_id__in={dag_run_id for _, dag_run_id in keys}).prefetch_related("tasks")
     return {(run.dag_id, run.dag_run_id): run for run in runs if (run.dag_id, run.dag_run_id) in keys}
 
 

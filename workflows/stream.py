@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from channels.db import database_sync_to_async
+from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
 
 from accounts.authentication import refreshed
 from accounts.identity import Caller
 from workflows import outbox, stream_access
-from workflows.hub import Client, Control, Hub, Wanted, running_hub
+from workflows.hub import Bundle, Client, Control, Hub, Wanted, running_hub
+from workflows.outbox import Published
 from workflows.stream_access import NotSignedInError
 
 
@@ -86,12 +88,25 @@ class Stream:
         while after < self.hub.position:
             page = await database_sync_to_async(outbox.read_after)(after)
             audiences = await self.hub.audiences_of(page)
-            for event in page:
-                # The rest is the hub's to deliver, which has not come that far yet.
-                if event.position > self.hub.position:
-                    break
-                after = event.position
-                if self.client.sees(event, audiences) and self.client.wants(event):
-                    self.client.put(event)
-            await self.client.drained.wait()
+            # The rest is the hub's to deliver, which has not come that far yet.
+            reached = [event for event in page if event.position <= self.hub.position]
+            after = reached[-1].position
+            seen = [e for e in reached if self.client.sees(e, audiences) and self.client.wants(e)]
+            for part in _parts(seen):
+                self.client.put(Bundle(part))
+                await self.client.drained.wait()
         return after
+
+
+def _parts(events: Iterable[Published]) -> Iterator[list[Published]]:
+    """Parts of which each leaves room in an empty queue."""
+    part: list[Published] = []
+    size = 0
+    for event in events:
+        if part and size + len(event.frame) > settings.STREAM_QUEUE_BYTES // 4:
+            yield part
+            part, size = [], 0
+        part.append(event)
+        size += len(event.frame)
+    if part:
+        yield part

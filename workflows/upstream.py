@@ -20,25 +20,25 @@ from workflows import events
 from workflows.airflow import AirflowClient, Timeout
 from workflows.airflow.errors import (
     AirflowAuthError,
-    AirflowConflictError,
     AirflowError,
-    AirflowNotFoundError,
-    AirflowRejectedError,
+    AirflowProtocolError,
     AirflowUnavailableError,
 )
-from workflows.models import AirflowState
+from workflows.models import AirflowCommand, AirflowState
 
 logger = logging.getLogger(__name__)
 
 
 @cache
-def airflow() -> AirflowClient:
-    """The pooled, thread-safe client of this process."""
+def airflow(*, hurried: bool = False) -> AirflowClient:
+    """The pooled, thread-safe client of this process; `hurried` is the one for while somebody waits."""
+    read = settings.DISPATCH_BUDGET if hurried else settings.AIRFLOW_READ_TIMEOUT
+    connect = min(read, settings.AIRFLOW_CONNECT_TIMEOUT)
     return AirflowClient(
         settings.AIRFLOW_URL,
         username=settings.AIRFLOW_USERNAME,
         password=settings.AIRFLOW_PASSWORD,
-        timeout=Timeout(connect=settings.AIRFLOW_CONNECT_TIMEOUT, read=settings.AIRFLOW_READ_TIMEOUT),
+        timeout=Timeout(connect=connect, read=read),
     )
 
 
@@ -53,22 +53,26 @@ def breaker() -> pybreaker.CircuitBreaker:
         fail_max=settings.BREAKER_FAILURES,
         reset_timeout=settings.BREAKER_RESET,
         state_storage=storage,
-        # Airflow has answered these; it is up.
-        exclude=[AirflowAuthError, AirflowConflictError, AirflowNotFoundError, AirflowRejectedError],
+        exclude=[_is_no_outage],
         name="airflow",
         throw_new_error_on_trip=False,
     )
 
 
+def _is_no_outage(exc: BaseException) -> bool:
+    """Whether Airflow has answered after all, or something else went wrong than Airflow."""
+    return not isinstance(exc, AirflowUnavailableError | AirflowProtocolError)
+
+
 @contextmanager
-def watched() -> Iterator[AirflowClient]:
+def watched(*, hurried: bool = False) -> Iterator[AirflowClient]:
     """The client, behind the breaker, noting on the way whether Airflow answers; errors pass through.
 
     While the circuit is open, raises `AirflowUnavailableError` without asking.
     """
     try:
         with breaker().calling():
-            yield airflow()
+            yield airflow(hurried=hurried)
     except pybreaker.CircuitBreakerError as exc:
         message = f"the circuit is open: Airflow is tried again after {settings.BREAKER_RESET:g} s"
         raise AirflowUnavailableError(message, sent=False) from exc
@@ -103,6 +107,8 @@ def note_up(*, version: str, now: datetime) -> None:
     """Record that Airflow answers again; the first to notice tells it."""
     if AirflowState.objects.filter(reachable=False).update(reachable=True, version=version, last_error=""):
         logger.info("Airflow answers again", extra={"version": version})
+        # What waited out a pause after a failure need wait no longer.
+        AirflowCommand.objects.filter(finished_at__isnull=True, attempts__gt=0, due_at__gt=now).update(due_at=now)
         events.record(events.AirflowUp(version=version), now=now)
 
 
