@@ -98,7 +98,7 @@ def _tellable(run: Run, sight: Sight, known: Known) -> Iterator[types.TaskInstan
     """The tasks whose turn it is: until the run itself was seen to start, a started task waits for the next look."""
     waits = run.state in {RunState.PENDING, RunState.QUEUED}
     for seen in sight.tasks:
-        if waits and (seen.state or "") in TASK_STARTED | TASK_TERMINAL:
+        if waits and (seen.state or "") in TASK_STARTED | TASK_OVER:
             continue
         if not _is_behind(seen, known.get((seen.task_id, seen.map_index)), pushed=sight.pushed):
             yield seen
@@ -128,20 +128,30 @@ def move(run: Run, *, to: RunState, **changes: Any) -> bool:
 
 
 def _begin(run: Run, seen: types.DagRun, *, at: datetime) -> None:
-    if run.state in TERMINAL and seen.state not in AIRFLOW_TERMINAL and not _is_before_end(seen, run):
+    if run.state in TERMINAL and begins_again(run, seen):
         _reopen(run, at=at)
     if run.state == RunState.PENDING:
         move(run, to=RunState.QUEUED, queued_at=seen.queued_at or at)
     if run.state == RunState.QUEUED and seen.state != "queued":
         started_at = seen.start_date or at
         move(run, to=RunState.RUNNING, started_at=started_at, ended_at=None)
-        data = events.WorkflowStarted(state=run.state, attempt=run.attempt, started_at=started_at.isoformat())
-        events.record(data, now=started_at, run=run)
+        _record_start(run, started_at)
+    elif run.state == RunState.STOPPING and run.started_at is None and seen.start_date:
+        run.started_at = seen.start_date
+        run.save(update_fields=["started_at"])
+        _record_start(run, seen.start_date)
 
 
-def _is_before_end(seen: types.DagRun, run: Run) -> bool:
-    """Whether what was seen is the run as it went before it ended: late news, not a new beginning."""
-    return seen.start_date is not None and run.ended_at is not None and seen.start_date <= run.ended_at
+def _record_start(run: Run, started_at: datetime) -> None:
+    data = events.WorkflowStarted(state=run.state, attempt=run.attempt, started_at=started_at.isoformat())
+    events.record(data, now=started_at, run=run)
+
+
+def begins_again(run: Run, seen: types.DagRun) -> bool:
+    """Whether what was seen of an ended run is a new life of it, and not late news of the one that is over."""
+    if seen.start_date is None or run.ended_at is None:
+        return seen.state not in AIRFLOW_TERMINAL
+    return seen.start_date > run.ended_at
 
 
 def reopen(run: Run) -> bool:
@@ -177,7 +187,7 @@ def _end(run: Run, seen: types.DagRun, known: Known, *, at: datetime) -> None:
         return
     to = AIRFLOW_TERMINAL[seen.state]
     was_terminal = run.state in TERMINAL
-    if run.state == to or not move(run, to=to, ended_at=ended_at):
+    if run.state == to or not move(run, to=to, ended_at=ended_at, state_reason=""):
         return
     if was_terminal:
         change = events.WorkflowExternalChange(state=run.state, attempt=run.attempt, change="marked")
@@ -235,18 +245,41 @@ def _note_task(run: Run, seen: types.TaskInstance, known: Known) -> list[_Happen
 def _happened_to(task: TaskInstance, seen: types.TaskInstance) -> Iterator[_Happening]:
     state = seen.state or ""
     same_try = task.try_number == seen.try_number
-    if task.state in TASK_STARTED and seen.try_number > task.try_number:
+    begun = state in _BEGUN
+    if seen.try_number > task.try_number and _is_under_way(task):
         # Its end was missed: had it been the last try, there would be no further one.
-        yield _happening(
-            events.TaskRetrying, seen, at=seen.start_date, state="up_for_retry", try_number=task.try_number
-        )
-    had_started = same_try and task.state in TASK_STARTED | {"success", "failed", "up_for_retry"}
-    if not had_started and state in TASK_STARTED | {"success", "failed", "up_for_retry"} and seen.start_date:
+        ended_at = seen.start_date if begun else seen.end_date
+        yield _happening(events.TaskRetrying, seen, at=ended_at, state="up_for_retry", try_number=task.try_number)
+    if begun and seen.start_date and not _has_begun(task, seen):
         started_at = seen.start_date.isoformat()
         yield _happening(events.TaskStarted, seen, at=seen.start_date, state="running", started_at=started_at)
     ending = _ENDINGS.get(state)
     if ending and not (same_try and task.state == state):
-        yield _happening(ending, seen, at=seen.end_date, ends=True, duration_s=seen.duration)
+        # The two times may come from the clocks of two machines.
+        ended_at = max(seen.end_date, seen.start_date or seen.end_date) if seen.end_date else None
+        yield _happening(ending, seen, at=ended_at, ends=True, duration_s=seen.duration)
+
+
+_BEGUN = TASK_STARTED | {"success", "failed", "up_for_retry"}
+
+
+def _has_begun(task: TaskInstance, seen: types.TaskInstance) -> bool:
+    """Whether the beginning of this try has been told."""
+    same_try = task.try_number == seen.try_number
+    return same_try and (task.state in _BEGUN or events.TaskStarted.type in _told(task))
+
+
+def _is_under_way(task: TaskInstance) -> bool:
+    """Whether the beginning of its last known try has been told, and no end."""
+    return task.state in TASK_STARTED or (task.state not in TASK_OVER and _told(task) == {events.TaskStarted.type})
+
+
+def _told(task: TaskInstance) -> set[str]:
+    """What has been told of its last known try: one that was deferred or rescheduled looks as if it had not begun."""
+    if not task.try_number:
+        return set()
+    of_try = {"task_id": task.task_id, "data__map_index": task.map_index, "data__try_number": task.try_number}
+    return set(task.run.events.filter(**of_try).values_list("type", flat=True))
 
 
 _ENDINGS: dict[str, type[events.TaskEventData]] = {

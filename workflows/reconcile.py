@@ -114,7 +114,9 @@ def apply(
 
 def _may_change(run: Run, seen: types.DagRun) -> bool:
     """Whether the end that was seen is news: the overlap shows each end several times."""
-    return run.state in OPEN or (run.state != RunState.STOPPED and run.state != observe.AIRFLOW_TERMINAL[seen.state])
+    if run.state in OPEN or observe.begins_again(run, seen):
+        return True
+    return run.state not in {RunState.STOPPED, observe.AIRFLOW_TERMINAL[seen.state]}
 
 
 def _ours(keys: Collection[Key]) -> dict[Key, Run]:

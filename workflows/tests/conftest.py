@@ -95,7 +95,7 @@ def airflow(settings: Settings) -> Iterator[StagedAirflow]:
     with StagedAirflow() as server:
         _point_at(server.url, settings)
         yield server
-        _forget_client()
+        _forget()
 
 
 @pytest.fixture
@@ -103,16 +103,18 @@ def no_airflow(settings: Settings, unused_tcp_port: int) -> Iterator[None]:
     """Nobody listens where Airflow should be."""
     _point_at(f"http://127.0.0.1:{unused_tcp_port}", settings)
     yield
-    _forget_client()
+    _forget()
 
 
 def _point_at(url: str, settings: Settings) -> None:
     settings.AIRFLOW_URL = url
     settings.AIRFLOW_USERNAME = settings.AIRFLOW_PASSWORD = "admin"
-    upstream.airflow.cache_clear()
+    _forget()
 
 
-def _forget_client() -> None:
+def _forget() -> None:
+    """The client, and what the breaker remembers of the Airflow before."""
+    upstream.breaker().close()
     if upstream.airflow.cache_info().currsize:
         upstream.airflow().close()
     upstream.airflow.cache_clear()
