@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
@@ -31,7 +32,10 @@ def _database_url() -> str:
     if url := env.url("DATABASE_URL", default="", schemes=("sqlite", "postgres", "postgresql")):
         return url
     if server := env.text("POSTGRES_SERVER"):
-        user, password = env.text("POSTGRES_USER", default="svops"), env.text("POSTGRES_PASSWORD")
+        user, password = (
+            quote(env.text("POSTGRES_USER", default="svops")),
+            quote(env.text("POSTGRES_PASSWORD"), safe=""),
+        )
         return f"postgresql://{user}:{password}@{server}/{env.text('POSTGRES_DB', default='svops')}"
     return ""
 
@@ -154,8 +158,8 @@ CELERY_BROKER_URL = REDIS_URL
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
-CELERY_TASK_REJECT_ON_WORKER_LOST = True
-CELERY_TASK_TIME_LIMIT = 120
+# Redis hands the task of a lost worker out again after this; ours take seconds and bear being repeated.
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 120}
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"

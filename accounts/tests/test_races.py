@@ -17,12 +17,6 @@ from svops.errors import SVOpsError
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture(autouse=True)
-def _a_database_that_waits(db: None) -> None:
-    if connection.vendor == "sqlite":
-        pytest.skip("SQLite's in-memory database refuses a second writer instead of making it wait")
-
-
 def _together(*calls: Callable[[], object]) -> list[str]:
     """Run them at the same moment; "" for each that succeeds, else the code of its refusal, sorted."""
     start = Barrier(len(calls))
