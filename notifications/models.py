@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -181,10 +181,11 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
         published = Q(event__isnull=True) | Q(event__position__isnull=False)
         return self.filter(free, published, status__in=OWED, due_at__lte=now)
 
-    def overdue(self, before: datetime) -> DeliveryQuerySet:
-        """Still owed though due before that moment, and not because their own receiver fails."""
+    def overdue(self, now: datetime, *, limit: timedelta) -> DeliveryQuerySet:
+        """Owed and due for longer than `limit`, in nobody's hands, and not because their own receiver fails."""
+        free = Q(leased_until__isnull=True) | Q(leased_until__lt=now)
         waits_for_receiver = Q(config__failures__gt=0) | Q(config__enabled=False)
-        return self.filter(status__in=OWED, due_at__lt=before).exclude(waits_for_receiver)
+        return self.filter(free, status__in=OWED, due_at__lt=now - limit).exclude(waits_for_receiver)
 
 
 class Delivery(models.Model):

@@ -250,4 +250,10 @@ def reseal() -> int:
 
 def overdue(*, now: datetime, limit: timedelta) -> int:
     """How many deliveries should have been taken up by now and were not."""
-    return Delivery.objects.overdue(now - limit).count()
+    return Delivery.objects.overdue(now, limit=limit).count()
+
+
+def canary_arrived_at() -> datetime | None:
+    """When the way of an alert was last seen to work, whoever got that canary."""
+    arrived = Delivery.objects.filter(kind=Kind.CANARY, status=Status.DELIVERED)
+    return arrived.order_by("-created_at").values_list("finished_at", flat=True).first()

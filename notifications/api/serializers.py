@@ -25,7 +25,7 @@ class FiltersField(StrictSerializer):
     states = serializers.ListField(child=serializers.CharField(max_length=30), required=False, max_length=50)
     users = serializers.ListField(child=serializers.IntegerField(min_value=1), required=False, max_length=500)
     duration_over_s = serializers.FloatField(
-        required=False, min_value=0, allow_null=True, help_text="Of events with a duration, the longer ones only."
+        required=False, min_value=0, help_text="Of events with a duration, the longer ones only."
     )
     only_on_change = serializers.BooleanField(
         required=False, help_text="Of ends of runs, those only that differ from the end before."
