@@ -24,7 +24,7 @@ from svops.schema import errors
 from workflows import outbox, stream_access
 from workflows.api.event_query import LARGEST_PAGE, EventQuery
 from workflows.api.serializers import EventPageSerializer
-from workflows.hub import Control
+from workflows.hub import Bundle, Control
 from workflows.models import Event
 from workflows.outbox import Published
 from workflows.stream import Stream, encode
@@ -111,8 +111,7 @@ async def _server_sent(stream: Stream, *, after: int | None) -> AsyncIterator[st
         replay = asyncio.create_task(stream.replay(after))
     try:
         async for items in _turns(stream):
-            for item in items:
-                yield _text(item)
+            yield "".join(_text(item) for item in items)
         yield _text(Control("error", encode({"code": "too_slow", "close_code": stream_access.TOO_SLOW})))
     except CloseError as exc:
         reason = {"code": exc.code, "detail": str(exc), "close_code": exc.close_code}
@@ -123,7 +122,7 @@ async def _server_sent(stream: Stream, *, after: int | None) -> AsyncIterator[st
         stream.close()
 
 
-async def _turns(stream: Stream) -> AsyncIterator[list[Published | Control]]:
+async def _turns(stream: Stream) -> AsyncIterator[list[Bundle | Control]]:
     """What is queued, time after time; at each heartbeat the caller's rights are looked at again."""
     now = asyncio.get_running_loop().time
     beat_at = now() + settings.STREAM_HEARTBEAT
@@ -135,6 +134,11 @@ async def _turns(stream: Stream) -> AsyncIterator[list[Published | Control]]:
             beat_at = now() + settings.STREAM_HEARTBEAT
 
 
-def _text(item: Published | Control) -> str:
-    identifier = f"id: {item.position}\n" if isinstance(item, Published) else ""
-    return f"{identifier}event: {item.type}\ndata: {item.frame}\n\n"
+def _text(item: Bundle | Control) -> str:
+    if isinstance(item, Control):
+        return _message(item)
+    return "".join(f"id: {event.position}\n{_message(event)}" for event in item.events)
+
+
+def _message(item: Published | Control) -> str:
+    return f"event: {item.type}\ndata: {item.frame}\n\n"

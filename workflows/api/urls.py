@@ -4,14 +4,14 @@ from django.urls import path
 from rest_framework.routers import SimpleRouter
 from rest_framework_nested.routers import NestedSimpleRouter
 
-from workflows.api import event_views, ingest_view, views
+from workflows.api import dag_views, event_views, ingest_view, run_views, workflow_views
 
 router = SimpleRouter(trailing_slash=False)
-router.register("dags", views.DagViewSet)
-router.register("workflows", views.WorkflowViewSet, basename="workflow")
-router.register("runs", views.RunViewSet, basename="run")
+router.register("dags", dag_views.DagViewSet)
+router.register("workflows", workflow_views.WorkflowViewSet, basename="workflow")
+router.register("runs", run_views.RunViewSet, basename="run")
 of_workflow = NestedSimpleRouter(router, "workflows", lookup="workflow", trailing_slash=False)
-of_workflow.register("runs", views.WorkflowRunViewSet, basename="workflow-run")
+of_workflow.register("runs", run_views.WorkflowRunViewSet, basename="workflow-run")
 
 urlpatterns = [
     *router.urls,

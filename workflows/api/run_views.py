@@ -1,4 +1,4 @@
-"""DAGs, workflows and runs. What a caller may see is the queryset's business, what a write does the services'."""
+"""Runs: triggered, watched, controlled. Their querysets decide who sees them, the services what a write does."""
 
 from __future__ import annotations
 
@@ -21,163 +21,29 @@ from accounts.permissions import current_user
 from svops.api import KeysetPages, exception_handler
 from svops.errors import InvalidInputError, SVOpsError
 from svops.schema import errors
-from workflows import dag_sync, explain, outbox, services, upstream
+from workflows import explain, outbox, services
 from workflows.api import examples
-from workflows.api.filters import DagFilter, RunFilter, WorkflowFilter
+from workflows.api.filters import RunFilter
 from workflows.api.serializers import (
     BatchInput,
     BatchSerializer,
     ControlInput,
-    DagDetailSerializer,
-    DagSerializer,
     EventSerializer,
     ExplanationSerializer,
     ParametersInput,
-    PauseInput,
     RetryPreviewSerializer,
     RunDetailSerializer,
     RunSerializer,
-    SyncSerializer,
     TaskSerializer,
     TriggerInput,
-    WorkflowInput,
-    WorkflowSerializer,
 )
-from workflows.models import Dag, Event, Run, TaskInstance, TriggerType, Workflow
+from workflows.models import Event, Run, TaskInstance, TriggerType, Workflow
 
 KEY_LENGTH = 200
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key", str, OpenApiParameter.HEADER, description="Chosen by you, one for each request you may repeat."
 )
 UUID = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-
-
-@extend_schema_view(
-    list=extend_schema(
-        summary="List DAGs",
-        description="Airflow's DAGs as last synced.",
-        responses={200: DagSerializer, **errors(401, 403)},
-    ),
-    retrieve=extend_schema(
-        summary="Get a DAG",
-        description="With the JSON schema of its parameters and its task graph.",
-        responses={200: DagDetailSerializer, **errors(401, 403, 404)},
-    ),
-)
-class DagViewSet(viewsets.ReadOnlyModelViewSet[Dag]):
-    queryset = Dag.objects.all()
-    lookup_field = "dag_id"
-    lookup_value_regex = "[^/]+"
-    filterset_class = DagFilter
-    ordering_fields = ["dag_id", "synced_at"]
-    required_scopes = {"GET": Scope.WORKFLOW_READ, "sync": Scope.USER_ADMIN}
-
-    def get_serializer_class(self) -> type[DagSerializer | DagDetailSerializer]:
-        return DagSerializer if self.action == "list" else DagDetailSerializer
-
-    @extend_schema(
-        summary="Sync DAGs now",
-        description="Mirrors Airflow's DAGs at once; beat does the same every minute.",
-        request=None,
-        responses={200: SyncSerializer, **errors(401, 403, 502, 503)},
-    )
-    @action(detail=False, methods=["post"])
-    def sync(self, request: Request) -> Response:
-        with upstream.translated():
-            result = dag_sync.sync_dags(now=timezone.now())
-        return Response(asdict(result))
-
-
-@extend_schema_view(
-    list=extend_schema(
-        summary="List workflows",
-        description="Those that you may see.",
-        responses={200: WorkflowSerializer, **errors(401, 403)},
-    ),
-    retrieve=extend_schema(
-        summary="Get a workflow",
-        description="One that you may see.",
-        responses={200: WorkflowSerializer, **errors(401, 403, 404)},
-    ),
-)
-class WorkflowViewSet(viewsets.ReadOnlyModelViewSet[Workflow]):
-    serializer_class = WorkflowSerializer
-    lookup_value_regex = r"\d{1,18}"
-    filterset_class = WorkflowFilter
-    ordering_fields = ["id", "name", "created_at", "updated_at"]
-    required_scopes = {
-        "GET": Scope.WORKFLOW_READ,
-        "POST": Scope.WORKFLOW_WRITE,
-        "PATCH": Scope.WORKFLOW_WRITE,
-        "DELETE": Scope.WORKFLOW_WRITE,
-        "pause": Scope.RUN_CONTROL,
-        "resume": Scope.RUN_CONTROL,
-    }
-
-    def get_queryset(self) -> QuerySet[Workflow]:
-        return Workflow.objects.visible_to(self.request.user).select_related("dag", "owner")
-
-    @extend_schema(
-        summary="Create a workflow",
-        description="Makes a DAG available under a name, with default parameters and an audience.",
-        request=WorkflowInput,
-        examples=examples.WORKFLOW,
-        responses={201: WorkflowSerializer, **errors(400, 401, 403)},
-    )
-    def create(self, request: Request) -> Response:
-        wanted = WorkflowInput(data=request.data)
-        wanted.is_valid(raise_exception=True)
-        workflow = services.create_workflow(owner=current_user(request), **wanted.validated_data)
-        return Response(WorkflowSerializer(workflow).data, status=status.HTTP_201_CREATED)
-
-    @extend_schema(
-        summary="Change a workflow",
-        description="Its owner and admins may. Fields that are not sent stay as they are.",
-        request=WorkflowInput(partial=True),
-        responses={200: WorkflowSerializer, **errors(400, 401, 403, 404)},
-    )
-    def partial_update(self, request: Request, pk: str) -> Response:
-        workflow = self.get_object()
-        wanted = WorkflowInput(data=request.data, partial=True)
-        wanted.is_valid(raise_exception=True)
-        services.update_workflow(workflow=workflow, actor=current_user(request), **wanted.validated_data)
-        return Response(WorkflowSerializer(workflow).data)
-
-    @extend_schema(
-        summary="Pause a workflow",
-        description="Pauses its whole DAG in Airflow: every run of it freezes, and new ones wait.",
-        request=PauseInput,
-        responses={200: WorkflowSerializer, **errors(400, 401, 403, 404)},
-    )
-    @action(detail=True, methods=["post"], filterset_class=None)
-    def pause(self, request: Request, pk: str) -> Response:
-        return self._set_paused(request, paused=True)
-
-    @extend_schema(
-        summary="Resume a workflow",
-        description="Unpauses its DAG in Airflow.",
-        request=PauseInput,
-        responses={200: WorkflowSerializer, **errors(400, 401, 403, 404)},
-    )
-    @action(detail=True, methods=["post"], filterset_class=None)
-    def resume(self, request: Request, pk: str) -> Response:
-        return self._set_paused(request, paused=False)
-
-    def _set_paused(self, request: Request, *, paused: bool) -> Response:
-        workflow = self.get_object()
-        wanted = PauseInput(data=request.data)
-        wanted.is_valid(raise_exception=True)
-        services.set_dag_paused(dag=workflow.dag, paused=paused, actor=current_user(request), **wanted.validated_data)
-        return Response(WorkflowSerializer(self.get_object()).data)
-
-    @extend_schema(
-        summary="Delete a workflow",
-        description="Hides it for good; its runs are kept. Refused while runs have not ended.",
-        responses={204: None, **errors(401, 403, 404, 409)},
-    )
-    def destroy(self, request: Request, pk: str) -> Response:
-        services.delete_workflow(workflow=self.get_object(), actor=current_user(request))
-        return Response(status=status.HTTP_204_NO_CONTENT)
 
 
 class RunPages(KeysetPages):

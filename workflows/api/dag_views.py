@@ -1,0 +1,59 @@
+"""DAGs as last synced, and the sync."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema, extend_schema_view
+from rest_framework import viewsets
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts.identity import Scope
+from svops.schema import errors
+from workflows import dag_sync, upstream
+from workflows.api.filters import DagFilter
+from workflows.api.serializers import (
+    DagDetailSerializer,
+    DagSerializer,
+    SyncSerializer,
+)
+from workflows.models import Dag
+
+
+@extend_schema_view(
+    list=extend_schema(
+        summary="List DAGs",
+        description="Airflow's DAGs as last synced.",
+        responses={200: DagSerializer, **errors(401, 403)},
+    ),
+    retrieve=extend_schema(
+        summary="Get a DAG",
+        description="With the JSON schema of its parameters and its task graph.",
+        responses={200: DagDetailSerializer, **errors(401, 403, 404)},
+    ),
+)
+class DagViewSet(viewsets.ReadOnlyModelViewSet[Dag]):
+    queryset = Dag.objects.all()
+    lookup_field = "dag_id"
+    lookup_value_regex = "[^/]+"
+    filterset_class = DagFilter
+    ordering_fields = ["dag_id", "synced_at"]
+    required_scopes = {"GET": Scope.WORKFLOW_READ, "sync": Scope.USER_ADMIN}
+
+    def get_serializer_class(self) -> type[DagSerializer | DagDetailSerializer]:
+        return DagSerializer if self.action == "list" else DagDetailSerializer
+
+    @extend_schema(
+        summary="Sync DAGs now",
+        description="Mirrors Airflow's DAGs at once; beat does the same every minute.",
+        request=None,
+        responses={200: SyncSerializer, **errors(401, 403, 502, 503)},
+    )
+    @action(detail=False, methods=["post"])
+    def sync(self, request: Request) -> Response:
+        with upstream.translated():
+            result = dag_sync.sync_dags(now=timezone.now())
+        return Response(asdict(result))
