@@ -17,7 +17,7 @@ export class ApiError extends Error {
 export const signedOut = new EventTarget();
 
 export const get = (path) => request("GET", path);
-export const post = (path, body) => request("POST", path, body);
+export const post = (path, body, more = {}) => request("POST", path, body, more);
 
 /** Every result of a list that is paged, up to `most` pages of it. */
 export async function getAll(path, most = 20) {
@@ -32,8 +32,8 @@ export async function getAll(path, most = 20) {
 
 export const runPath = (workflowId, runId) => `/workflows/${workflowId}/runs/${runId}`;
 
-async function request(method, path, body) {
-  const headers = { Accept: "application/json" };
+async function request(method, path, body, more = {}) {
+  const headers = { Accept: "application/json", ...more };
   if (method !== "GET") {
     headers["Content-Type"] = "application/json";
     headers["X-CSRFToken"] = cookie("csrftoken");

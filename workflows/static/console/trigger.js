@@ -11,6 +11,7 @@ export async function openTrigger(workflow, triggered) {
   const dag = await get(`/dags/${encodeURIComponent(workflow.dag_id)}`);
   const fields = fieldsOf(workflow, dag.params_schema);
   const own = referenceFields();
+  const keyFor = idempotencyKeys();
   const unknown = Object.keys(workflow.default_parameters).filter((name) => !(name in properties(dag.params_schema)));
 
   openDialog({
@@ -26,13 +27,26 @@ export async function openTrigger(workflow, triggered) {
     ],
     submit: async () => {
       [...fields, ...own].forEach((field) => field.complain([]));
-      const run = await post(`/workflows/${workflow.id}/runs`, { ...readAll(own), parameters: readAll(fields) });
+      const wanted = { ...readAll(own), parameters: readAll(fields) };
+      const run = await post(`/workflows/${workflow.id}/runs`, wanted, { "Idempotency-Key": keyFor(wanted) });
       toast(`${workflow.name} was triggered.`);
       triggered(run);
     },
     explain: (error) => explainAtFields(error, fields, own),
   });
   fields[0]?.focus();
+}
+
+/** The same key for the same wish: pressed again after an answer got lost, it is still one run. */
+function idempotencyKeys() {
+  let last = "";
+  let key = "";
+  return (wanted) => {
+    const now = JSON.stringify(wanted);
+    if (now !== last) key = Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(16)).join("-");
+    last = now;
+    return key;
+  };
 }
 
 const properties = (schema) => schema.properties ?? {};
