@@ -184,6 +184,8 @@ def _check_retry(run: Run, *, mode: str, task_id: str | None) -> None:
         raise WrongStateError(run, "retried because Airflow never had it")
     if mode == "failed" and run.state == RunState.SUCCESS:
         raise WrongStateError(run, "retried with mode failed: nothing has failed")
+    if mode != "from_task" and task_id is not None:
+        raise InvalidInputError({"from_task": ["Goes with mode from_task."]})
     if mode == "from_task" and not TaskInstance.objects.filter(run=run, task_id=task_id or "").exists():
         known = ", ".join(run.tasks.values_list("task_id", flat=True).distinct().order_by("task_id"))
         raise InvalidInputError({"from_task": [f"The run has no task {task_id!r}; it has: {known}."]})
