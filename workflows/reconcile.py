@@ -10,13 +10,13 @@ from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from workflows import adoption, events, observe, outbox, upstream
 from workflows.airflow import AirflowClient, types
 from workflows.airflow.errors import AirflowError, AirflowNotFoundError
-from workflows.models import AirflowState, Run, Workflow
+from workflows.models import AirflowCommand, AirflowState, CommandKind, Event, Run, Workflow
 from workflows.observe import Sight
 from workflows.states import OPEN, RunState
 
@@ -48,7 +48,8 @@ def tick(*, now: datetime) -> bool:
         logger.warning("look at Airflow failed", extra={"error": str(exc)})
         return False
     finally:
-        AirflowState.objects.update(leased_until=None)
+        # Not that of another worker, to whom a lease that ran out has passed.
+        AirflowState.objects.filter(leased_until=now + LEASE).update(leased_until=None)
     return True
 
 
@@ -147,8 +148,9 @@ def _sweep_if_due(client: AirflowClient, *, now: datetime) -> None:
 
 def sweep(client: AirflowClient, *, now: datetime) -> None:
     """Compare every open run with Airflow: finds what a look has missed, and runs deleted there."""
-    handed_over = Run.objects.filter(state__in=OPEN - {RunState.PENDING})
-    ours = {(run.dag_id, run.dag_run_id): run for run in handed_over.filter(commands__finished_at__isnull=False)}
+    on_the_way = AirflowCommand.objects.filter(kind=CommandKind.TRIGGER, finished_at__isnull=True, run__isnull=False)
+    handed_over = Run.objects.filter(state__in=OPEN - {RunState.PENDING}).exclude(pk__in=on_the_way.values("run"))
+    ours = {(run.dag_id, run.dag_run_id): run for run in handed_over}
     if ours:
         active = client.runs.list(dag_ids=sorted({dag_id for dag_id, _ in ours}), states=("queued", "running"))
         seen = {(run.dag_id, run.dag_run_id): run for run in active}
@@ -172,5 +174,8 @@ def _report_incomplete_stops(*, now: datetime) -> None:
     """Name what still runs when a stop has passed its deadline; once per stop."""
     limit = now - timedelta(seconds=settings.STOP_DEADLINE)
     late = Run.objects.filter(state=RunState.STOPPING, stop_requested_at__lt=limit)
-    for run in late.exclude(events__type=events.WorkflowStopIncomplete.type):
+    reported = Event.objects.filter(
+        run=OuterRef("pk"), type=events.WorkflowStopIncomplete.type, timestamp__gte=OuterRef("stop_requested_at")
+    )
+    for run in late.exclude(Exists(reported)):
         observe.note_stop_incomplete(run.pk, at=now)
