@@ -186,7 +186,7 @@ def _home_to_use(home: Home, console: Console) -> Iterator[Home]:
     except HomeInUseError as exc:
         if exc.path != home.path:
             raise
-        console.print(f"SVOps already runs on {home.path}: the demo starts another beside it.")
+        console.print(f"SVOps already runs on {home.path}: the demo starts another beside it.", soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="svops-demo-") as directory:
         os.environ.update(SVOPS_HOME=directory, SVOPS_PORT=str(free_port()), AIRFLOW_PORT=str(free_port()))
         beside = Home(Path(directory))

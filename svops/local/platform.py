@@ -68,6 +68,9 @@ class Platform:
         self._console = console
         self._verbose = verbose
         self._began = time.monotonic()
+        self._pending: list[str] = []
+        self._status = console.status("")
+        self._telling = threading.Lock()
         # What an earlier start wrote down there would be taken for settings of the caller's own.
         home.forget_runtime()
         self._config = Config.read()
@@ -92,12 +95,13 @@ class Platform:
         try:
             self._prepare()
             parts = [*self._services, *self.application.parts()]
+            self._pending = [part.name for part in parts]
             supervisor = Supervisor(
                 parts,
                 logs=self._home.logs,
                 remember_in=self._home.sessions,
                 verbose=self._verbose,
-                stopping=lambda: self._say(f"Stopping; a task that runs has {KILL_WAIT} s to end."),
+                stopping=self._tell_stopping,
             )
             return supervisor.run(ready=self._tell_ready, then=self._once_ready(then))
         finally:
@@ -158,13 +162,30 @@ class Platform:
         return go_on
 
     def _tell_ready(self, part: Part, _seconds: float) -> None:
-        self._say(f"{part.name:<16}ready after {time.monotonic() - self._began:.1f} s")
+        with self._telling:
+            self._say(f"{part.name:<16}ready after {time.monotonic() - self._began:.1f} s")
+            self._pending.remove(part.name)
+            self._show_pending()
+
+    def _show_pending(self) -> None:
+        if not self._pending:
+            self._status.stop()
+        elif self._shows_progress:
+            self._status.update(f"Waiting for {', '.join(self._pending)}")
+            # Not from the start on: it has a thread of its own, and honcho forks.
+            self._status.start()
+
+    def _tell_stopping(self) -> None:
+        self._status.stop()
+        self._say(f"Stopping; a task that runs has {KILL_WAIT} s to end.")
 
     def _waiting(self, what: str) -> AbstractContextManager[object]:
         """Show that something goes on, where the terminal can."""
-        if self._verbose or not self._console.is_terminal:
-            return nullcontext()
-        return self._console.status(what)
+        return self._console.status(what) if self._shows_progress else nullcontext()
+
+    @property
+    def _shows_progress(self) -> bool:
+        return self._console.is_terminal and not self._verbose
 
     def _say(self, text: str) -> None:
         self._console.print(f"  {text}", markup=False, highlight=False, soft_wrap=True)

@@ -181,12 +181,8 @@ def test_up_says_where_everything_is_once_it_is_ready(tmp_path: Path, ports: dic
             "Ctrl-C stops everything.",
         ]
         checks = requests.get(f"{url}/readyz", timeout=10).json()["checks"]
-        assert {name: check["status"] for name, check in checks.items()} == {
-            "database": "ok",
-            "redis": "ok",
-            "airflow": "ok",
-            "beat": "ok",
-        }
+        assert checks.keys() >= {"database", "redis", "airflow", "beat"}
+        assert {check["status"] for check in checks.values()} == {"ok"}
         signed_in = requests.post(
             f"{url}/api/v1/auth/login",
             json={"username": "admin", "password": "a long enough passphrase"},
