@@ -10,7 +10,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "svops.settings")
 django_application = get_asgi_application()
 
 from workflows.routing import websocket_urlpatterns  # noqa: E402 - models can be imported only now
+from workflows.wire import WithWire  # noqa: E402
 
-application = ProtocolTypeRouter(
-    {"http": django_application, "websocket": AuthMiddlewareStack(URLRouter(websocket_urlpatterns))}
+application = WithWire(
+    ProtocolTypeRouter({"http": django_application, "websocket": AuthMiddlewareStack(URLRouter(websocket_urlpatterns))})
 )

@@ -13,7 +13,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
 from accounts.identity import Caller
-from workflows import outbox, stream_access, stream_messages
+from workflows import outbox, stream_access, stream_messages, wire
 from workflows.api.serializers import status_of
 from workflows.hub import Wanted
 from workflows.stream import Stream, encode
@@ -63,6 +63,7 @@ class StreamConsumer(AsyncWebsocketConsumer):
     async def _open(self, caller: Caller) -> None:
         """Greet, then follow the log from here on, or from `?after=`."""
         self.stream = stream = await Stream.open(caller, Wanted(**self.scope["url_route"]["kwargs"]))
+        stream.client.wire = wire.of_scope(self.scope)
         stream.put(
             "connection.ready",
             cursor=stream.hub.position,

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -25,6 +26,7 @@ from redis.exceptions import RedisError
 from workflows import audience, outbox
 from workflows.audience import Audience
 from workflows.outbox import Published
+from workflows.wire import Wire, text_frame
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +81,11 @@ class Bundle:
             return self.events[0].frame
         return f'{{"type":"events","events":[{",".join(event.frame for event in self.events)}]}}'
 
+    @cached_property
+    def encoded(self) -> bytes:
+        """The same as it goes over a wire."""
+        return text_frame(self.frame)
+
 
 @dataclass(eq=False, slots=True)
 class Client:
@@ -87,6 +94,7 @@ class Client:
     user_id: int
     is_admin: bool
     wanted: frozenset[Wanted]
+    wire: Wire | None = None
     queue: list[Bundle | Control] = field(default_factory=list)
     size: int = 0
     overflown: bool = False
@@ -113,8 +121,13 @@ class Client:
         self.filled.set()
         self.drained.clear()
 
+    def send(self, bundle: Bundle) -> None:
+        """Write events at once if nothing is before them and the client keeps up; else queue them."""
+        if not (self.wire and self.drained.is_set() and self.wire.write(bundle.encoded)):
+            self.put(bundle)
+
     async def take(self) -> list[Bundle | Control]:
-        """Wait until something is queued, and return all there is."""
+        """Wait until something is queued, and return all there is; call it when the last has been sent."""
         self.drained.set()
         await self.filled.wait()
         self.filled.clear()
@@ -142,7 +155,7 @@ class Group:
             if bundle is None:
                 bundle = bundles[hidden] = Bundle([event for event in events if event.position not in hidden])
             if bundle.events:
-                client.put(bundle)
+                client.send(bundle)
 
 
 def _is_for_all(event: Published, audiences: Mapping[int, Audience]) -> bool:
@@ -160,15 +173,18 @@ class Hub:
         self._groups: dict[frozenset[Wanted], Group] = {}
         self._index: defaultdict[Hashable, set[Group]] = defaultdict(set)
         self._audiences: dict[int, Audience] = {}
+        self._audiences_from = 0.0
         self._follower: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
 
     async def start(self) -> None:
         """Begin to follow the log at its head, once."""
         async with self._starting:
-            if self._follower is None or self._follower.done():
+            if self._follower is None:
                 self.position = await database_sync_to_async(outbox.head)()
-                self._follower = asyncio.create_task(self._follow(), name="live hub")
+                # In a context of its own: that of the request which happens to be the first names a thread for
+                # its queries, and the thread ends with the request.
+                self._follower = asyncio.create_task(self._follow(), name="live hub", context=Context())
 
     def add(self, client: Client) -> None:
         group = self._groups.get(client.wanted)
@@ -192,30 +208,36 @@ class Hub:
 
     def forget_audiences(self) -> None:
         """Rights may have changed: ask again before the next event."""
-        self._audiences.clear()
+        # Not emptied but replaced: who is asking at this moment must not put the old answer back.
+        self._audiences = {}
+        self._audiences_from = asyncio.get_running_loop().time()
 
     async def audiences_of(self, events: Iterable[Published]) -> dict[int, Audience]:
-        """Who may see these events."""
-        missing = {e.workflow_id for e in events if e.workflow_id is not None} - self._audiences.keys()
+        """Who may see these events, as of a heartbeat ago at most: the word that rights have changed may be lost."""
+        if asyncio.get_running_loop().time() > self._audiences_from + settings.STREAM_HEARTBEAT:
+            self.forget_audiences()
+        known = self._audiences
+        missing = {e.workflow_id for e in events if e.workflow_id is not None} - known.keys()
         if missing:
-            self._audiences |= await database_sync_to_async(audience.load)(missing)
-        return self._audiences
+            known |= await database_sync_to_async(audience.load)(missing)
+        return known
 
     async def _follow(self) -> None:
         while True:
             try:
+                await self._repair()
                 await self._follow_redis()
             except (RedisError, OSError) as exc:
                 logger.warning("live hub reads the table: Redis is away", extra={"error": type(exc).__name__})
             except Exception:
                 logger.exception("live hub failed and starts again")
-            await self._repair()
             await asyncio.sleep(WITHOUT_REDIS)
 
     async def _follow_redis(self) -> None:
         connection = redis.asyncio.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=2)
         async with connection, connection.pubsub(ignore_subscribe_messages=True) as wakes:
             await wakes.subscribe(outbox.CHANNEL, outbox.ACCESS_CHANNEL)
+            self.forget_audiences()
             await self._repair()
             while True:
                 messages = await _arrived(wakes)
