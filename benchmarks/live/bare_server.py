@@ -52,10 +52,12 @@ async def main(port: int, redis_url: str) -> None:
     async with redis.asyncio.Redis.from_url(redis_url) as connection, connection.pubsub() as messages:
         await messages.subscribe("bare")
         while True:
+            lines = []
             message = await messages.get_message(ignore_subscribe_messages=True, timeout=5)
-            if message is None:
-                continue
-            joined = b"".join(frame(line) for line in message["data"].split(b"\n"))
+            while message is not None:
+                lines += message["data"].split(b"\n")
+                message = await messages.get_message(ignore_subscribe_messages=True, timeout=0)
+            joined = b"".join(map(frame, lines))
             for client in clients:
                 client.write(joined)
 

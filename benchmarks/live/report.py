@@ -84,7 +84,7 @@ def _ratios(results: Results) -> str:
 
 def _ratio_row(results: Results, name: str) -> Iterator[str]:
     ours, theirs = results.saturated[OURS], results.saturated[name]
-    ratios = [a.rate / b.rate for a, b in zip(ours, theirs, strict=True)]
+    ratios = [a.rate / max(b.rate, 1e-9) for a, b in zip(ours, theirs, strict=True)]
     low, middle, high = quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
     yield name
     yield f"{middle:.3g} ({low:.3g} to {high:.3g})"

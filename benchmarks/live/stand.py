@@ -16,7 +16,7 @@ from benchmarks.live.progress import Counted
 from benchmarks.live.servers import REPOSITORY, Place, Plan, Server
 from svops.local.testing import Served
 
-CONNECT_TIMEOUT = 60
+CONNECT_TIMEOUT = 120
 DRAIN_TIMEOUT = 60
 WARM_UP_CLIENTS = 20
 SETTLE = 1.0  # seconds in which a server comes to rest
