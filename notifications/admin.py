@@ -100,7 +100,7 @@ class ConfigAdmin(ConfigPages):
         ("Receiver", {"fields": ["max_in_flight", "is_canary", "failures", "paused_until"]}),
         ("State", {"fields": ["enabled", "disabled_reason", "disabled_at", "created_at", "updated_at", "deleted_at"]}),
     ]
-    actions = ["enable", "disable", "send_test"]
+    actions = ["enable", "disable", "send_test", "remove"]
     change_list_template = "admin/notifications/change_list.html"
 
     @admin.display(description="Whose", ordering="owner__username")
@@ -127,12 +127,12 @@ class ConfigAdmin(ConfigPages):
         if made.sealed_secrets:
             self.message_user(request, f"Its secret, shown this once: {made.secrets[0]}", messages.WARNING)
 
-    def delete_model(self, request: HttpRequest, obj: NotificationConfig) -> None:
-        services.delete_config(config=obj)
+    def has_delete_permission(self, request: HttpRequest, obj: NotificationConfig | None = None) -> bool:
+        return False  # rows are kept: the action below hides them
 
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[NotificationConfig]) -> None:
-        for config in queryset:
-            services.delete_config(config=config)
+    @admin.action(description="Delete, keeping the ledger", permissions=["change"])
+    def remove(self, request: HttpRequest, queryset: QuerySet[NotificationConfig]) -> None:
+        _each(self, request, queryset, lambda config: services.delete_config(config=config))
 
     @admin.action(description="Enable", permissions=["change"])
     def enable(self, request: HttpRequest, queryset: QuerySet[NotificationConfig]) -> None:

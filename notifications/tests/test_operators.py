@@ -1,0 +1,223 @@
+"""What operators do in the admin and on the command line."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import Client as Browser
+
+from accounts.models import User
+from notifications import services
+from notifications.models import Delivery, NotificationConfig
+from notifications.tests import receiver as behaviours
+from notifications.tests.conftest import MakeConfig, complete, deliver, fail, make_due, start_run
+from notifications.tests.receiver import Receiver
+from workflows.models import Run, Visibility, Workflow
+
+pytestmark = pytest.mark.django_db
+
+LIST = "/admin/notifications/notificationconfig/"
+
+
+@pytest.fixture
+def browser(root: User) -> Browser:
+    browser = Browser()
+    browser.force_login(root)
+    return browser
+
+
+def why(browser: Browser, who: str, run: Run) -> list[str]:
+    page = browser.get(f"{LIST}why", {"user": who, "run": str(run.pk)}).content.decode()
+    return re.findall(r"<tr>\s*<td>.*?</td>\s*<td>.*?</td>\s*<td>.*?</td>\s*<td>(.*?)</td>", page, re.DOTALL)
+
+
+def test_each_reason_for_which_somebody_was_not_told_can_be_read_off_one_page(
+    browser: Browser, workflow: Workflow, make_config: MakeConfig, receiver: Receiver, bob: User
+) -> None:
+    receiver.at["/broken"] = behaviours.answer(500)
+    make_config(actor=bob, name="Told")
+    make_config(actor=bob, name="Broken", target=f"{receiver.url}/broken")
+    make_config(actor=bob, name="Filtered", filters={"tags": ["weekly"]})
+    make_config(actor=bob, name="Not wanted", notification_types=["workflow_completed"])
+    services.disable(config=make_config(actor=bob, name="Off"), reason="on holiday")
+    run = start_run(workflow)
+    fail(run)
+    deliver()
+    make_config(actor=bob, name="Too late")
+
+    answers = why(browser, "bob", run)
+
+    assert [re.sub(r"\d{4}-.* UTC", "T", answer) for answer in answers] == [
+        "Delivered at T.",
+        "Pending: HTTP 500.",
+        "Not owed: filtered out by tags.",
+        "Not owed: it does not want workflow_failed.",
+        "Suppressed: the config was disabled: on holiday.",
+        "Not owed: the config was created at T, after the event.",
+    ]
+
+
+def test_somebody_without_a_config_or_without_the_right_to_see_is_told_apart(
+    browser: Browser, workflow: Workflow, make_config: MakeConfig, bob: User
+) -> None:
+    run = start_run(workflow)
+    assert why(browser, "bob@example.com", run) == ["They have no notification config of their own."]
+
+    Workflow.objects.filter(pk=workflow.pk).update(visibility=Visibility.PRIVATE)
+    make_config(actor=bob)
+    fail(run)
+
+    assert why(browser, "BOB", run) == ["Not owed: its owner may not see the workflow."]
+
+
+def test_a_config_that_was_changed_since_says_so(browser: Browser, workflow: Workflow, make_config: MakeConfig) -> None:
+    config = make_config(filters={"tags": ["weekly"]})
+    run = start_run(workflow)
+    fail(run)
+    services.update_config(config=config, filters={})
+
+    (answer,) = why(browser, "ada", run)
+
+    assert answer.startswith("Not owed: it would be now (the config was changed since, at ")
+
+
+def test_folded_and_recovered_are_explained(browser: Browser, workflow: Workflow, make_config: MakeConfig) -> None:
+    make_config(fold_repeats=True)
+    fail(start_run(workflow))
+    second = start_run(workflow)
+    fail(second)
+    complete(start_run(workflow))
+
+    (answer,) = why(browser, "ada", second)
+
+    digest = Delivery.objects.get(kind="digest")
+    assert answer == f"Counted in the digest {digest.message_id}, which is suppressed."
+
+
+def test_the_command_answers_the_same(
+    workflow: Workflow, make_config: MakeConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_config(filters={"tags": ["weekly"]})
+    run = start_run(workflow)
+    fail(run)
+
+    call_command("why_not_notified", "ada", str(run.pk))
+
+    assert capsys.readouterr().out == "workflow.failed to On call: Not owed: filtered out by tags.\n"
+    with pytest.raises(CommandError):
+        call_command("why_not_notified", "nobody", str(run.pk))
+
+
+def form(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "From the admin",
+        "channel": "webhook",
+        "owner": "",
+        "target": "",
+        "notification_types": ["workflow_failed"],
+        "filters": "{}",
+        "quiet_timezone": "UTC",
+        "max_in_flight": "4",
+        **changes,
+    }
+
+
+def test_a_config_is_made_and_changed_in_the_admin_without_its_target_ever_being_shown(
+    browser: Browser, receiver: Receiver, ada: User
+) -> None:
+    target = f"{receiver.url}/a-secret-path"
+
+    made = browser.post(f"{LIST}add/", form(target=target, owner=ada.pk))
+    assert made.status_code == 302, made.context["adminform"].form.errors
+    config = NotificationConfig.objects.get(name="From the admin")
+    shown_once = browser.get(f"{LIST}{config.pk}/change/").content.decode()
+    page = browser.get(f"{LIST}{config.pk}/change/").content.decode()
+    changed = browser.post(f"{LIST}{config.pk}/change/", form(name="Renamed", owner=ada.pk))
+
+    assert changed.status_code == 302, changed.context["adminform"].form.errors
+    assert "a-secret-path" not in page
+    assert config.secrets[0] in shown_once
+    assert config.secrets[0] not in page
+    config.refresh_from_db()
+    assert (config.name, config.target, config.owner_id) == ("Renamed", target, ada.pk)
+    assert config.notification_types == ["workflow_failed"]
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"target": "http://10.0.0.1/"}, "target"),
+        ({"target": ""}, "target"),
+        ({"filters": '{"workflow": [1]}'}, "filters"),
+        ({"channel": "canary"}, "channel"),
+    ],
+)
+def test_the_admin_refuses_what_the_api_refuses(
+    browser: Browser, receiver: Receiver, change: dict[str, str], field: str
+) -> None:
+    answer = browser.post(f"{LIST}add/", form(**{"target": receiver.url, **change}))
+
+    assert list(answer.context["adminform"].form.errors) == [field]
+    assert not NotificationConfig.objects.filter(name="From the admin").exists()
+
+
+def test_the_ledger_is_found_by_person_and_by_run_and_redelivered(
+    browser: Browser, workflow: Workflow, make_config: MakeConfig, receiver: Receiver
+) -> None:
+    make_config()
+    run = start_run(workflow)
+    fail(run)
+    fail(start_run(workflow))
+    deliver()
+    ledger = "/admin/notifications/delivery/"
+    row = Delivery.objects.get(event__run=run)
+
+    def found(term: str) -> int:
+        return int(browser.get(ledger, {"q": term}).context["cl"].result_count)
+
+    assert (found("ada@example.com"), found(str(run.pk)), found("nobody")) == (2, 1, 0)
+    page = browser.get(f"{ledger}{row.pk}/change/")
+    assert page.status_code == 200
+    assert "delivered" in page.content.decode()
+    browser.post(ledger, {"action": "redeliver", "_selected_action": [row.pk]})
+    deliver()
+    assert len(receiver.received) == 3
+
+
+def test_configs_are_disabled_enabled_tested_and_deleted_by_actions(
+    browser: Browser, make_config: MakeConfig, receiver: Receiver
+) -> None:
+    config = make_config()
+
+    def act(name: str) -> None:
+        answer = browser.post(LIST, {"action": name, "_selected_action": [config.pk]})
+        assert answer.status_code == 302
+        config.refresh_from_db()
+
+    act("disable")
+    assert (config.enabled, config.disabled_reason) == (False, "by root, in the admin")
+    act("enable")
+    assert config.enabled
+    act("send_test")
+    assert len(receiver.received) == 1
+    act("remove")
+    assert config.deleted_at is not None
+
+
+def test_the_commands_deliver_and_reseal(
+    workflow: Workflow, make_config: MakeConfig, settings: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_config()
+    fail(start_run(workflow))
+    make_due()
+
+    call_command("deliver_notifications", seconds=10)
+    call_command("reseal_notifications")
+    settings.SECRET_KEYS = ["another"]
+    with pytest.raises(CommandError, match="Put that key back"):
+        call_command("reseal_notifications")
+
+    assert capsys.readouterr().out == "Taken on: 1.\nEncrypted anew: 2.\n"
