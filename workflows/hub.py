@@ -111,19 +111,23 @@ class Client:
         return any(wanted.matches(event) for wanted in self.wanted)
 
     def put(self, item: Bundle | Control) -> None:
-        """Queue a frame. A client that is too slow for its queue gets no more: it is closed and resumes."""
+        """Queue a frame. A client that is too slow for its queue gets no more: it is closed and resumes.
+
+        An empty queue takes a frame of any size, or what is larger than a queue would never arrive.
+        """
         self.size += len(item.frame)
-        if self.size > settings.STREAM_QUEUE_BYTES:
+        if self.queue and self.size > settings.STREAM_QUEUE_BYTES:
             self.overflown = True
             self.queue.clear()
-        else:
+        elif not self.overflown:
             self.queue.append(item)
         self.filled.set()
         self.drained.clear()
 
     def send(self, bundle: Bundle) -> None:
         """Write events at once if nothing is before them and the client keeps up; else queue them."""
-        if not (self.wire and self.drained.is_set() and self.wire.write(bundle.encoded)):
+        is_next = self.drained.is_set() and not self.overflown
+        if not (self.wire and is_next and self.wire.write(bundle.encoded)):
             self.put(bundle)
 
     async def take(self) -> list[Bundle | Control]:
