@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import time
 from typing import TYPE_CHECKING, Any
@@ -126,6 +127,7 @@ def simple_workflow_example() -> None:
     @task
     def processing(**context: Any) -> float:
         params = begin(context)
+        log.info("processing in process %d", os.getpid())
         ignored = (signal.SIGTERM, signal.SIGINT) if params["ignore_signals"] else ()
         if ignored:
             log.warning("ignoring %s: only SIGKILL stops this task", ", ".join(s.name for s in ignored))

@@ -1,11 +1,12 @@
 """What differs between Airflow's two REST APIs; everything else is in `client`."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol
 
 from .http import Params, Wire
 from .login import Login
-from .types import LogChunk
+from .tasklog import Ending
+from .types import LogChunk, LogLine
 
 
 class Adapter(Protocol):
@@ -17,6 +18,7 @@ class Adapter(Protocol):
     clear_answers_references_only: ClassVar[bool]
     task_feed: ClassVar[Params]
     task_batch: ClassVar[Mapping[str, str]]
+    log_type: ClassVar[str]
 
     def login(self, wire: Wire, *, username: str, password: str) -> Login: ...
 
@@ -34,3 +36,8 @@ class Adapter(Protocol):
     def reference(self, data: Any) -> Any: ...
 
     def log(self, data: Any) -> LogChunk: ...
+
+    def log_lines(self, lines: Iterable[bytes]) -> Iterator[LogLine]:
+        """The lines of a log that was answered as `log_type`, without Airflow's own about where it found them."""
+
+    def ending(self) -> Ending: ...

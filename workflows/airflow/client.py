@@ -1,7 +1,7 @@
 """The client: operations grouped by noun, the same for every supported Airflow."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import islice
 from types import TracebackType
@@ -10,8 +10,9 @@ from urllib.parse import quote
 
 from .connection import Connection
 from .errors import AirflowConflictError, AirflowNotFoundError, AirflowRejectedError
-from .http import Timeout
+from .http import Params, Timeout
 from .reading import Record
+from .tasklog import Ending, LogEnd, end_of
 from .types import (
     Dag,
     DagDetails,
@@ -20,6 +21,7 @@ from .types import (
     DagTask,
     Health,
     LogChunk,
+    LogLine,
     Pool,
     TaskInstance,
     TaskRef,
@@ -227,6 +229,12 @@ class Tasks:
         rows = self._connection.pages("/dags/~/dagRuns/~/taskInstances", "task_instances", params)
         return sorted((task for task in _distinct_tasks(rows) if task.dag_id in dag_ids), key=_last_time)
 
+    def get(self, dag_id: str, dag_run_id: str, task_id: str, *, map_index: int = -1) -> TaskInstance:
+        """One task instance; those of a mapped task have a `map_index` from 0 on."""
+        index = f"/{map_index}" if map_index >= 0 else ""
+        path = f"{_run_path(dag_id, dag_run_id)}/taskInstances/{_part(task_id)}{index}"
+        return TaskInstance.parse(self._connection.get(path))
+
     def list(self, *, dag_run_ids: Mapping[str, Collection[str]]) -> TaskList:
         """The task instances of these runs (DAG id → run ids), many runs per request; none for unknown runs.
 
@@ -284,8 +292,31 @@ class Tasks:
         params: dict[str, str | int] = {"map_index": map_index, "full_content": "false"}
         if token is not None:
             params["token"] = token
-        path = f"{_run_path(dag_id, dag_run_id)}/taskInstances/{_part(task_id)}/logs/{try_number}"
+        path = _log_path(dag_id, dag_run_id, task_id, try_number)
         return self._connection.adapter.log(self._connection.get(path, params))
+
+    def log_lines(
+        self, dag_id: str, dag_run_id: str, task_id: str, *, try_number: int, map_index: int = -1
+    ) -> Generator[LogLine, None, None]:
+        """The log of one attempt as it is now, from its start, however large: one line in memory at a time.
+
+        A connection is held until the last line was taken or the iterator is closed. 2.11 answers an attempt
+        that does not exist with a line of excuse.
+        """
+        path = _log_path(dag_id, dag_run_id, task_id, try_number)
+        params: Params = {"map_index": map_index, "full_content": "false"}
+        adapter = self._connection.adapter
+        with self._connection.lines(path, params, accept=adapter.log_type) as lines:
+            yield from adapter.log_lines(lines)
+
+    def ending(self) -> Ending:
+        """To be shown the lines of a log, tells whether the process that wrote them is gone."""
+        return self._connection.adapter.ending()
+
+    def log_end(self, dag_id: str, dag_run_id: str, task_id: str, *, try_number: int, map_index: int = -1) -> LogEnd:
+        """How the log of an attempt ends: the only proof that the process of a stopped task is gone."""
+        lines = self.log_lines(dag_id, dag_run_id, task_id, try_number=try_number, map_index=map_index)
+        return end_of(lines, self.ending())
 
     def _of_run(self, dag_id: str, dag_run_id: str) -> TaskList:
         path = f"{_run_path(dag_id, dag_run_id)}/taskInstances"
@@ -352,6 +383,10 @@ def _dag_path(dag_id: str) -> str:
 
 def _run_path(dag_id: str, dag_run_id: str) -> str:
     return f"{_dag_path(dag_id)}/dagRuns/{_part(dag_run_id)}"
+
+
+def _log_path(dag_id: str, dag_run_id: str, task_id: str, try_number: int) -> str:
+    return f"{_run_path(dag_id, dag_run_id)}/taskInstances/{_part(task_id)}/logs/{try_number}"
 
 
 def _moment(when: datetime) -> str:

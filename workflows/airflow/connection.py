@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -54,6 +55,24 @@ class Connection:
         self._notice_another_version(answer)
         answer.checked()
         return answer.json() if answer.body else None
+
+    @contextmanager
+    def lines(self, path: str, params: Params | None = None, *, accept: str) -> Iterator[Iterator[bytes]]:
+        """GET something of any length as the lines of a success; else an `AirflowError`."""
+        known = self._known()
+        url = f"{known.adapter.prefix}{path}"
+        headers = known.login.headers()
+        with self._wire.lines(url, params=params, headers={**headers, "Accept": accept}) as (answer, lines):
+            if not known.login.renewable(answer):
+                self._notice_another_version(answer)
+                answer.checked()
+                yield lines
+                return
+        known.login.forget(headers)
+        headers = {**known.login.headers(), "Accept": accept}
+        with self._wire.lines(url, params=params, headers=headers) as (answer, lines):
+            answer.checked()
+            yield lines
 
     def open(self, path: str) -> Any:
         """GET what needs no credentials, so that it works with wrong ones too."""

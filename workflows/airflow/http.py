@@ -31,6 +31,7 @@ Params = Mapping[str, str | int | list[str]]
 
 # A task may log without end and Airflow answers with the whole log; a worker's memory ends.
 MAX_BODY_BYTES = 64 * 1024 * 1024
+MAX_LINE_BYTES = 256 * 1024
 CHUNK_BYTES = 64 * 1024
 MAX_REASON_CHARS = 500
 
@@ -124,21 +125,41 @@ class Wire:
         """Send one request and return whatever HTTP answer comes; `AirflowUnavailableError` if none does."""
         with self._slot(), _failures_translated():
             deadline = time.monotonic() + self._timeout.total
-            response = self._session.request(
-                method,
-                f"{self._base_url}{path}",
-                params=params,
-                json=json,
-                headers={"Accept": "application/json", **(headers or {})},
-                timeout=(self._timeout.connect, self._timeout.read),
-                allow_redirects=False,
-                stream=True,
-            )
-            with response:
+            with self._request(method, path, params=params, json=json, headers=headers) as response:
                 return Answer(response.status_code, _body(response.raw, deadline=deadline))
+
+    @contextmanager
+    def lines(
+        self, path: str, *, params: Params | None, headers: Mapping[str, str]
+    ) -> Iterator[tuple[Answer, Iterator[bytes]]]:
+        """GET an answer of any length, line by line. One that is no success is read and has no lines.
+
+        What is in memory is one line at a time, which is cut at 256 KiB. The connection is held meanwhile.
+        """
+        with self._slot(), _failures_translated():
+            deadline = time.monotonic() + self._timeout.total
+            with self._request("GET", path, params=params, json=None, headers=headers) as response:
+                if response.ok:
+                    yield Answer(response.status_code, b""), _lines(_chunks(response.raw, deadline=deadline))
+                else:
+                    yield Answer(response.status_code, _body(response.raw, deadline=deadline)), iter(())
 
     def close(self) -> None:
         self._session.close()
+
+    def _request(
+        self, method: str, path: str, *, params: Params | None, json: object, headers: Mapping[str, str] | None
+    ) -> requests.Response:
+        return self._session.request(
+            method,
+            f"{self._base_url}{path}",
+            params=params,
+            json=json,
+            headers={"Accept": "application/json", **(headers or {})},
+            timeout=(self._timeout.connect, self._timeout.read),
+            allow_redirects=False,
+            stream=True,
+        )
 
     @contextmanager
     def _slot(self) -> Iterator[None]:
@@ -198,14 +219,32 @@ def _never_connected(exc: Exception) -> bool:
 
 def _body(raw: Any, *, deadline: float) -> bytes:
     body = bytearray()
-    # read1 returns what has arrived, so that a server that drips bytes meets the deadline.
-    while chunk := raw.read1(CHUNK_BYTES, decode_content=True):
+    for chunk in _chunks(raw, deadline=deadline):
         body += chunk
         if len(body) > MAX_BODY_BYTES:
             raise AirflowProtocolError(f"Airflow's answer is larger than {MAX_BODY_BYTES} bytes")
+    return bytes(body)
+
+
+def _chunks(raw: Any, *, deadline: float) -> Iterator[bytes]:
+    # read1 returns what has arrived, so that a server that drips bytes meets the deadline.
+    while chunk := raw.read1(CHUNK_BYTES, decode_content=True):
+        yield chunk
         if time.monotonic() > deadline:
             raise AirflowUnavailableError("Airflow's answer did not end in time")
-    return bytes(body)
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The lines in these chunks, without their ends; of one that is too long, its beginning."""
+    rest = bytearray()
+    for chunk in chunks:
+        first, *others = chunk.split(b"\n")
+        rest += first[: MAX_LINE_BYTES - len(rest)]
+        for other in others:
+            yield bytes(rest)
+            rest = bytearray(other)
+    if rest:
+        yield bytes(rest)
 
 
 def _reason(detail: object) -> str:

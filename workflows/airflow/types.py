@@ -1,7 +1,7 @@
 """What Airflow tells, typed. `parse` reads the JSON of `/api/v2`; the v1 adapter translates into it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
 
@@ -230,9 +230,12 @@ class TaskInstance(TaskRef):
 
 @dataclass(frozen=True, kw_only=True)
 class LogLine:
+    """A line of a task's log. `source` is the logger (3.x) or the file (2.11) that wrote it."""
+
     timestamp: datetime | None
     level: str | None
     text: str
+    source: str | None = field(default=None, compare=False)
 
     @classmethod
     def parse(cls, data: object) -> Self:
@@ -241,7 +244,12 @@ class LogLine:
             return cls(timestamp=None, level=None, text=data)
         record = Record(data, "log line")
         text = "\n".join([record.text("event"), *_exception_lines(record.value("error_detail"))])
-        return cls(timestamp=record.time("timestamp"), level=record.optional_text("level"), text=text)
+        return cls(
+            timestamp=record.time("timestamp"),
+            level=record.optional_text("level"),
+            text=text,
+            source=record.optional_text("logger"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

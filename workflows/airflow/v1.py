@@ -5,18 +5,22 @@ import base64
 import json
 import re
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import islice
 from typing import Any, ClassVar
 
 from .errors import AirflowProtocolError
 from .http import Params, Wire
 from .login import BasicLogin
 from .reading import Record
+from .tasklog import Ending2, without_header
 from .types import LogChunk, LogLine
 
 # [2026-11-23T06:39:35.254+0000] {taskinstance.py:1234} INFO - text; lines of Airflow's own start at " INFO".
-LOG_LINE = re.compile(r"(?:\[(?P<time>[^\]]+)\] \{[^}]*\})? (?P<level>[A-Z]+) - (?P<text>.*)", re.DOTALL)
+LOG_LINE = re.compile(
+    r"(?:\[(?P<time>[^\]]+)\] \{(?P<source>[^:}]*)[^}]*\})? (?P<level>[A-Z]+) - (?P<text>.*)", re.DOTALL
+)
 
 
 class V1:
@@ -28,6 +32,7 @@ class V1:
     # what comes in one page needs no order.
     task_feed: ClassVar[Params] = {"limit": 1000}
     task_batch: ClassVar[Mapping[str, str]] = {}
+    log_type: ClassVar[str] = "text/plain"
 
     def login(self, wire: Wire, *, username: str, password: str) -> BasicLogin:
         return BasicLogin(username=username, password=password)
@@ -65,6 +70,14 @@ class V1:
         lines = tuple(_lines(record.text("content")))
         return LogChunk(lines=lines, token=token, ended=token is None or _end_of_log(token))
 
+    def log_lines(self, lines: Iterable[bytes]) -> Iterator[LogLine]:
+        texts = (raw.decode(errors="replace") for raw in lines)
+        # The first line is the name of a host.
+        return without_header(map(_line, islice(texts, 1, None)))
+
+    def ending(self) -> Ending2:
+        return Ending2()
+
 
 def _schedule(interval: Any) -> str | None:
     """A cron expression as it is; other kinds by their name."""
@@ -89,7 +102,9 @@ def _line(text: str) -> LogLine:
     match = LOG_LINE.fullmatch(text)
     if match is None:
         return LogLine(timestamp=None, level=None, text=text)
-    return LogLine(timestamp=_moment(match["time"]), level=match["level"].lower(), text=match["text"])
+    return LogLine(
+        timestamp=_moment(match["time"]), level=match["level"].lower(), text=match["text"], source=match["source"]
+    )
 
 
 def _moment(text: str | None) -> datetime | None:

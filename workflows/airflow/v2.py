@@ -1,11 +1,13 @@
 """`/api/v2` of Airflow 3: JWT, and the words that `types` reads as they are."""
 
-from collections.abc import Callable, Collection, Mapping
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from .http import Params, Wire
 from .login import TokenLogin
-from .types import LogChunk
+from .tasklog import Ending3, without_header
+from .types import LogChunk, LogLine
 
 # Longer ones might not pass a proxy; the client filters what it gets anyway.
 MAX_PATTERN_CHARS = 2000
@@ -20,6 +22,7 @@ class V2:
     # pushes none that is unread past the reader. `updated_at` is not offered for task instances.
     task_feed: ClassVar[Params] = {"order_by": "-id"}
     task_batch: ClassVar[Mapping[str, str]] = {"order_by": "-id"}
+    log_type: ClassVar[str] = "application/x-ndjson"
 
     def login(self, wire: Wire, *, username: str, password: str) -> TokenLogin:
         return TokenLogin(wire, username=username, password=password)
@@ -47,3 +50,17 @@ class V2:
 
     def log(self, data: Any) -> LogChunk:
         return LogChunk.parse(data)
+
+    def log_lines(self, lines: Iterable[bytes]) -> Iterator[LogLine]:
+        return without_header(map(_line, lines))
+
+    def ending(self) -> Ending3:
+        return Ending3()
+
+
+def _line(raw: bytes) -> LogLine:
+    try:
+        return LogLine.parse(json.loads(raw))
+    except ValueError:
+        # Cut, because it was too long.
+        return LogLine(timestamp=None, level=None, text=raw.decode(errors="replace"))

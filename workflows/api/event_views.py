@@ -76,9 +76,9 @@ async def event_stream(request: HttpRequest) -> HttpResponseBase:
     """`GET /events/stream`: server-sent events, resumed by `Last-Event-ID` or `?after=`."""
     try:
         query = EventQuery.parse(request.GET, last_event_id=request.headers.get("Last-Event-ID"))
-        stream = await Stream.open(await _caller(request), query.wanted())
+        stream = await Stream.open(await caller_of(request), query.wanted())
     except SVOpsError as exc:
-        return _refusal(exc)
+        return refusal(exc)
     return StreamingHttpResponse(
         _server_sent(stream, after=query.after),
         content_type="text/event-stream",
@@ -86,7 +86,8 @@ async def event_stream(request: HttpRequest) -> HttpResponseBase:
     )
 
 
-async def _caller(request: HttpRequest) -> Caller:
+async def caller_of(request: HttpRequest) -> Caller:
+    """Whoever asks for a stream: by bearer token or by session."""
     if token := stream_access.bearer(request.headers.get("Authorization", "")):
         return await stream_access.authenticate(token)
     caller = await stream_access.session_caller(request.user, request.session.session_key)
@@ -95,8 +96,9 @@ async def _caller(request: HttpRequest) -> Caller:
     return caller
 
 
-def _refusal(exc: SVOpsError) -> JsonResponse:
-    more: dict[str, Any] = {"errors": exc.errors} if isinstance(exc, InvalidInputError) else {}
+def refusal(exc: SVOpsError) -> JsonResponse:
+    """The answer of a stream that does not begin."""
+    more: dict[str, Any] = {"errors": exc.errors} if isinstance(exc, InvalidInputError) else exc.extra
     headers = {"WWW-Authenticate": "Bearer"} if exc.http_status == HTTPStatus.UNAUTHORIZED else {}
     return JsonResponse(error_body(exc.code, str(exc), **more), status=exc.http_status, headers=headers)
 

@@ -4,7 +4,7 @@ from django.urls import path
 from rest_framework.routers import SimpleRouter
 from rest_framework_nested.routers import NestedSimpleRouter
 
-from workflows.api import dag_views, event_views, ingest_view, run_views, workflow_views
+from workflows.api import dag_views, event_views, ingest_view, log_views, run_views, workflow_views
 
 router = SimpleRouter(trailing_slash=False)
 router.register("dags", dag_views.DagViewSet)
@@ -13,9 +13,13 @@ router.register("runs", run_views.RunViewSet, basename="run")
 of_workflow = NestedSimpleRouter(router, "workflows", lookup="workflow", trailing_slash=False)
 of_workflow.register("runs", run_views.WorkflowRunViewSet, basename="workflow-run")
 
+LOGS = "workflows/<int:workflow_pk>/runs/<uuid:pk>/tasks/<str:task_id>/logs"
+
 urlpatterns = [
     *router.urls,
     *of_workflow.urls,
+    path(LOGS, log_views.TaskLogView.as_view(), name="task-log"),
+    path(f"{LOGS}/stream", log_views.log_stream, name="task-log-stream"),
     path("ingest", ingest_view.ingest, name="ingest"),
     path("events", event_views.EventsView.as_view(), name="events"),
     path("events/stream", event_views.event_stream, name="event-stream"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from workflows.models import Event, Run, Workflow
 from workflows.states import RunState
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+AIRFLOWS_WORDS = {"::group::Pre Execute", "::group::Post Execute", "::endgroup::", "Task killed!"}
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -110,6 +112,7 @@ class StagedAirflow(ScriptedAirflow):
     def __init__(self) -> None:
         super().__init__()
         self.tasks: dict[tuple[str, str, str, int], dict[str, Any]] = {}
+        self.logs: dict[tuple[str, str, str, int, int], list[dict[str, Any]]] = {}
         self.hidden: set[tuple[str, str]] = set()
         self.cleared: list[dict[str, Any]] = []
         self.marked: list[tuple[str, str]] = []
@@ -138,6 +141,12 @@ class StagedAirflow(ScriptedAirflow):
             run.dag_id, run.dag_run_id, task_id, state=state, try_number=tries, map_index=index, **times
         )
 
+    def put_log(self, run: Run, task_id: str, *texts: str, tries: int = 1, index: int = -1) -> None:
+        """Let Airflow have this log of a task; words that are Airflow's own come from its own logger."""
+        self.logs[run.dag_id, run.dag_run_id, task_id, index, tries] = [
+            {"event": text, "level": "info", "logger": "task" if text in AIRFLOWS_WORDS else "etl"} for text in texts
+        ]
+
     @property
     def writes(self) -> list[tuple[str, str]]:
         """The calls so far that change something in Airflow."""
@@ -161,6 +170,10 @@ class StagedAirflow(ScriptedAirflow):
                 return paged("task_instances", self._visible(self.tasks))(request)
             case "GET", ["dags", dag_id, "dagRuns", run_id, "taskInstances"]:
                 return paged("task_instances", self._tasks_of({(dag_id, run_id)}))(request)
+            case "GET", ["dags", dag_id, "dagRuns", run_id, "taskInstances", task_id, *index] if len(index) < 2:
+                return self._task(dag_id, run_id, task_id, int(index[0]) if index else -1)
+            case "GET", ["dags", dag_id, "dagRuns", run_id, "taskInstances", task_id, "logs", tries]:
+                return self._log((dag_id, run_id, task_id, int(request.query["map_index"][0]), int(tries)))
             case "POST", ["dags", "~", "dagRuns", "list"]:
                 return paged("dag_runs", self._listed(request.body))(request)
             case "POST", ["dags", "~", "dagRuns", "~", "taskInstances", "list"]:
@@ -180,6 +193,15 @@ class StagedAirflow(ScriptedAirflow):
     def _tasks_of(self, keys: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
         wanted = set(keys)
         return [row for key, row in self.tasks.items() if key[:2] in wanted]
+
+    def _task(self, dag_id: str, run_id: str, task_id: str, index: int) -> Reply:
+        row = self.tasks.get((dag_id, run_id, task_id, index))
+        return Reply(200, row) if row else Reply(404, {"detail": "Task instance not found"})
+
+    def _log(self, key: tuple[str, str, str, int, int]) -> Reply:
+        if key not in self.logs:
+            return Reply(404, {"detail": "TaskInstance not found"})
+        return Reply(200, b"".join(json.dumps(line).encode() + b"\n" for line in self.logs[key]))
 
     def _listed(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
         states = body.get("states")

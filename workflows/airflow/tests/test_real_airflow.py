@@ -4,6 +4,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import pytest
@@ -13,8 +14,6 @@ from workflows.airflow import AirflowClient, errors, types
 pytestmark = pytest.mark.airflow
 
 DAG = "simple_workflow_example"
-# Written when the process of a stopped task is gone: by 3.x, by 2.11.
-LAST_WORDS = ("Task killed!", "terminated with exit code")
 T = TypeVar("T")
 
 
@@ -81,6 +80,28 @@ def ask_of_two_runs(client: AirflowClient, run_id: str) -> list[types.TaskInstan
 
 def states_of(client: AirflowClient, run_id: str) -> dict[str, str | None]:
     return {task_id: task.state for task_id, task in tasks_of(client, run_id).items()}
+
+
+def process_of(client: AirflowClient, run_id: str) -> tuple[int, int]:
+    """The process that works on `processing`, and the number of its try."""
+    line = eventually(lambda: _first_line(client, run_id), bool)
+    return int(line.split()[3]), tasks_of(client, run_id)["processing"].try_number
+
+
+def _first_line(client: AirflowClient, run_id: str) -> str:
+    task = tasks_of(client, run_id)["processing"]
+    if task.state != "running":
+        return ""
+    lines = client.tasks.log_lines(DAG, run_id, "processing", try_number=task.try_number)
+    return next((line.text for line in lines if line.text.startswith("processing in process ")), "")
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
 
 
 def test_every_component_that_runs_dags_is_healthy(client: AirflowClient) -> None:
@@ -199,10 +220,27 @@ def test_a_log_is_followed_by_its_token_until_it_has_ended(client: AirflowClient
     texts += [line.text for line in log.lines]
 
     progress = [text for text in texts if text.startswith("processing: ")]
-    assert progress[:2] == ["processing: 0 of 2 s (0 %)", "processing: 1 of 2 s (50 %)"]
+    assert [text.split(" (")[0] for text in progress[:2]] == ["processing: 0 of 2 s", "processing: 1 of 2 s"]
     assert progress[-1].startswith("processing: done after 2")
     assert len(progress) == len(set(progress))
     assert chunks > 1
+
+
+def test_lines_of_a_log_are_those_of_its_chunks_and_its_end_is_told(client: AirflowClient, run_id: str) -> None:
+    trigger(client, run_id, processing_time=0)
+    ended(client, run_id)
+    task = client.tasks.get(DAG, run_id, "processing")
+
+    end = eventually(
+        lambda: client.tasks.log_end(DAG, run_id, "processing", try_number=task.try_number), lambda end: end.is_over
+    )
+    lines = list(client.tasks.log_lines(DAG, run_id, "processing", try_number=task.try_number))
+    chunk = client.tasks.log(DAG, run_id, "processing", try_number=task.try_number)
+
+    assert (task.state, task.task_id) == ("success", "processing")
+    assert end.last_at is not None
+    assert any(line.text.startswith("processing: done after 0") for line in lines)
+    assert [line.text for line in lines] == [line.text for line in chunk.lines][-len(lines) :]
 
 
 def test_a_failed_task_and_what_follows_it_are_run_again(client: AirflowClient, run_id: str) -> None:
@@ -259,7 +297,7 @@ def test_a_stopped_run_is_failed_at_once_while_its_process_writes_on_until_it_is
     client: AirflowClient, run_id: str
 ) -> None:
     trigger(client, run_id, processing_time=60)
-    eventually(lambda: states_of(client, run_id)["processing"], lambda state: state == "running")
+    pid, tries = process_of(client, run_id)
     with pytest.raises(errors.AirflowConflictError, match="running"):
         client.runs.delete(DAG, run_id)
 
@@ -268,12 +306,12 @@ def test_a_stopped_run_is_failed_at_once_while_its_process_writes_on_until_it_is
     assert stopped.state == "failed"
     assert states_of(client, run_id) == {"start": "success", "processing": "failed", "completion": "skipped"}
     if client.version().startswith("3."):
-        assert client.tasks.log(DAG, run_id, "processing", try_number=1).ended
-    texts = eventually(
-        lambda: [line.text for line in client.tasks.log(DAG, run_id, "processing", try_number=1).lines],
-        lambda texts: any(words in text for words in LAST_WORDS for text in texts),
-    )
-    assert not any(text.startswith("processing: done") for text in texts)
+        assert client.tasks.log(DAG, run_id, "processing", try_number=tries).ended
+    assert is_alive(pid)
+    eventually(lambda: client.tasks.log_end(DAG, run_id, "processing", try_number=tries), lambda end: end.is_over)
+    assert not is_alive(pid)
+    lines = client.tasks.log_lines(DAG, run_id, "processing", try_number=tries)
+    assert not any(line.text.startswith("processing: done") for line in lines)
 
 
 def test_a_state_that_airflow_does_not_let_us_set_is_rejected(client: AirflowClient, run_id: str) -> None:
