@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 from urllib.parse import parse_qs
@@ -19,6 +20,8 @@ from workflows.hub import Wanted
 from workflows.stream import Stream, encode
 from workflows.stream_access import CloseError, NotSignedInError, UnknownError
 from workflows.stream_messages import BadMessageError
+
+logger = logging.getLogger(__name__)
 
 SUBPROTOCOL = "svops.v1"
 PROTOCOL = 1
@@ -40,7 +43,7 @@ class StreamConsumer(AsyncWebsocketConsumer):
 
     async def connect(self) -> None:
         # Accepted before it is judged: a browser does not see why a handshake was refused.
-        await self.accept(SUBPROTOCOL if SUBPROTOCOL in self.scope["subprotocols"] else None)
+        await self.accept(_subprotocol(self.scope))
         async with self._closing_on_error():
             caller = await stream_access.authenticate_scope(self.scope)
             if caller:
@@ -75,17 +78,29 @@ class StreamConsumer(AsyncWebsocketConsumer):
         after = parse_qs(self.scope["query_string"].decode()).get("after")
         if after:
             await self._answering({"type": "resume", "after": after[0]})
-        else:
+        if not stream.is_replaying:
             stream.follow()
 
     def _start(self, job: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(job)
+        task = asyncio.create_task(self._guarded(job))
         self._jobs.add(task)
         task.add_done_callback(self._jobs.discard)
+
+    async def _guarded(self, job: Coroutine[Any, Any, None]) -> None:
+        """Run a job. One that fails ends the stream, which without it would be silent, or watched by nobody."""
+        try:
+            async with self._closing_on_error():
+                await job
+        except Exception:
+            if not self.is_closing:
+                logger.exception("a stream ends on an error")
+                await self._close(CloseError.close_code)
 
     async def _close(self, code: int) -> None:
         if not self.is_closing:
             self.is_closing = True
+            if self.stream:
+                self.stream.close()
             await self.close(code)
 
     @asynccontextmanager
@@ -105,13 +120,13 @@ class StreamConsumer(AsyncWebsocketConsumer):
                 await self._close(stream_access.TOO_SLOW)
                 return
             for item in items:
-                await self.send(text_data=item.frame)
+                if not self.is_closing:
+                    await self.send(text_data=item.frame)
 
     async def _beat(self, stream: Stream) -> None:
-        async with self._closing_on_error():
-            while True:
-                await asyncio.sleep(settings.STREAM_HEARTBEAT)
-                await stream.beat()
+        while True:
+            await asyncio.sleep(settings.STREAM_HEARTBEAT)
+            await stream.beat()
 
     # --- Client to server -----------------------------------------------------------------------------
 
@@ -197,5 +212,10 @@ class UnknownStreamConsumer(AsyncWebsocketConsumer):
     """Answers a path that is no stream."""
 
     async def connect(self) -> None:
-        await self.accept()
+        await self.accept(_subprotocol(self.scope))
         await self.close(UnknownError.close_code)
+
+
+def _subprotocol(scope: Mapping[str, Any]) -> str | None:
+    """Ours, if it is offered: a browser breaks off when it offers some and none is taken."""
+    return SUBPROTOCOL if SUBPROTOCOL in scope["subprotocols"] else None

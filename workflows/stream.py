@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -85,12 +86,17 @@ class Stream:
 
     async def _catch_up(self, after: int) -> int:
         """Queue page after page as fast as the reader takes them, until we are where the hub is."""
+        while after > self.hub.position:  # noqa: ASYNC110 - rare and short
+            # The process that the reader comes from was ahead: to join now would send again what it has.
+            await asyncio.sleep(0.05)
         while after < self.hub.position:
+            target = self.hub.position
             page = await database_sync_to_async(outbox.read_after)(after)
             audiences = await self.hub.audiences_of(page)
             # The rest is the hub's to deliver, which has not come that far yet.
             reached = [event for event in page if event.position <= self.hub.position]
-            after = reached[-1].position
+            # Nothing, where runs at the end of the log were deleted with their events.
+            after = reached[-1].position if reached else target
             seen = [e for e in reached if self.client.sees(e, audiences) and self.client.wants(e)]
             for part in _parts(seen):
                 self.client.put(Bundle(part))

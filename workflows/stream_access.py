@@ -11,7 +11,7 @@ from channels.db import database_sync_to_async
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
-from django.http.request import validate_host
+from django.http.request import split_domain_port, validate_host
 
 from accounts.authentication import authenticate_token, caller_of
 from accounts.identity import Caller
@@ -94,9 +94,8 @@ def _is_own_origin(scope: Mapping[str, Any]) -> bool:
     origin = _header(scope, b"origin")
     if origin in settings.CSRF_TRUSTED_ORIGINS:
         return True
-    return urlsplit(origin).netloc == _header(scope, b"host") and validate_host(
-        urlsplit(origin).hostname or "", settings.ALLOWED_HOSTS
-    )
+    netloc = urlsplit(origin).netloc
+    return netloc == _header(scope, b"host") and validate_host(split_domain_port(netloc)[0], settings.ALLOWED_HOSTS)
 
 
 def _header(scope: Mapping[str, Any], name: bytes) -> str:

@@ -28,7 +28,7 @@ def parse(text: str | None) -> dict[str, Any]:
     if text is None or len(text) > settings.STREAM_MESSAGE_BYTES:
         raise BadMessageError(f"Expected a text message of at most {settings.STREAM_MESSAGE_BYTES} characters.")
     message: Any = None
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         message = json.loads(text)
     if not isinstance(message, dict):
         raise BadMessageError('Expected a JSON object with a "type".')
