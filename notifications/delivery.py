@@ -112,12 +112,12 @@ def suppress(deliveries: DeliveryQuerySet, *, reason: str) -> int:
 
 def _lease(ids: list[int], *, now: datetime) -> list[Delivery]:
     me, until = uuid.uuid4().hex, now + timedelta(seconds=settings.NOTIFICATION_LEASE)
-    # The filter repeats what is claimable: between the read and this write others may have been here.
-    Delivery.objects.claimable(now).filter(pk__in=ids).update(
+    # The filter repeats that they are free: between the read and this write others may have been here.
+    Delivery.objects.free(now).filter(pk__in=ids).update(
         leased_until=until, leased_by=me, attempts_made=F("attempts_made") + 1, tries=F("tries") + 1
     )
     related = ("config__owner", "event__workflow", "event__run__user", "episode")
-    leased = list(Delivery.objects.filter(leased_by=me).select_related(*related).order_by("due_at", "id"))
+    leased = list(Delivery.objects.filter(pk__in=ids, leased_by=me).select_related(*related).order_by("due_at", "id"))
     cut_short = Attempt.objects.filter(delivery__in=[d.pk for d in leased], outcome=Outcome.RUNNING)
     cut_short.update(outcome=Outcome.LOST, error="the worker was gone before it could say what came of it")
     Attempt.objects.bulk_create(Attempt(delivery=d, number=d.attempts_made, started_at=now) for d in leased)
@@ -288,7 +288,7 @@ def _disabled(reason: str) -> str:
 
 def _sweep(now: datetime) -> None:
     """What is still owed to a disabled config, because it was in somebody's hands when that was disabled."""
-    left = Delivery.objects.claimable(now).filter(config__enabled=False)
+    left = Delivery.objects.free(now).filter(config__enabled=False)
     if left.exists():
         suppress(Delivery.objects.filter(pk__in=left.values("pk")), reason=_disabled(""))
 
