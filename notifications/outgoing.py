@@ -174,8 +174,10 @@ class Client:
         """One POST; raises `RefusedError` or `NoAnswerError`. Every status is an answer, a redirect too."""
         parts, deadline = split(url), Deadline.after(self.timeout)
         connection = http.client.HTTPConnection(parts.hostname or "", _port(parts))
+        bounded = None
         try:
-            connection.sock = self._connect(parts, deadline)
+            bounded = self._connect(parts, deadline)
+            connection.sock = bounded  # type: ignore[assignment]  # all that it needs of a socket
             target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             sent = {"Host": _host_header(parts), "Connection": "close", "User-Agent": "SVOps/1", **headers}
             connection.request("POST", target, body=body, headers=sent)
@@ -186,7 +188,8 @@ class Client:
         except (OSError, http.client.HTTPException, ValueError) as exc:
             raise NoAnswerError(f"no answer: {_what(exc)}") from exc
         finally:
-            connection.close()
+            if bounded:
+                bounded.end()
 
     def resolve(self, host: str, port: int, deadline: Deadline) -> list[IPAddress]:
         """The addresses of the host, all of which may be reached; raises `RefusedError` or `NoAnswerError`."""
@@ -201,7 +204,7 @@ class Client:
                 )
         return addresses
 
-    def _connect(self, parts: SplitResult, deadline: Deadline) -> Any:
+    def _connect(self, parts: SplitResult, deadline: Deadline) -> _Bounded:
         host, port = parts.hostname or "", _port(parts)
         sock = _dial(self.resolve(host, port, deadline), port, deadline)
         if parts.scheme == "https":
@@ -277,6 +280,9 @@ class _Bounded:
         return io.BufferedReader(_Incoming(self._sock, self._deadline))
 
     def close(self) -> None:
+        """Nothing yet: `http.client` says this as soon as it has the headers, with the body still to come."""
+
+    def end(self) -> None:
         self._sock.close()
 
 

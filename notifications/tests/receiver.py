@@ -45,6 +45,16 @@ def half_close(handler: Handler) -> None:
     handler.connection.shutdown(1)
 
 
+def late_body(handler: Handler) -> None:
+    """The body comes a while after the headers."""
+    handler.send_response(500)
+    handler.end_headers()
+    handler.receiver.stopped.wait(0.1)
+    handler.wfile.write(b"explained ")
+    handler.receiver.stopped.wait(0.1)
+    handler.wfile.write(b"later")
+
+
 def break_off(handler: Handler) -> None:
     """Promise more than comes."""
     handler.send_response(200)

@@ -185,6 +185,14 @@ def test_of_an_endless_body_only_the_beginning_is_read(receiver: Receiver) -> No
     assert (answer.status, answer.excerpt) == (200, "x" * 2000)
 
 
+def test_a_body_that_comes_in_pieces_after_the_headers_is_read(receiver: Receiver) -> None:
+    receiver.otherwise = behaviours.late_body
+
+    answer = client().post(receiver.url, body=b"", headers={})
+
+    assert (answer.status, answer.excerpt) == (500, "explained later")
+
+
 def test_a_body_that_breaks_off_does_not_change_the_status(receiver: Receiver) -> None:
     receiver.otherwise = behaviours.break_off
 
