@@ -5,10 +5,11 @@ The hub asks once per workflow and not once per client and event. A test holds t
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from workflows.models import Visibility, Workflow
+from workflows.models import Grant, Visibility, Workflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,11 @@ class Audience:
 def load(workflow_ids: Collection[int]) -> dict[int, Audience]:
     """The audience of each of these workflows, as it is now; a deleted one has none."""
     found = Workflow.objects.alive().filter(pk__in=workflow_ids).values_list("pk", "visibility", "owner_id")
+    named: defaultdict[int, set[int]] = defaultdict(set)
+    grantees = Grant.objects.filter(workflow__in=workflow_ids).values_list("workflow", "user", "group__user")
+    for pk, user_id, member_id in grantees:
+        named[pk] |= {user_id, member_id} - {None}
     return {
-        pk: Audience(everyone=visibility == Visibility.INTERNAL, user_ids=frozenset({owner_id}))
+        pk: Audience(everyone=visibility == Visibility.INTERNAL, user_ids=frozenset({owner_id, *named[pk]}))
         for pk, visibility, owner_id in found
     }

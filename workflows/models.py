@@ -46,7 +46,7 @@ class Dag(models.Model):
 
 class Visibility(models.TextChoices):
     INTERNAL = "internal"  # all signed-in may read, users may trigger
-    PRIVATE = "private"  # its owner and admins
+    PRIVATE = "private"  # its owner, admins, and those who were granted it
 
 
 class WorkflowQuerySet(models.QuerySet["Workflow"]):
@@ -54,12 +54,13 @@ class WorkflowQuerySet(models.QuerySet["Workflow"]):
         return self.filter(deleted_at__isnull=True)
 
     def visible_to(self, user: User | AnonymousUser) -> WorkflowQuerySet:
-        """Those that `user` may read; the rule for every way in. `Workflow.audience` is its twin for streams."""
+        """Those that `user` may read; the rule for every way in. `audience.load` is its twin for streams."""
         if not user.is_authenticated or not user.is_active:
             return self.none()
         if user.is_superuser:
             return self.alive()
-        return self.alive().filter(Q(visibility=Visibility.INTERNAL) | Q(owner=user))
+        granted = Grant.objects.held_by(user).values("workflow")
+        return self.alive().filter(Q(visibility=Visibility.INTERNAL) | Q(owner=user) | Q(pk__in=granted))
 
 
 class Workflow(models.Model):
@@ -88,6 +89,47 @@ class Workflow(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Level(models.TextChoices):
+    """What a grant allows; each includes the one before it. The role's scopes bound it."""
+
+    VIEW = "view"
+    RUN = "run"  # trigger and control too
+    MANAGE = "manage"  # change, delete and grant too
+
+
+class GrantQuerySet(models.QuerySet["Grant"]):
+    def held_by(self, user: User) -> GrantQuerySet:
+        """Those of the user, and of the groups that the user is in."""
+        return self.filter(Q(user=user) | Q(group__user=user))
+
+
+class Grant(models.Model):
+    """What a user, or everybody in a group, may do with a workflow that is not their own."""
+
+    workflow = models.ForeignKey(Workflow, on_delete=models.CASCADE, related_name="grants")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True, blank=True, related_name="grants"
+    )
+    group = models.ForeignKey("auth.Group", on_delete=models.CASCADE, null=True, blank=True, related_name="grants")
+    level = models.CharField(max_length=10, choices=Level, default=Level.VIEW)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = GrantQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(user__isnull=True) ^ Q(group__isnull=True), name="grant_to_a_user_or_a_group"
+            ),
+            models.UniqueConstraint("workflow", "user", name="grant_unique_for_user"),
+            models.UniqueConstraint("workflow", "group", name="grant_unique_for_group"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user or self.group}: {self.level}"
 
 
 class RunQuerySet(models.QuerySet["Run"]):

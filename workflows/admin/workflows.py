@@ -28,6 +28,8 @@ from workflows.admin.pages import (
 from workflows.models import (
     Dag,
     Event,
+    Grant,
+    Level,
     Run,
     TriggerType,
     Workflow,
@@ -37,8 +39,10 @@ if TYPE_CHECKING:
     from accounts.models import User
 
     WorkflowModelForm = forms.ModelForm[Workflow]
+    GrantRows = admin.TabularInline[Grant, Workflow]
 else:
     WorkflowModelForm = forms.ModelForm
+    GrantRows = admin.TabularInline
 
 
 class LifeFilter(ChoiceFilter):
@@ -107,6 +111,18 @@ class WorkflowForm(WorkflowModelForm):
                 self.add_error(field if field in self.fields else None, f"{part}: {text}" if part else text)
 
 
+class GrantInline(GrantRows):
+    """Who else may: added and taken back; another level is a new grant in place of the old."""
+
+    model = Grant
+    extra = 0
+    fields = ["user", "group", "level"]
+    autocomplete_fields = ["user", "group"]
+
+    def has_change_permission(self, request: HttpRequest, obj: Workflow | None = None) -> bool:
+        return False
+
+
 @admin.register(Workflow)
 class WorkflowAdmin(Pages):
     form = WorkflowForm
@@ -125,6 +141,7 @@ class WorkflowAdmin(Pages):
         ("Parameters", {"fields": ["default_parameters"]}),
         ("History", {"fields": ["runs_", "events_", "created_at", "updated_at", "deleted_at"]}),
     ]
+    inlines = [GrantInline]
     actions = ["trigger", "delete_selected"]
 
     def annotations(self) -> dict[str, Any]:
@@ -155,6 +172,15 @@ class WorkflowAdmin(Pages):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Nothing is left to do: the form has saved through the service."""
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        given = formset.save(commit=False)
+        for grant in formset.deleted_objects:
+            services.revoke(grant=grant, actor=actor(request))
+        for new in given:
+            services.grant(
+                workflow=new.workflow, actor=actor(request), level=Level(new.level), user=new.user, group=new.group
+            )
 
     # --- columns ------------------------------------------------------------------------------------------
 

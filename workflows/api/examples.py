@@ -36,3 +36,7 @@ CONTROL = [
         request_only=True,
     ),
 ]
+GRANT = [
+    OpenApiExample("A user may run it", value={"user": "ada", "level": "run"}, request_only=True),
+    OpenApiExample("A group may see it", value={"group": "analysts", "level": "view"}, request_only=True),
+]

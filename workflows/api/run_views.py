@@ -22,6 +22,7 @@ from svops.api import KeysetPages, exception_handler
 from svops.errors import InvalidInputError, SVOpsError
 from svops.schema import errors
 from workflows import explain, outbox, services
+from workflows.access import require_runner
 from workflows.api import examples
 from workflows.api.filters import RunFilter
 from workflows.api.serializers import (
@@ -263,6 +264,7 @@ def _control(run: Run, *, actor: User, action: str, note: str, **options: Any) -
         case "retry":
             which = {"mode": options.get("mode", "failed"), "task_id": options.get("from_task")}
             if options.get("dry_run"):
+                require_runner(run.workflow, actor)
                 refs = services.preview_retry(run=run, **which)
                 return {"would_run": [{"task_id": task_id, "map_index": map_index} for task_id, map_index in refs]}
             run = services.retry_run(run=run, actor=actor, note=note, **which)

@@ -5,14 +5,27 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from django.contrib.auth.models import Group
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from accounts.models import User
 from svops.api import StrictSerializer
 from svops.schema import ErrorSerializer
-from workflows.models import AirflowState, Dag, Event, Run, RunAttempt, TaskInstance, Visibility, Workflow
+from workflows.models import (
+    AirflowState,
+    Dag,
+    Event,
+    Grant,
+    Level,
+    Run,
+    RunAttempt,
+    TaskInstance,
+    Visibility,
+    Workflow,
+)
 from workflows.services import RETRY_MODES
 from workflows.states import RunState
 
@@ -67,6 +80,33 @@ class WorkflowInput(StrictSerializer):
     is_active = serializers.BooleanField(required=False)
     default_parameters = serializers.DictField(required=False)
     visibility = serializers.ChoiceField(choices=Visibility.choices, required=False)
+
+
+class GrantSerializer(serializers.ModelSerializer[Grant]):
+    user = serializers.CharField(source="user.username", default=None, allow_null=True)
+    group = serializers.CharField(source="group.name", default=None, allow_null=True)
+
+    class Meta:
+        model = Grant
+        fields = ["id", "user", "group", "level", "created_at"]
+
+
+class GrantInput(StrictSerializer):
+    """Either `user` or `group`, by name."""
+
+    user = serializers.SlugRelatedField(
+        queryset=User.objects.filter(is_active=True),
+        slug_field="username",
+        required=False,
+        error_messages={"does_not_exist": "There is no active user {value}."},
+    )
+    group = serializers.SlugRelatedField(
+        queryset=Group.objects.all(),
+        slug_field="name",
+        required=False,
+        error_messages={"does_not_exist": "There is no group {value}."},
+    )
+    level = serializers.ChoiceField(choices=Level.choices)
 
 
 class FreshnessMixin(serializers.Serializer[Any]):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from django.db.models import QuerySet
-from drf_spectacular.utils import extend_schema, extend_schema_view
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework import status, viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -13,9 +14,12 @@ from accounts.identity import Scope
 from accounts.permissions import current_user
 from svops.schema import errors
 from workflows import services
+from workflows.access import require_manager, require_runner
 from workflows.api import examples
 from workflows.api.filters import WorkflowFilter
 from workflows.api.serializers import (
+    GrantInput,
+    GrantSerializer,
     PauseInput,
     WorkflowInput,
     WorkflowSerializer,
@@ -47,6 +51,9 @@ class WorkflowViewSet(viewsets.ReadOnlyModelViewSet[Workflow]):
         "DELETE": Scope.WORKFLOW_WRITE,
         "pause": Scope.RUN_CONTROL,
         "resume": Scope.RUN_CONTROL,
+        "grants": Scope.WORKFLOW_WRITE,
+        "grant": Scope.WORKFLOW_WRITE,
+        "revoke": Scope.WORKFLOW_WRITE,
     }
 
     def get_queryset(self) -> QuerySet[Workflow]:
@@ -67,7 +74,7 @@ class WorkflowViewSet(viewsets.ReadOnlyModelViewSet[Workflow]):
 
     @extend_schema(
         summary="Change a workflow",
-        description="Its owner and admins may. Fields that are not sent stay as they are.",
+        description="Its owner, admins and those granted `manage` may. Fields that are not sent stay as they are.",
         request=WorkflowInput(partial=True),
         responses={200: WorkflowSerializer, **errors(400, 401, 403, 404)},
     )
@@ -100,6 +107,7 @@ class WorkflowViewSet(viewsets.ReadOnlyModelViewSet[Workflow]):
 
     def _set_paused(self, request: Request, *, paused: bool) -> Response:
         workflow = self.get_object()
+        require_runner(workflow, current_user(request))
         wanted = PauseInput(data=request.data)
         wanted.is_valid(raise_exception=True)
         services.set_dag_paused(dag=workflow.dag, paused=paused, actor=current_user(request), **wanted.validated_data)
@@ -112,4 +120,51 @@ class WorkflowViewSet(viewsets.ReadOnlyModelViewSet[Workflow]):
     )
     def destroy(self, request: Request, pk: str) -> Response:
         services.delete_workflow(workflow=self.get_object(), actor=current_user(request))
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+    @extend_schema(
+        operation_id="workflows_grants_list",
+        summary="List who else may",
+        description="The grants on a workflow. Its owner, admins and those granted `manage` may ask.",
+        responses={200: GrantSerializer(many=True), **errors(401, 403, 404)},
+    )
+    @action(detail=True, filterset_class=None, pagination_class=None)
+    def grants(self, request: Request, pk: str) -> Response:
+        workflow = self.get_object()
+        require_manager(workflow, current_user(request))
+        return Response(GrantSerializer(workflow.grants.select_related("user", "group"), many=True).data)
+
+    @extend_schema(
+        operation_id="workflows_grants_create",
+        summary="Let somebody else",
+        description=(
+            "`view` lets a user, or everybody in a group, see a private workflow and its runs; `run` also trigger and "
+            "control them; `manage` also change it and grant. 200 when they held another level, which is replaced."
+        ),
+        request=GrantInput,
+        examples=examples.GRANT,
+        responses={200: GrantSerializer, 201: GrantSerializer, **errors(400, 401, 403, 404)},
+    )
+    @grants.mapping.post
+    def grant(self, request: Request, pk: str) -> Response:
+        workflow = self.get_object()
+        require_manager(workflow, current_user(request))
+        wanted = GrantInput(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        grant, created = services.grant(workflow=workflow, actor=current_user(request), **wanted.validated_data)
+        return Response(GrantSerializer(grant).data, status=status.HTTP_201_CREATED if created else status.HTTP_200_OK)
+
+    @extend_schema(
+        operation_id="workflows_grants_destroy",
+        summary="Take a grant back",
+        description="Counts from the next request and the next event on.",
+        parameters=[OpenApiParameter("grant_id", int, OpenApiParameter.PATH)],
+        responses={204: None, **errors(401, 403, 404)},
+    )
+    @action(detail=True, methods=["delete"], url_path=r"grants/(?P<grant_id>\d{1,18})", filterset_class=None)
+    def revoke(self, request: Request, pk: str, grant_id: str) -> Response:
+        workflow = self.get_object()
+        require_manager(workflow, current_user(request))
+        held = get_object_or_404(workflow.grants.select_related("workflow"), pk=grant_id)
+        services.revoke(grant=held, actor=current_user(request))
         return Response(status=status.HTTP_204_NO_CONTENT)

@@ -7,6 +7,7 @@ from workflows.services.errors import (
     WouldFreezeError,
     WrongStateError,
 )
+from workflows.services.grants import Granted, grant, revoke
 from workflows.services.pausing import pause_run, resume_run, set_dag_paused
 from workflows.services.runs import (
     RETRY_MODES,
@@ -18,11 +19,12 @@ from workflows.services.runs import (
     trigger_run,
     validate_parameters,
 )
-from workflows.services.workflows import create_workflow, delete_workflow, may_manage, update_workflow
+from workflows.services.workflows import create_workflow, delete_workflow, update_workflow
 
 __all__ = [
     "RETRY_MODES",
     "ActiveRunsError",
+    "Granted",
     "KeyReusedError",
     "Triggered",
     "WorkflowInactiveError",
@@ -30,11 +32,12 @@ __all__ = [
     "WrongStateError",
     "create_workflow",
     "delete_workflow",
-    "may_manage",
+    "grant",
     "pause_run",
     "preview_retry",
     "resume_run",
     "retry_run",
+    "revoke",
     "set_dag_paused",
     "stop_run",
     "trigger_once",

@@ -9,6 +9,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from workflows import handover
+from workflows.access import require_runner
 from workflows.freezing import frozen_with, set_paused
 from workflows.models import CommandKind, Dag, Run, RunQuerySet
 from workflows.services.errors import WouldFreezeError, WrongStateError
@@ -27,6 +28,7 @@ def pause_run(*, run: Run, actor: User, note: str = "", scope: str = "run") -> R
     Raises `WouldFreezeError` with the list when that would freeze other runs too and `scope` is not `workflow`,
     `WrongStateError` when the run is paused, stopping or over.
     """
+    require_runner(run.workflow, actor)
     _pause(run, actor, note=note, scope=scope, now=timezone.now())
     handover.try_now(dag=run.workflow.dag)
     return handed_over(run)
@@ -52,6 +54,7 @@ def _pause(run: Run, actor: User, *, note: str, scope: str, now: datetime) -> No
 
 def resume_run(*, run: Run, actor: User, note: str = "") -> Run:
     """Undo a pause: let a held run go, or unpause the DAG with all that it froze."""
+    require_runner(run.workflow, actor)
     _resume(run, actor, note=note, now=timezone.now())
     handover.try_now(dag=run.workflow.dag)
     return handed_over(run)

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from svops.errors import InvalidInputError
 from workflows import events, handover, observe, parameters, upstream
+from workflows.access import require_runner
 from workflows.models import CommandKind, IdempotencyKey, Run, TaskInstance, TriggerType, Workflow
 from workflows.services.errors import KeyReusedError, WorkflowInactiveError, WrongStateError
 from workflows.states import TERMINAL, RunState
@@ -51,9 +52,10 @@ def trigger_once(
 ) -> Triggered:
     """Accept a run and hand it over to Airflow: at once if it answers, else when it does again, or at `run_at`.
 
-    Raises `InvalidInputError` with a message per parameter, `WorkflowInactiveError` when it can not run at all,
-    `KeyReusedError` when `key` was used for something else.
+    Raises `NotAllowedError` for a user who may only look, `InvalidInputError` with a message per parameter,
+    `WorkflowInactiveError` when it can not run at all, `KeyReusedError` when `key` was used for something else.
     """
+    require_runner(workflow, user)
     wanted = {"given": given, "task_id": task_id, "dataset_id": dataset_id, "note": note, "run_at": run_at}
     fingerprint = _fingerprint(workflow, wanted)
     if key and (earlier := _earlier(user, key, fingerprint)):
@@ -142,6 +144,7 @@ def stop_run(*, run: Run, actor: User, note: str = "") -> Run:
     A run that Airflow was never asked to start is `stopped` at once. Raises `WrongStateError` when it has ended
     or is stopping already.
     """
+    require_runner(run.workflow, actor)
     _stop(run, actor, note=note, now=timezone.now())
     return handed_over(run)
 
@@ -165,6 +168,7 @@ def retry_run(*, run: Run, actor: User, mode: str = "failed", task_id: str | Non
 
     Raises `WrongStateError` while the run is open, `InvalidInputError` for a task that it does not have.
     """
+    require_runner(run.workflow, actor)
     _check_retry(run, mode=mode, task_id=task_id)
     _retry(run, actor, mode=mode, task_id=task_id, note=note, now=timezone.now())
     return handed_over(run)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from svops.errors import InvalidInputError, NotAllowedError
+from svops.errors import InvalidInputError
 from workflows import outbox, parameters
+from workflows.access import require_manager
 from workflows.models import Dag, Workflow
 from workflows.services.errors import ActiveRunsError
 
@@ -24,7 +25,7 @@ def create_workflow(*, owner: User, dag: Dag, name: str, **fields: Any) -> Workf
 
 def update_workflow(*, workflow: Workflow, actor: User, **changes: Any) -> Workflow:
     """Raises as `create_workflow`, and `NotAllowedError` for somebody else's workflow."""
-    _require_manager(workflow, actor)
+    require_manager(workflow, actor)
     for name, value in changes.items():
         setattr(workflow, name, value)
     parameters.check_defaults(defaults=workflow.default_parameters, schema=workflow.dag.params_schema)
@@ -34,22 +35,13 @@ def update_workflow(*, workflow: Workflow, actor: User, **changes: Any) -> Workf
 @transaction.atomic
 def delete_workflow(*, workflow: Workflow, actor: User) -> None:
     """Hide the workflow for good; its runs and their events are kept. Refused while runs are open."""
-    _require_manager(workflow, actor)
+    require_manager(workflow, actor)
     Workflow.objects.select_for_update().get(pk=workflow.pk)
     if active := workflow.runs.open().count():
         raise ActiveRunsError(f"{active} of its runs have not ended: stop them first.", extra={"active_runs": active})
     workflow.deleted_at = timezone.now()
     workflow.save(update_fields=["deleted_at"])
     transaction.on_commit(outbox.wake_access, robust=True)
-
-
-def may_manage(workflow: Workflow, user: User) -> bool:
-    return user.is_superuser or workflow.owner_id == user.pk
-
-
-def _require_manager(workflow: Workflow, actor: User) -> None:
-    if not may_manage(workflow, actor):
-        raise NotAllowedError("Only the owner of a workflow and admins may change it.")
 
 
 def _save_unique(workflow: Workflow) -> Workflow:

@@ -28,6 +28,7 @@ from workflows.models import (
     CommandKind,
     Dag,
     Event,
+    Grant,
     LogHead,
     Run,
     TaskInstance,
@@ -469,7 +470,25 @@ def form(dag: Dag, root: User) -> dict[str, Any]:
         "is_active": "on",
         "visibility": "private",
         "default_parameters": '{"processing_time": 5}',
+        "grants-TOTAL_FORMS": "0",
+        "grants-INITIAL_FORMS": "0",
     }
+
+
+def test_a_grant_is_given_and_taken_back_on_the_page_of_a_workflow(
+    operator: Client, form: dict[str, Any], workflow: Workflow
+) -> None:
+    ada = User.objects.create_user("ada", "ada@example.com")
+    page = f"/admin/workflows/workflow/{workflow.pk}/change/"
+    row = {"grants-0-user": ada.pk, "grants-0-level": "run", "grants-0-workflow": workflow.pk}
+
+    operator.post(page, form | row | {"grants-TOTAL_FORMS": "1"})
+    given = Grant.objects.get()
+    assert (given.workflow, given.user, given.level) == (workflow, ada, "run")
+
+    kept = {"grants-TOTAL_FORMS": "1", "grants-INITIAL_FORMS": "1", "grants-0-id": given.pk, "grants-0-DELETE": "on"}
+    operator.post(page, form | row | kept)
+    assert not Grant.objects.exists()
 
 
 def test_a_new_workflow_is_offered_to_the_operator_as_its_owner(operator: Client, root: User) -> None:
