@@ -93,7 +93,7 @@ def _store_import_errors(errors: Iterable[types.DagImportError], *, now: datetim
     by_file = {error.filename: error for error in errors}
     broken = []
     for dag in Dag.objects.all():
-        error = next((e for name, e in by_file.items() if dag.fileloc and dag.fileloc.endswith(name)), None)
+        error = next((e for name, e in by_file.items() if _is_file(dag.fileloc, name)), None)
         text = error.stack_trace if error else ""
         if text != dag.import_error:
             with transaction.atomic():
@@ -104,3 +104,8 @@ def _store_import_errors(errors: Iterable[types.DagImportError], *, now: datetim
         if text:
             broken.append(dag.dag_id)
     return broken
+
+
+def _is_file(path: str, name: str) -> bool:
+    """Whether the two are one file: Airflow 3 names it from its bundle on, 2.11 from the root."""
+    return f"/{path}".endswith(f"/{name.lstrip('/')}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -11,6 +12,13 @@ from django.db.models import Q, QuerySet
 
 from workflows.models import Dag, Run, Visibility, Workflow
 from workflows.states import RunState
+
+
+class IdFilter(django_filters.NumberFilter):
+    """Matches an id; what no database takes for one is an error."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(min_value=0, max_value=2**63 - 1, decimal_places=0, **options)
 
 
 class DagFilter(django_filters.FilterSet):
@@ -28,12 +36,14 @@ class DagFilter(django_filters.FilterSet):
 
 class WorkflowFilter(django_filters.FilterSet):
     dag_id = django_filters.CharFilter(field_name="dag__dag_id")
+    # A number and no choice: the browsable page would offer every user to everybody.
+    owner = IdFilter(field_name="owner_id")
     visibility = django_filters.ChoiceFilter(choices=Visibility.choices)
     search = django_filters.CharFilter(field_name="name", lookup_expr="icontains", label="Part of the name")
 
     class Meta:
         model = Workflow
-        fields = ["is_active", "owner"]
+        fields = ["is_active"]
 
 
 class ReferenceFilter(django_filters.CharFilter):
@@ -43,16 +53,16 @@ class ReferenceFilter(django_filters.CharFilter):
         if not value:
             return qs
         forms: list[int | str] = [value]
-        if value.lstrip("-").isdecimal():
+        if re.fullmatch(r"-?[0-9]{1,19}", value):
             forms.append(int(value))
         return qs.filter(**{f"{self.field_name}__in": forms})
 
 
 class RunFilter(django_filters.FilterSet):
     state = django_filters.MultipleChoiceFilter(choices=RunState.choices, label="May be given several times")
-    workflow = django_filters.NumberFilter(field_name="workflow_id")
+    workflow = IdFilter(field_name="workflow_id")
     dag_id = django_filters.CharFilter()
-    user = django_filters.NumberFilter(field_name="user_id")
+    user = IdFilter(field_name="user_id")
     task_id = ReferenceFilter()
     dataset_id = ReferenceFilter()
     search = django_filters.CharFilter(method="by_text", label="Part of the note, reason, workflow or dag_run_id")

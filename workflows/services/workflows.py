@@ -29,7 +29,7 @@ def update_workflow(*, workflow: Workflow, actor: User, **changes: Any) -> Workf
     for name, value in changes.items():
         setattr(workflow, name, value)
     parameters.check_defaults(defaults=workflow.default_parameters, schema=workflow.dag.params_schema)
-    return _save_unique(workflow)
+    return _save_unique(workflow, update_fields=[*changes, "updated_at"])
 
 
 @transaction.atomic
@@ -44,10 +44,10 @@ def delete_workflow(*, workflow: Workflow, actor: User) -> None:
     transaction.on_commit(outbox.wake_access, robust=True)
 
 
-def _save_unique(workflow: Workflow) -> Workflow:
+def _save_unique(workflow: Workflow, *, update_fields: list[str] | None = None) -> Workflow:
     try:
         with transaction.atomic():
-            workflow.save()
+            workflow.save(update_fields=update_fields)
             transaction.on_commit(outbox.wake_access, robust=True)
     except IntegrityError as exc:
         raise InvalidInputError({"name": ["You already have a workflow of this name."]}) from exc
