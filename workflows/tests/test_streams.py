@@ -829,7 +829,7 @@ async def test_a_client_too_slow_for_its_queue_is_closed_and_resumes_without_a_l
     slow = Socket("", authorization=f"Bearer {token}")
     received: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     received.put_nowait({"type": "websocket.connect"})
-    serving = asyncio.create_task(application(slow._wire.scope, received.get, send))
+    serving = asyncio.create_task(application(dict(slow._wire.scope), received.get, send))
     deadline = time.monotonic() + PATIENCE
     while sent.qsize() < 2:
         assert time.monotonic() < deadline
