@@ -223,6 +223,7 @@ BREAKER_RESET = env.seconds("BREAKER_RESET", default=5)
 DISPATCH_DEADLINE = env.seconds("DISPATCH_DEADLINE", default=24 * 3600)
 DISPATCH_LEASE = env.seconds("DISPATCH_LEASE", default=30)
 STOP_DEADLINE = env.seconds("STOP_DEADLINE", default=60)
+STOP_SILENCE = env.seconds("STOP_SILENCE", default=600)
 # Retention; 0 days keeps for ever. Runs go when their events have gone.
 KEEP_EVENTS_DAYS = env.integer("KEEP_EVENTS_DAYS", default=90)
 KEEP_RUNS_DAYS = env.integer("KEEP_RUNS_DAYS", default=365)

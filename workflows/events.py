@@ -103,7 +103,7 @@ class WorkflowFailed(RunEventData):
 @_catalogued
 @dataclass(frozen=True, kw_only=True)
 class WorkflowStopped(RunEventData):
-    """A stop that somebody asked for is complete: every task instance is over."""
+    """A stop that somebody asked for is complete: no task instance has a process any more."""
 
     type = "workflow.stopped"
     note: str
@@ -145,7 +145,7 @@ class WorkflowResumed(RunEventData):
 @_catalogued
 @dataclass(frozen=True, kw_only=True)
 class WorkflowStopIncomplete(RunEventData):
-    """A stop is not complete at its deadline; these task instances still run."""
+    """A stop is not complete at its deadline; these task instances may still have a process."""
 
     type = "workflow.stop_incomplete"
     still_running: list[str]

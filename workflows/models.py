@@ -57,10 +57,12 @@ class WorkflowQuerySet(models.QuerySet["Workflow"]):
         """Those that `user` may read; the rule for every way in. `audience.load` is its twin for streams."""
         if not user.is_authenticated or not user.is_active:
             return self.none()
+        within = user.bounds.workflow_ids
+        alive = self.alive() if within is None else self.alive().filter(pk__in=within)
         if user.is_superuser:
-            return self.alive()
+            return alive
         granted = Grant.objects.held_by(user).values("workflow")
-        return self.alive().filter(Q(visibility=Visibility.INTERNAL) | Q(owner=user) | Q(pk__in=granted))
+        return alive.filter(Q(visibility=Visibility.INTERNAL) | Q(owner=user) | Q(pk__in=granted))
 
 
 class Workflow(models.Model):
@@ -134,7 +136,9 @@ class Grant(models.Model):
 
 class RunQuerySet(models.QuerySet["Run"]):
     def visible_to(self, user: User | AnonymousUser) -> RunQuerySet:
-        return self.filter(workflow__in=Workflow.objects.visible_to(user))
+        visible = self.filter(workflow__in=Workflow.objects.visible_to(user))
+        only = user.bounds.run_id if user.is_authenticated else None
+        return visible if only is None else visible.filter(pk=only)
 
     def open(self) -> RunQuerySet:
         return self.filter(state__in=OPEN)
@@ -241,6 +245,7 @@ class TaskInstance(models.Model):
     operator = models.CharField(max_length=250, blank=True)
     started_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
+    receipt_try = models.PositiveIntegerField(default=0, help_text="The newest try whose process is known to be gone.")
 
     class Meta:
         ordering = ["run", "id"]
@@ -257,6 +262,10 @@ class EventQuerySet(models.QuerySet["Event"]):
     def visible_to(self, user: User | AnonymousUser) -> EventQuerySet:
         """Of the workflows that `user` sees; of no workflow: what is for everybody, or for `user`."""
         of_workflow = Q(workflow__in=Workflow.objects.visible_to(user))
+        if user.is_authenticated and user.bounds.run_id is not None:
+            return self.filter(of_workflow, run=user.bounds.run_id)
+        if user.is_authenticated and user.bounds.workflow_ids is not None:
+            return self.filter(of_workflow)
         for_nobody_else = Q() if user.is_superuser else Q(user__isnull=True) | Q(user=user.pk)
         return self.filter(of_workflow | Q(workflow__isnull=True) & for_nobody_else)
 

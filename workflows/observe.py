@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 
-from workflows import events
+from workflows import events, receipt
 from workflows.airflow import types
 from workflows.models import AirflowCommand, CommandKind, Run, RunAttempt, TaskInstance
 from workflows.states import TASK_OVER, TASK_STARTED, TASK_TERMINAL, TERMINAL, RunState
@@ -130,6 +131,10 @@ def move(run: Run, *, to: RunState, **changes: Any) -> bool:
 def _begin(run: Run, seen: types.DagRun, *, at: datetime) -> None:
     if run.state in TERMINAL and begins_again(run, seen):
         _reopen(run, at=at)
+    if run.state == RunState.STOPPING and run.ended_at and begins_again(run, seen):
+        # Tasks were cleared in Airflow: what it had ended goes on.
+        run.ended_at = None
+        run.save(update_fields=["ended_at"])
     if run.state == RunState.PENDING:
         move(run, to=RunState.QUEUED, queued_at=seen.queued_at or at)
     if run.state == RunState.QUEUED and seen.state != "queued":
@@ -183,7 +188,7 @@ def _end(run: Run, seen: types.DagRun, known: Known, *, at: datetime) -> None:
     ended_at = seen.end_date or at
     if run.state == RunState.STOPPING:
         if all(task.state in TASK_TERMINAL for task in known.values()):
-            finish_stop(run, at=ended_at)
+            _note_carried_out(run, known, at=ended_at)
         return
     to = AIRFLOW_TERMINAL[seen.state]
     was_terminal = run.state in TERMINAL
@@ -211,6 +216,30 @@ def record_end(run: Run, *, failed_tasks: list[str], now: datetime) -> None:
         run.save(update_fields=["state_reason"])
     data = events.WorkflowFailed(**common, reason=run.state_reason, failed_tasks=failed_tasks)
     events.record(data, now=now, run=run)
+
+
+def _note_carried_out(run: Run, known: Known, *, at: datetime) -> None:
+    """Airflow has ended the run: it is over where no receipt is missing, else these are asked for."""
+    if not receipt.missing(known.values()):
+        finish_stop(run, at=at)
+    elif run.ended_at is None:
+        run.ended_at = at
+        run.save(update_fields=["ended_at"])
+
+
+@transaction.atomic
+def note_receipts(run_id: uuid.UUID, receipts: Sequence[receipt.Receipt]) -> None:
+    """Processes of a stopped run are gone; with the last one missing the stop is complete."""
+    run = Run.objects.select_for_update().get(pk=run_id)
+    if run.state != RunState.STOPPING or run.ended_at is None:
+        return
+    for given in receipts:
+        run.tasks.filter(pk=given.task.pk).update(receipt_try=given.task.try_number)
+    if presumed := sorted(str(given.task) for given in receipts if not given.proven):
+        run.state_reason += f" (nothing was heard of {', '.join(presumed)} for {settings.STOP_SILENCE:g} s)"
+        run.save(update_fields=["state_reason"])
+    if not receipt.missing(run.tasks.all()):
+        finish_stop(run, at=max(run.ended_at, *(given.at for given in receipts)))
 
 
 def finish_stop(run: Run, *, at: datetime) -> bool:
@@ -331,6 +360,6 @@ def note_stop_incomplete(run_id: uuid.UUID, *, at: datetime) -> None:
     run = Run.objects.select_for_update().get(pk=run_id)
     if run.state != RunState.STOPPING:
         return
-    still = [str(task) for task in run.tasks.all() if task.state not in TASK_TERMINAL]
+    still = [str(task) for task in receipt.missing(run.tasks.all())]
     data = events.WorkflowStopIncomplete(state=run.state, attempt=run.attempt, still_running=still)
     events.record(data, now=at, run=run)

@@ -13,10 +13,10 @@ from django.conf import settings
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
-from workflows import adoption, events, observe, outbox, upstream
+from workflows import adoption, events, observe, outbox, receipt, upstream
 from workflows.airflow import AirflowClient, types
 from workflows.airflow.errors import AirflowError, AirflowNotFoundError
-from workflows.models import AirflowCommand, AirflowState, CommandKind, Event, Run, Workflow
+from workflows.models import AirflowCommand, AirflowState, CommandKind, Event, Run, RunQuerySet, Workflow
 from workflows.observe import Sight
 from workflows.states import OPEN, RunState
 
@@ -43,6 +43,7 @@ def tick(*, now: datetime) -> bool:
         with upstream.watched() as client:
             _look(client, at=now)
             _sweep_if_due(client, now=now)
+            _collect_receipts(client, receipt.awaited(now=now))
             upstream.note_up(version=client.version(), now=now)
     except AirflowError as exc:
         logger.warning("look at Airflow failed", extra={"error": str(exc)})
@@ -159,7 +160,14 @@ def sweep(client: AirflowClient, *, now: datetime) -> None:
         tasks = _all_tasks(client, ours.keys() & seen.keys())
         known = [run for key, run in seen.items() if key in ours]
         apply(client, runs=[*known, *ended], tasks=[t for found in tasks.values() for t in found], at=now)
+    _collect_receipts(client, receipt.overdue(now=now))
     _report_incomplete_stops(now=now)
+
+
+def _collect_receipts(client: AirflowClient, runs: RunQuerySet) -> None:
+    for run, receipts in receipt.collect(client, runs, now=timezone.now()):
+        if receipts:
+            observe.note_receipts(run.pk, receipts)
 
 
 def _get(client: AirflowClient, run: Run, *, now: datetime) -> types.DagRun | None:

@@ -14,7 +14,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from svops.errors import InvalidInputError
-from workflows import events, handover, observe, parameters, upstream
+from workflows import events, handover, observe, parameters, receipt, upstream
 from workflows.access import require_runner
 from workflows.models import CommandKind, IdempotencyKey, Run, TaskInstance, TriggerType, Workflow
 from workflows.services.errors import KeyReusedError, WorkflowInactiveError, WrongStateError
@@ -160,6 +160,7 @@ def _stop(run: Run, actor: User, *, note: str, now: datetime) -> None:
         return
     if not observe.move(run, to=RunState.STOPPING, stop_requested_at=now, state_reason=reason):
         raise WrongStateError(run, "stopped")
+    receipt.waive(run, now=now)
     handover.owe(CommandKind.STOP, run=run, now=now)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from workflows import handover, observe
+from workflows import handover, observe, receipt
 from workflows.models import CommandKind, Event, Run, TaskInstance, Workflow
 from workflows.observe import Sight
 from workflows.states import RunState
@@ -302,14 +302,24 @@ def stopping(run: Run) -> None:
     Run.objects.move(run.pk, to=RunState.STOPPING, stop_requested_at=at(6), state_reason="stopped by ada")
 
 
-def test_a_stop_is_complete_when_every_task_is_over(run: Run) -> None:
+def receive(run: Run, *task_ids: str, second: float, proven: bool = True) -> Run:
+    """The processes of these tasks are gone, as of that second."""
+    tasks = run.tasks.filter(task_id__in=task_ids)
+    observe.note_receipts(run.pk, [receipt.Receipt(task, at(second), proven=proven) for task in tasks])
+    run.refresh_from_db()
+    return run
+
+
+def test_a_stop_is_complete_when_the_process_of_every_task_is_gone(run: Run) -> None:
     look(run, 5, "running", task(run, "extract", "running", start=2), start=1)
     stopping(run)
     look(run, 7, "running", task(run, "extract", "running", start=2), start=1)
     assert run.state == "stopping"
 
-    tasks = [task(run, "extract", "failed", start=2, end=8), task(run, "load", "skipped", tries=0, start=8, end=8)]
-    look(run, 9, "failed", *tasks, start=1, end=8)
+    tasks = [task(run, "extract", "failed", start=2, end=7), task(run, "load", "skipped", tries=0, start=7, end=7)]
+    look(run, 9, "failed", *tasks, start=1, end=7)
+    assert (run.state, run.ended_at) == ("stopping", at(7))
+    receive(run, "extract", second=8)
 
     assert story(run) == [
         "workflow.started",
@@ -356,6 +366,7 @@ def test_a_run_stopped_before_it_was_seen_to_start_is_told_to_have_started(run: 
     stopping(run)
 
     look(run, 9, "failed", task(run, "extract", "failed", start=2, end=8), start=1, end=8)
+    receive(run, "extract", second=8)
 
     assert story(run) == [
         "workflow.started",
@@ -373,6 +384,65 @@ def test_a_run_stopped_before_it_started_is_not_told_to_have_started(run: Run) -
     look(run, 9, "failed", task(run, "extract", "skipped", tries=0, start=8, end=8), end=8)
 
     assert story(run) == ["task.skipped extract 0", "workflow.stopped"]
+
+
+def test_a_stop_waits_for_the_last_receipt(run: Run) -> None:
+    look(run, 5, "running", start=1)
+    stopping(run)
+    tasks = [task(run, "extract", "failed", index=n, start=2, end=7) for n in (0, 1)]
+    look(run, 9, "failed", *tasks, task(run, "load", "failed", start=2, end=7), start=1, end=7)
+
+    receive(run, "extract", second=12)
+    assert (run.state, run.ended_at) == ("stopping", at(7))
+    receive(run, "load", second=11)
+
+    assert (run.state, run.ended_at) == ("stopped", at(11))
+
+
+def test_the_receipt_of_an_earlier_try_counts_for_nothing(run: Run) -> None:
+    look(run, 5, "running", task(run, "extract", "failed", start=2, end=3), start=1)
+    earlier = [receipt.Receipt(run.tasks.get(), at(4), proven=True)]
+    stopping(run)
+    look(run, 9, "failed", task(run, "extract", "failed", tries=2, start=5, end=8), start=1, end=8)
+
+    observe.note_receipts(run.pk, earlier)
+
+    run.refresh_from_db()
+    assert run.state == "stopping"
+
+
+def test_a_receipt_that_is_only_presumed_is_told_so(run: Run) -> None:
+    look(run, 5, "running", start=1)
+    stopping(run)
+    look(run, 9, "failed", task(run, "extract", "failed", start=2, end=8), start=1, end=8)
+
+    receive(run, "extract", second=700, proven=False)
+
+    reason = "stopped by ada (nothing was heard of extract for 600 s)"
+    assert (run.state, run.state_reason) == ("stopped", reason)
+    assert data_of(run, "workflow.stopped")["note"] == reason
+
+
+def test_receipts_do_not_complete_a_stop_whose_tasks_were_cleared_in_airflow(run: Run) -> None:
+    look(run, 5, "running", start=1)
+    stopping(run)
+    look(run, 9, "failed", task(run, "extract", "failed", start=2, end=8), start=1, end=8)
+    look(run, 10, "queued", task(run, "extract", None, start=2, end=8))
+
+    receive(run, "extract", second=11)
+
+    assert (run.state, run.ended_at) == ("stopping", None)
+
+
+def test_a_stop_past_its_deadline_names_what_has_no_receipt(run: Run) -> None:
+    stopping(run)
+    tasks = [task(run, "extract", "failed", start=2, end=8), task(run, "load", "failed", start=2, end=8)]
+    look(run, 9, "failed", *tasks, task(run, "report", "skipped", tries=0), start=1, end=8)
+    receive(run, "extract", second=10)
+
+    observe.note_stop_incomplete(run.pk, at=at(70))
+
+    assert data_of(run, "workflow.stop_incomplete")["still_running"] == ["load"]
 
 
 def test_a_stop_past_its_deadline_names_what_still_runs(run: Run) -> None:
