@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
+
+import pybreaker
 
 from notifications.messages import EXCERPT
 from notifications.transports.base import Message
@@ -13,6 +18,8 @@ from workflows.events import WorkflowFailed
 from workflows.models import AirflowState, Event, TaskInstance
 
 LINES = 15
+READING_LIMIT = 5  # seconds
+FOLDS = ("::group::", "::endgroup::")  # of Airflow's log view
 
 
 @dataclass(frozen=True)
@@ -42,16 +49,24 @@ def with_log(message: Message, wanted: Reference | None) -> Message:
     if wanted is None:
         return message
     try:
-        tail = _tail(wanted)
-    except AirflowError:
+        with upstream.breaker().calling():
+            tail = _tail(wanted)
+    except (AirflowError, pybreaker.CircuitBreakerError):
         return message
     return replace(message, excerpt=tail or message.excerpt)
 
 
 @lru_cache(maxsize=128)
 def _tail(wanted: Reference) -> str:
-    chunk = upstream.airflow().tasks.log(
-        wanted.dag_id, wanted.dag_run_id, wanted.task_id, try_number=wanted.try_number, map_index=wanted.map_index
-    )
-    lines = [line.text for line in chunk.lines]
-    return "\n".join(lines[-LINES:])[-EXCERPT:]
+    """The last lines; nothing of a log that takes too long to read to its end."""
+    end = time.monotonic() + READING_LIMIT
+    tail: deque[str] = deque(maxlen=LINES)
+    at = {"try_number": wanted.try_number, "map_index": wanted.map_index}
+    client = upstream.airflow(hurried=True)
+    with closing(client.tasks.log_lines(wanted.dag_id, wanted.dag_run_id, wanted.task_id, **at)) as lines:
+        for line in lines:
+            if time.monotonic() > end:
+                return ""
+            if not line.text.startswith(FOLDS):
+                tail.append(line.text)
+    return "\n".join(tail)[-EXCERPT:]

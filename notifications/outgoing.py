@@ -177,7 +177,7 @@ class Client:
         bounded = None
         try:
             bounded = self._connect(parts, deadline)
-            connection.sock = bounded  # type: ignore[assignment]  # all that it needs of a socket
+            connection.sock = bounded
             target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             sent = {"Host": _host_header(parts), "Connection": "close", "User-Agent": "SVOps/1", **headers}
             connection.request("POST", target, body=body, headers=sent)
