@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, ClassVar
 from urllib.parse import parse_qs
 
@@ -38,6 +38,7 @@ class StreamConsumer(AsyncWebsocketConsumer):
         self.stream: Stream | None = None
         self.is_closing = False
         self._jobs: set[asyncio.Task[None]] = set()
+        self._next_beat: asyncio.TimerHandle | None = None
 
     # --- Coming and going -----------------------------------------------------------------------------
 
@@ -55,6 +56,8 @@ class StreamConsumer(AsyncWebsocketConsumer):
         self.is_closing = True
         for job in self._jobs:
             job.cancel()
+        if self._next_beat:
+            self._next_beat.cancel()
         if self.stream:
             self.stream.close()
 
@@ -67,14 +70,14 @@ class StreamConsumer(AsyncWebsocketConsumer):
         """Greet, then follow the log from here on, or from `?after=`."""
         self.stream = stream = await Stream.open(caller, Wanted(**self.scope["url_route"]["kwargs"]))
         stream.client.wire = wire.of_scope(self.scope)
+        stream.client.wake = lambda: self._start(self._pump(stream))
         stream.put(
             "connection.ready",
             cursor=stream.hub.position,
             heartbeat_s=settings.STREAM_HEARTBEAT,
             protocol=PROTOCOL,
         )
-        self._start(self._pump(stream))
-        self._start(self._beat(stream))
+        self._beat_later(stream)
         after = parse_qs(self.scope["query_string"].decode()).get("after")
         if after:
             await self._answering({"type": "resume", "after": after[0]})
@@ -112,21 +115,27 @@ class StreamConsumer(AsyncWebsocketConsumer):
 
     # --- Server to client -----------------------------------------------------------------------------
 
+    # An idle stream has no task of its own, only a timer: thousands of them wait here.
+
     async def _pump(self, stream: Stream) -> None:
-        """Send what is in the queue, all of it at a time."""
-        while True:
-            items = await stream.client.take()
-            if stream.client.overflown:
-                await self._close(stream_access.TOO_SLOW)
-                return
-            for item in items:
-                if not self.is_closing:
-                    await self.send(text_data=item.frame)
+        """Send what is in the queue, until there is nothing."""
+        # ASGI's word for a client that has gone is OSError; disconnect() follows.
+        with suppress(OSError):
+            while items := stream.client.take():
+                for item in items:
+                    if not self.is_closing:
+                        await self.send(text_data=item.frame)
+        if stream.client.overflown:
+            await self._close(stream_access.TOO_SLOW)
+
+    def _beat_later(self, stream: Stream) -> None:
+        loop = asyncio.get_running_loop()
+        self._next_beat = loop.call_later(settings.STREAM_HEARTBEAT, lambda: self._start(self._beat(stream)))
 
     async def _beat(self, stream: Stream) -> None:
-        while True:
-            await asyncio.sleep(settings.STREAM_HEARTBEAT)
-            await stream.beat()
+        await stream.beat()
+        if not self.is_closing:
+            self._beat_later(stream)
 
     # --- Client to server -----------------------------------------------------------------------------
 

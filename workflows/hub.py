@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -37,12 +37,13 @@ AT_ONCE = 100  # wake-ups that are delivered together
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What a client asks for; a field that is None does not narrow."""
+    """What a client asks for, within what its credentials are for; a field that is None does not narrow."""
 
     user_id: int | None = None
     workflow_id: int | None = None
     run_id: str | None = None
     types: frozenset[str] | None = None
+    within: frozenset[int] | None = None
 
     def matches(self, event: Published) -> bool:
         return (
@@ -50,6 +51,7 @@ class Wanted:
             and (self.workflow_id is None or self.workflow_id == event.workflow_id)
             and (self.run_id is None or self.run_id == event.run_id)
             and (self.types is None or event.type in self.types)
+            and (self.within is None or event.workflow_id in self.within)
         )
 
     def index_key(self) -> Hashable:
@@ -89,7 +91,10 @@ class Bundle:
 
 @dataclass(eq=False, slots=True)
 class Client:
-    """One stream: who reads it, what they want, and what is not sent yet; `size` is the queue's in characters."""
+    """One stream: who reads it, what they want, and what is not sent yet; `size` is the queue's in characters.
+
+    Whoever sends takes until there is nothing more; then the client is idle, and `wake` is called for the next.
+    """
 
     user_id: int
     is_admin: bool
@@ -98,8 +103,9 @@ class Client:
     queue: list[Bundle | Control] = field(default_factory=list)
     size: int = 0
     overflown: bool = False
-    filled: asyncio.Event = field(default_factory=asyncio.Event)
-    drained: asyncio.Event = field(default_factory=asyncio.Event)
+    is_idle: bool = True
+    wake: Callable[[], None] = lambda: None
+    _resting: asyncio.Future[None] | None = None
 
     def sees(self, event: Published, audiences: Mapping[int, Audience]) -> bool:
         if event.workflow_id is not None:
@@ -121,22 +127,30 @@ class Client:
             self.queue.clear()
         elif not self.overflown:
             self.queue.append(item)
-        self.filled.set()
-        self.drained.clear()
+        if self.is_idle:
+            self.is_idle = False
+            self.wake()
 
     def send(self, bundle: Bundle) -> None:
         """Write events at once if nothing is before them and the client keeps up; else queue them."""
-        is_next = self.drained.is_set() and not self.overflown
-        if not (self.wire and is_next and self.wire.write(bundle.encoded)):
+        if not (self.is_idle and self.wire and self.wire.write(bundle.encoded)):
             self.put(bundle)
 
-    async def take(self) -> list[Bundle | Control]:
-        """Wait until something is queued, and return all there is; call it when the last has been sent."""
-        self.drained.set()
-        await self.filled.wait()
-        self.filled.clear()
+    def take(self) -> list[Bundle | Control]:
+        """Return all that is queued; to be called again when it has been sent, until there is nothing."""
         taken, self.queue, self.size = self.queue, [], 0
+        # A client that has overflown is never idle again: nothing may follow what it has missed.
+        if not taken and not self.overflown:
+            self.is_idle = True
+            if self._resting and not self._resting.done():
+                self._resting.set_result(None)
         return taken
+
+    async def idle(self) -> None:
+        """Wait until all that was queued has been sent; for one waiter at a time."""
+        if not self.is_idle:
+            self._resting = asyncio.get_running_loop().create_future()
+            await self._resting
 
 
 @dataclass(eq=False, slots=True)

@@ -36,7 +36,10 @@ class Stream:
     @classmethod
     async def open(cls, caller: Caller, route: Wanted) -> Stream:
         """Raises the `CloseError` that says why this caller may not read this."""
-        await stream_access.check_route(caller, user_id=route.user_id, workflow_id=route.workflow_id)
+        route = stream_access.within_bounds(caller, route)
+        await stream_access.check_route(
+            caller, user_id=route.user_id, workflow_id=route.workflow_id, run_id=route.run_id
+        )
         return cls(await running_hub(), caller, route)
 
     def close(self) -> None:
@@ -68,7 +71,9 @@ class Stream:
         caller = await database_sync_to_async(refreshed)(self.caller)
         if caller is None:
             raise NotSignedInError("The session has ended.")
-        await stream_access.check_route(caller, user_id=self.route.user_id, workflow_id=self.route.workflow_id)
+        await stream_access.check_route(
+            caller, user_id=self.route.user_id, workflow_id=self.route.workflow_id, run_id=self.route.run_id
+        )
         self.caller = caller
         self.client.is_admin = caller.user.is_superuser
 
@@ -99,8 +104,8 @@ class Stream:
             after = reached[-1].position if reached else target
             seen = [e for e in reached if self.client.sees(e, audiences) and self.client.wants(e)]
             for part in _parts(seen):
-                self.client.put(Bundle(part))
-                await self.client.drained.wait()
+                self.client.send(Bundle(part))
+                await self.client.idle()
         return after
 
 

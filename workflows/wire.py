@@ -69,5 +69,5 @@ class WithWire:
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> Any:
         if scope["type"] == "websocket" and (wire := wire_of(send)):
-            scope = {**scope, SCOPE_KEY: wire}
+            scope[SCOPE_KEY] = wire
         return await self._application(scope, receive, send)

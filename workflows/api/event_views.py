@@ -12,12 +12,13 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.views.decorators.http import require_safe
 from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.renderers import BrowsableAPIRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.identity import Caller, Scope
-from accounts.permissions import current_user
+from accounts.permissions import current_caller
 from svops.api import error_body
 from svops.errors import InvalidInputError, SVOpsError
 from svops.schema import errors
@@ -38,8 +39,16 @@ class CursorError(SVOpsError):
     http_status = HTTPStatus.GONE
 
 
+class EnvelopeRenderer(JSONRenderer):
+    """Escapes as `outbox` does: an envelope is the same on every transport, byte for byte."""
+
+    ensure_ascii = True
+
+
 class EventsView(APIView):
     required_scope = Scope.WORKFLOW_READ
+    renderer_classes = [EnvelopeRenderer, BrowsableAPIRenderer]
+    follows_bounds = True
 
     @extend_schema(
         operation_id="events_list",
@@ -57,15 +66,19 @@ class EventsView(APIView):
             OpenApiParameter("user", int, description="Of what this user triggered."),
             OpenApiParameter("type", str, many=True, description="Of this type; may be given several times."),
         ],
-        responses={200: EventPageSerializer, **errors(400, 401, 403, 410)},
+        responses={200: EventPageSerializer, **errors(400, 401, 403, 404, 410)},
     )
     def get(self, request: Request) -> Response:
         query = EventQuery.parse(request.query_params)
+        caller = current_caller(request)
+        stream_access.require_readable(
+            caller, user_id=query.user_id, workflow_id=query.workflow_id, run_id=query.run_id
+        )
         if refusal := outbox.why_not_from(query.after or 0):
             raise CursorError(f"after: {refusal}; take a snapshot and begin at its cursor.")
         # Read first: what is published meanwhile waits for the next call.
         head = outbox.head()
-        visible = Event.objects.visible_to(current_user(request)).filter(position__lte=head)
+        visible = Event.objects.visible_to(caller.user).filter(position__lte=head)
         found = list(query.narrow(visible).order_by("position")[: query.limit])
         cursor = found[-1].position if len(found) == query.limit else max(head, query.after or 0)
         return Response({"cursor": cursor, "results": [outbox.envelope(event) for event in found]})
@@ -87,7 +100,9 @@ async def event_stream(request: HttpRequest) -> HttpResponseBase:
 
 
 async def caller_of(request: HttpRequest) -> Caller:
-    """Whoever asks for a stream: by bearer token or by session."""
+    """Whoever asks for a stream: by bearer token, by ticket or by session."""
+    if ticket := request.GET.get("ticket"):
+        return await stream_access.authenticate(ticket, tickets_only=True)
     if token := stream_access.bearer(request.headers.get("Authorization", "")):
         return await stream_access.authenticate(token)
     caller = await stream_access.session_caller(request.user, request.session.session_key)
@@ -128,9 +143,15 @@ async def _turns(stream: Stream) -> AsyncIterator[list[Bundle | Control]]:
     """What is queued, time after time; at each heartbeat the caller's rights are looked at again."""
     now = asyncio.get_running_loop().time
     beat_at = now() + settings.STREAM_HEARTBEAT
+    woken = asyncio.Event()
+    stream.client.wake = woken.set
     while not stream.client.overflown:
-        with suppress(TimeoutError):
-            yield await asyncio.wait_for(stream.client.take(), max(0, beat_at - now()))
+        if items := stream.client.take():
+            yield items
+        else:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(woken.wait(), max(0, beat_at - now()))
+            woken.clear()
         if now() >= beat_at:
             await stream.beat()
             beat_at = now() + settings.STREAM_HEARTBEAT
