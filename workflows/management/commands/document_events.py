@@ -18,7 +18,7 @@ Every transport (WebSocket, server-sent events, polling, webhooks) carries the s
 
 ```json
 {"id": 4711, "seq": 5, "type": "workflow.started", "workflow_id": 3, "run_id": "0b5e…", "task_id": null,
- "user_id": 7, "timestamp": "2026-11-25T08:30:50.318634Z", "data": {"state": "running", "attempt": 1, "started_at": "…"}}
+ "user_id": 7, "timestamp": "2026-11-25T08:30:50.318634Z", "data": {"state": "running", "attempt": 1}}
 ```
 
 - `id` is the one cursor: strictly increasing in the order in which events become visible; nothing appears behind it.
