@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.core.management import CommandError, call_command
 from django.test import Client as Browser
 
@@ -109,6 +110,27 @@ def test_the_command_answers_the_same(
     assert capsys.readouterr().out == "workflow.failed to On call: Not owed: filtered out by tags.\n"
     with pytest.raises(CommandError):
         call_command("why_not_notified", "nobody", str(run.pk))
+
+
+def test_every_page_of_this_app_opens(
+    browser: Browser, workflow: Workflow, make_config: MakeConfig, django_assert_max_num_queries: Any
+) -> None:
+    make_config(fold_repeats=True)
+    for _ in range(3):
+        fail(start_run(workflow))
+    deliver()
+
+    for model in apps.get_app_config("notifications").get_models():
+        if model.__name__ in {"Subscription", "Attempt"}:  # shown on the pages of what they belong to
+            continue
+        base = f"/admin/notifications/{model._meta.model_name}/"
+        row = model._default_manager.order_by("-pk")[0]
+        with django_assert_max_num_queries(25):
+            assert browser.get(base).status_code == 200
+        assert browser.get(f"{base}?q=1").status_code == 200
+        assert browser.get(f"{base}{row.pk}/change/").status_code == 200
+    assert browser.get(f"{LIST}add/").status_code == 200
+    assert browser.get(f"{LIST}why").status_code == 200
 
 
 def form(**changes: Any) -> dict[str, Any]:
