@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
@@ -11,16 +11,32 @@ from django.contrib.auth.forms import AdminUserCreationForm
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from accounts import services
-from accounts.models import EndReason, Role, SignIn, User
+from accounts import api_keys, services, tickets
+from accounts.models import ApiKey, EndReason, Role, SignIn, Ticket, User
 from svops.errors import SVOpsError
 
 if TYPE_CHECKING:
     UserForm = AdminUserCreationForm[User]
     UserPages = DjangoUserAdmin[User]
     SignInPages = admin.ModelAdmin[SignIn]
+    ApiKeyPages = admin.ModelAdmin[ApiKey]
+    TicketPages = admin.ModelAdmin[Ticket]
 else:
     UserForm, UserPages, SignInPages = AdminUserCreationForm, DjangoUserAdmin, admin.ModelAdmin
+    ApiKeyPages = TicketPages = admin.ModelAdmin
+
+
+class ShownOnly:
+    """What is on these pages is made and changed by the services alone."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
 
 
 class NewUserForm(UserForm):
@@ -118,3 +134,38 @@ class SignInAdmin(SignInPages):
         for sign_in in queryset:
             services.end_sign_in(sign_in_id=sign_in.pk, reason=EndReason.REVOKED)
         self.message_user(request, f"Ended {len(queryset)}.", messages.SUCCESS)
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(ShownOnly, ApiKeyPages):
+    list_display = ["prefix", "name", "user", "scopes", "workflow_ids", "last_used_at", "expires_at", "revoked_at"]
+    list_filter = ["created_at", ("revoked_at", admin.EmptyFieldListFilter)]
+    list_select_related = ["user"]
+    search_fields = ["prefix", "name", "user__username", "user__email"]
+    fields = [
+        "name", "user", "prefix", "scopes", "workflow_ids", "created_at", "expires_at", "last_used_at",
+        "previous_until", "revoked_at",
+    ]  # fmt: skip
+    actions = ["revoke"]
+
+    @admin.action(description="Revoke", permissions=["view"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
+        for api_key in queryset:
+            api_keys.revoke_key(api_key=api_key)
+        self.message_user(request, f"Revoked {len(queryset)}.", messages.SUCCESS)
+
+
+@admin.register(Ticket)
+class TicketAdmin(ShownOnly, TicketPages):
+    list_display = ["prefix", "user", "api_key", "run_id", "actions", "created_at", "expires_at", "revoked_at"]
+    list_filter = ["created_at", ("revoked_at", admin.EmptyFieldListFilter)]
+    list_select_related = ["user", "api_key"]
+    search_fields = ["prefix", "user__username", "run_id"]
+    fields = ["user", "api_key", "prefix", "workflow_id", "run_id", "actions", "created_at", "expires_at", "revoked_at"]
+    actions = ["revoke"]
+
+    @admin.action(description="Revoke", permissions=["view"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[Ticket]) -> None:
+        for ticket in queryset:
+            tickets.revoke_ticket(ticket=ticket)
+        self.message_user(request, f"Revoked {len(queryset)}.", messages.SUCCESS)

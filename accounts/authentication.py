@@ -13,39 +13,55 @@ from django.utils.crypto import constant_time_compare
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.request import Request
 
+from accounts import api_keys, opaque, tickets
+from accounts.api_keys import authenticate_key
 from accounts.identity import ROLE_SCOPES, Caller, Via, scopes_of
 from accounts.models import SignIn, User
+from accounts.opaque import Kind
+from accounts.tickets import authenticate_ticket
 from accounts.tokens import InvalidTokenError, TokenExpiredError, read_access_token
 
 __all__ = [
     "InvalidTokenError",
     "TokenAuthentication",
     "TokenExpiredError",
+    "authenticate_ticket",
     "authenticate_token",
     "caller_of",
     "refreshed",
+    "token_in",
 ]
 
 
 class TokenAuthentication(BaseAuthentication):
-    """`Authorization: Bearer <access token>`; `request.auth` is the `Caller`."""
+    """`Authorization: Bearer <access token, API key or ticket>`; `request.auth` is the `Caller`."""
 
     def authenticate(self, request: Request) -> tuple[User, Caller] | None:
-        scheme, _, token = get_authorization_header(request).partition(b" ")
-        if scheme.lower() != b"bearer":
+        token = token_in(get_authorization_header(request).decode("latin-1"))
+        if token is None:
             return None
-        caller = authenticate_token(token.strip().decode("latin-1"))
+        caller = authenticate_token(token)
         return caller.user, caller
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
 
 
+def token_in(header: str) -> str | None:
+    """The token of an `Authorization` header: `Bearer …`, or `Ticket …`; None when it carries none."""
+    scheme, _, token = header.partition(" ")
+    return token.strip() if scheme.lower() in {"bearer", "ticket"} else None
+
+
 def authenticate_token(token: str) -> Caller:
-    """Whose access token this is, in one query; raises `InvalidTokenError`.
+    """Whose access token, API key or ticket this is, in one query; raises `InvalidTokenError`.
 
     What the token gave up of its role's rights stays given up; apart from that the role counts as it is now.
     """
+    if opaque.is_a(Kind.API_KEY, token):
+        return authenticate_key(token)
+    if opaque.is_a(Kind.TICKET, token):
+        return authenticate_ticket(token)
     claims = read_access_token(token)
     user = _signed_in(claims.sign_in_id)
     if user is None or user.pk != claims.user_id:
@@ -70,8 +86,21 @@ def refreshed(caller: Caller) -> Caller | None:
     """The caller with the rights of this moment; None when the credentials have expired or were revoked."""
     if caller.expires_at is not None and caller.expires_at <= timezone.now():
         return None
-    user = _signed_in(caller.sign_in_id) if caller.sign_in_id else _still_active(caller)
-    return replace(caller, user=user, scopes=scopes_of(user) - caller.withheld) if user else None
+    user = _holder(caller)
+    if user is None:
+        return None
+    user.bounds = caller.user.bounds
+    return replace(caller, user=user, scopes=scopes_of(user) - caller.withheld)
+
+
+def _holder(caller: Caller) -> User | None:
+    if caller.sign_in_id is not None:
+        return _signed_in(caller.sign_in_id)
+    if caller.api_key_id is not None:
+        return api_keys.holder(caller.api_key_id)
+    if caller.ticket_id is not None:
+        return tickets.holder(caller.ticket_id)
+    return _still_active(caller)
 
 
 def _signed_in(sign_in_id: uuid.UUID) -> User | None:

@@ -44,6 +44,25 @@ def scopes_of(user: User) -> frozenset[str]:
 class Via(StrEnum):
     TOKEN = "token"  # noqa: S105 - a way in, not a secret
     SESSION = "session"  # the cookie of the admin pages and the console
+    API_KEY = "api_key"
+    TICKET = "ticket"
+
+
+class TicketAction(StrEnum):
+    """What a ticket can let its holder do with the run that it is for."""
+
+    VIEW = "view"
+    LOGS = "logs"
+    STOP = "stop"
+    RETRY = "retry"
+
+
+TICKET_SCOPES: Mapping[TicketAction, Scope] = {
+    TicketAction.VIEW: Scope.WORKFLOW_READ,
+    TicketAction.LOGS: Scope.WORKFLOW_READ,
+    TicketAction.STOP: Scope.RUN_CONTROL,
+    TicketAction.RETRY: Scope.RUN_CONTROL,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +76,16 @@ class Caller:
     expires_at: datetime | None = None
     sign_in_id: uuid.UUID | None = None
     session_key: str | None = None
+    api_key_id: int | None = None
+    ticket_id: int | None = None
+    ticket_actions: frozenset[TicketAction] | None = None
+    credential: str = ""
 
-    def may(self, scope: str) -> bool:
-        return scope in self.scopes
+    def may(self, scope: str, action: TicketAction | None = None) -> bool:
+        """Whether they hold the scope; a ticket has to name the action besides: without one it is not for tickets."""
+        return scope in self.scopes and (self.ticket_actions is None or action in self.ticket_actions)
+
+    @property
+    def is_person(self) -> bool:
+        """Whether somebody has signed in, rather than shown a key or a ticket."""
+        return self.via in {Via.TOKEN, Via.SESSION}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django.contrib.auth.models import AbstractUser
@@ -31,6 +33,17 @@ class UserManager(DjangoUserManager["User"]):
         return super().create_superuser(username, email, password, **extra_fields)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """To what the credentials of the moment narrow their user; None does not narrow."""
+
+    workflow_ids: frozenset[int] | None = None
+    run_id: uuid.UUID | None = None
+
+
+UNBOUNDED = Bounds()
+
+
 class User(AbstractUser):
     """Somebody, or some program, with a role.
 
@@ -45,6 +58,10 @@ class User(AbstractUser):
     credential_version = models.PositiveIntegerField(
         default=0, editable=False, help_text="Going up ends every session and token there is."
     )
+
+    # Not stored. Set by authentication on the user of an API key or a ticket, so that whatever asks
+    # `visible_to(user)` is narrowed with them and nothing has to remember to.
+    bounds: Bounds = UNBOUNDED
 
     objects: ClassVar[UserManager] = UserManager()
 
@@ -124,3 +141,76 @@ class SignIn(models.Model):
     def is_bound(self) -> bool:
         """Whether its user's password and credential version are still those that it began with."""
         return self.auth_hash == self.user.get_session_auth_hash()
+
+
+class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+    def alive(self, now: datetime) -> ApiKeyQuerySet:
+        return self.filter(Q(expires_at__isnull=True) | Q(expires_at__gt=now), revoked_at__isnull=True)
+
+
+class ApiKey(models.Model):
+    """How a program acts for its user: with these scopes at most, and on these workflows at most.
+
+    Secrets are 256 random bits, so that their plain SHA-256 can be kept: there is nothing to guess from.
+    """
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="api_keys")
+    name = models.CharField(max_length=200)
+    prefix = models.CharField(max_length=16, unique=True, help_text="The part of it that is no secret.")
+    digest = models.CharField(max_length=64, editable=False)
+    previous_digest = models.CharField(max_length=64, blank=True, editable=False)
+    previous_until = models.DateTimeField(
+        null=True, blank=True, help_text="Until then the secret before the last rotation is good too."
+    )
+    scopes = models.JSONField(default=list)
+    workflow_ids = models.JSONField(null=True, blank=True, help_text="For these workflows alone; empty: for all.")
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, help_text="To the minute.")
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    objects = ApiKeyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "API key"
+        ordering = ["-created_at", "-id"]
+
+    def __str__(self) -> str:
+        return f"svops_{self.prefix}_…"
+
+
+class TicketQuerySet(models.QuerySet["Ticket"]):
+    def alive(self, now: datetime) -> TicketQuerySet:
+        return self.filter(expires_at__gt=now, revoked_at__isnull=True)
+
+
+class Ticket(models.Model):
+    """Lets whoever holds it do named things with one run for a short while, as its user could."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="tickets")
+    api_key = models.ForeignKey(
+        ApiKey,
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="tickets",
+        verbose_name="API key",
+        help_text="With which it was issued; it ends with that one.",
+    )
+    prefix = models.CharField(max_length=16, unique=True, help_text="The part of it that is no secret.")
+    digest = models.CharField(max_length=64, editable=False)
+    workflow_id = models.BigIntegerField()
+    run_id = models.UUIDField()
+    actions = models.JSONField(default=list)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    objects = TicketQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        indexes = [models.Index("expires_at", name="ticket_by_expiry")]
+
+    def __str__(self) -> str:
+        return f"ticket {self.prefix}"

@@ -11,8 +11,8 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from accounts.authentication import caller_of
-from accounts.identity import Caller
-from accounts.models import User
+from accounts.identity import Caller, TicketAction
+from accounts.models import UNBOUNDED, User
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView  # which imports this module, as the default permission
@@ -23,14 +23,34 @@ class HasScope(BasePermission):
 
     A view says `required_scope = Scope.X` (None: signed in is enough), or `required_scopes = {...}` by action
     or by method. One that says nothing is a mistake and is answered to nobody.
+
+    Narrower credentials are for views that say so: `follows_bounds = True` where all that is shown or changed comes
+    from `visible_to` (API keys for certain workflows), `ticket_actions = {...}` by action or by method (tickets).
+    `people_only = {...}` names what an API key does not do at all.
     """
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         if not request.user.is_authenticated:
             return False
-        scope = _required(view, request.method or "")
-        self.message = f"This needs the scope {scope}."
-        return scope is None or current_caller(request).may(scope)
+        self.message = _refusal(view, request.method or "", current_caller(request))
+        return not self.message
+
+
+def _refusal(view: APIView, method: str, caller: Caller) -> str:
+    """Why the caller may not make this call; empty when they may."""
+    scope = _required(view, method)
+    if scope is not None and scope not in caller.scopes:
+        return f"This needs the scope {scope}."
+    names = {getattr(view, "action", None), "GET" if method == "HEAD" else method}
+    if caller.ticket_actions is not None:
+        for_tickets: Mapping[str, frozenset[TicketAction]] = getattr(view, "ticket_actions", {})
+        named = frozenset().union(*(for_tickets.get(str(name), frozenset()) for name in names))
+        return "" if named & caller.ticket_actions else "This ticket is not for that."
+    if not caller.is_person and names & set(getattr(view, "people_only", ())):
+        return "An API key does not do that; sign in."
+    if caller.user.bounds != UNBOUNDED and not getattr(view, "follows_bounds", False):
+        return "This API key is for certain workflows alone."
+    return ""
 
 
 def _required(view: APIView, method: str) -> str | None:

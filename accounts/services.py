@@ -146,10 +146,13 @@ def end_sign_in(*, sign_in_id: uuid.UUID, reason: EndReason = EndReason.LOGOUT) 
 
 @transaction.atomic
 def sign_out_everywhere(*, user: User) -> None:
-    """End every token and every browser session of the user."""
+    """End every token, API key, ticket and browser session of the user: nothing that they gave out works on."""
     User.objects.filter(pk=user.pk).update(credential_version=F("credential_version") + 1)
     user.refresh_from_db(fields=["credential_version"])
-    user.sign_ins.open().update(ended_at=timezone.now(), end_reason=EndReason.REVOKED)
+    now = timezone.now()
+    user.sign_ins.open().update(ended_at=now, end_reason=EndReason.REVOKED)
+    user.api_keys.filter(revoked_at__isnull=True).update(revoked_at=now)
+    user.tickets.filter(revoked_at__isnull=True).update(revoked_at=now)
     logger.info("signed out everywhere", extra={"user_id": user.pk})
 
 

@@ -196,6 +196,7 @@ SIMPLE_JWT = {
     "ISSUER": "svops",
     "USER_ID_CLAIM": "sub",
 }
+TICKET_MAX_SECONDS = env.seconds("TICKET_MAX_SECONDS", default=900)
 SPECTACULAR_SETTINGS = {
     "TITLE": "SVOps",
     "DESCRIPTION": "Define workflows over Airflow DAGs, trigger them, watch them live, stop and retry them.",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
 
 from channels.db import database_sync_to_async
 from django.conf import settings
@@ -13,11 +15,12 @@ from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
 from django.http.request import split_domain_port, validate_host
 
-from accounts.authentication import authenticate_token, caller_of
-from accounts.identity import Caller
+from accounts.authentication import authenticate_ticket, authenticate_token, caller_of, token_in
+from accounts.identity import Caller, TicketAction
 from accounts.models import User
 from svops.errors import SVOpsError
-from workflows.models import Workflow
+from workflows.hub import Wanted
+from workflows.models import Run, Workflow
 
 SCOPE = "workflow:read"
 BEARER_PROTOCOL = "bearer."
@@ -51,24 +54,26 @@ TOO_SLOW = 4408
 
 
 @database_sync_to_async
-def authenticate(token: str) -> Caller:
+def authenticate(token: str, *, tickets_only: bool = False) -> Caller:
     """The caller that a token stands for."""
     try:
-        return authenticate_token(token)
+        return authenticate_ticket(token) if tickets_only else authenticate_token(token)
     except SVOpsError as exc:
         raise NotSignedInError(str(exc)) from exc
 
 
 async def authenticate_scope(scope: Mapping[str, Any]) -> Caller | None:
-    """The caller that the handshake names: by sub-protocol, header or session; None when it names none.
+    """The caller that the handshake names: by sub-protocol, header, ticket or session; None when it names none.
 
-    A token in the URL is not looked at: URLs end up in logs.
+    A token in the URL is not looked at: URLs end up in logs. A ticket is, which is short-lived and for one run.
     """
     for protocol in scope["subprotocols"]:
         if protocol.startswith(BEARER_PROTOCOL):
             return await authenticate(protocol.removeprefix(BEARER_PROTOCOL))
     if token := bearer(_header(scope, b"authorization")):
         return await authenticate(token)
+    if ticket := parse_qs(scope["query_string"].decode("latin-1")).get("ticket"):
+        return await authenticate(ticket[0], tickets_only=True)
     caller = await session_caller(scope["user"], scope["session"].session_key)
     if caller and not _is_own_origin(scope):
         raise NotAllowedHereError("A session is accepted from our own pages only.")
@@ -77,8 +82,7 @@ async def authenticate_scope(scope: Mapping[str, Any]) -> Caller | None:
 
 def bearer(header: str) -> str:
     """The token of an `Authorization` header, or nothing."""
-    scheme, _, token = header.partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+    return token_in(header) or ""
 
 
 @database_sync_to_async
@@ -102,10 +106,21 @@ def _header(scope: Mapping[str, Any], name: bytes) -> str:
     return str(dict(scope.get("headers", [])).get(name, b"").decode("latin-1"))
 
 
-@database_sync_to_async
-def check_route(caller: Caller, *, user_id: int | None = None, workflow_id: int | None = None) -> None:
-    """Raise the `CloseError` that says why this caller may not read this stream; return when they may."""
-    if SCOPE not in caller.scopes:
+def within_bounds(caller: Caller, route: Wanted) -> Wanted:
+    """The route, narrowed to what an API key or a ticket is for."""
+    bounds = caller.user.bounds
+    if bounds.run_id is None:
+        return replace(route, within=bounds.workflow_ids)
+    if route.run_id not in {None, str(bounds.run_id)}:
+        raise UnknownError("There is no such run, or none that you may see.")
+    return replace(route, run_id=str(bounds.run_id), within=bounds.workflow_ids)
+
+
+def require_readable(
+    caller: Caller, *, user_id: int | None = None, workflow_id: int | None = None, run_id: UUID | str | None = None
+) -> None:
+    """Raise the `CloseError` that says why this caller may not read this of the log; return when they may."""
+    if not caller.may(SCOPE, TicketAction.VIEW):
         raise NotAllowedHereError(f"The scope {SCOPE} is needed.")
     if user_id is not None and user_id != caller.user.pk:
         if not caller.user.is_superuser:
@@ -114,3 +129,8 @@ def check_route(caller: Caller, *, user_id: int | None = None, workflow_id: int 
             raise UnknownError(f"There is no user {user_id}.")
     if workflow_id is not None and not Workflow.objects.visible_to(caller.user).filter(pk=workflow_id).exists():
         raise UnknownError(f"There is no workflow {workflow_id}, or none that you may see.")
+    if run_id is not None and not Run.objects.visible_to(caller.user).filter(pk=run_id).exists():
+        raise UnknownError(f"There is no run {run_id}, or none that you may see.")
+
+
+check_route = database_sync_to_async(require_readable)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -70,10 +71,10 @@ def wanted(message: Mapping[str, Any], *, route: Wanted, user: User) -> Wanted:
         raise BadMessageError(f"workflow_id: there is no workflow {workflow_id}, or none that you may see.")
     if None not in (workflow_id, route.workflow_id) and workflow_id != route.workflow_id:
         raise BadMessageError(f"workflow_id: this stream is of workflow {route.workflow_id} alone.")
-    return Wanted(
-        user_id=route.user_id,
+    return replace(
+        route,
         workflow_id=workflow_id or route.workflow_id,
-        run_id=str(run.pk) if run else None,
+        run_id=str(run.pk) if run else route.run_id,
         types=frozenset(types) if types is not None else None,
     )
 

@@ -16,5 +16,5 @@ class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-ca
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "JWT",
-            "description": "The `access_token` that `POST /api/v1/auth/login` answers.",
+            "description": "The `access_token` that `POST /api/v1/auth/login` answers, or an API key.",
         }

@@ -9,9 +9,10 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from accounts.identity import Scope
-from accounts.models import Role, User
+from accounts.models import ApiKey, Role, User
 from accounts.permissions import current_caller
 from accounts.services import Tokens
+from svops.api import StrictSerializer
 
 
 class PasswordField(serializers.CharField):
@@ -102,3 +103,52 @@ class TokensSerializer(serializers.Serializer[Any]):
 
     def get_token_type(self, tokens: Tokens) -> Literal["bearer"]:
         return "bearer"
+
+
+SCOPES = [scope.value for scope in Scope]
+
+
+class NewApiKeySerializer(StrictSerializer):
+    name = serializers.CharField(max_length=200, help_text="What it is for, for the list.")
+    scopes = serializers.ListField(
+        child=serializers.ChoiceField(choices=SCOPES), allow_empty=False, help_text="Of those that you hold yourself."
+    )
+    workflow_ids = serializers.ListField(
+        child=serializers.IntegerField(min_value=1),
+        required=False,
+        allow_null=True,
+        allow_empty=False,
+        max_length=1000,
+        help_text="For these workflows alone; else for all that you may see.",
+    )
+    expires_at = serializers.DateTimeField(required=False, allow_null=True, help_text="Else it does not expire.")
+
+
+class RotateSerializer(StrictSerializer):
+    grace_seconds = serializers.IntegerField(
+        min_value=0, max_value=7 * 86400, default=86400, help_text="For so long the secret before is good too."
+    )
+
+
+class ApiKeySerializer(serializers.ModelSerializer[ApiKey]):
+    scopes = serializers.ListField(child=serializers.ChoiceField(choices=SCOPES))
+    workflow_ids = serializers.ListField(child=serializers.IntegerField(), allow_null=True)
+
+    class Meta:
+        model = ApiKey
+        fields = [
+            "id", "name", "prefix", "scopes", "workflow_ids", "created_at", "expires_at", "last_used_at",
+            "previous_until", "revoked_at",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+
+class ShownApiKeySerializer(ApiKeySerializer):
+    key = serializers.SerializerMethodField(help_text="Shown in this answer and never again.")
+
+    class Meta(ApiKeySerializer.Meta):
+        fields = [*ApiKeySerializer.Meta.fields, "key"]
+        read_only_fields = fields
+
+    def get_key(self, api_key: ApiKey) -> str:
+        return str(self.context["key"])

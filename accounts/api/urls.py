@@ -5,10 +5,11 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, include, path
 from rest_framework.routers import SimpleRouter
 
-from accounts.api import views
+from accounts.api import key_views, views
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
 router.register("users", views.UserViewSet, basename="user")
+router.register("api-keys", key_views.ApiKeyViewSet, basename="api-key")
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("auth/register", views.RegisterView.as_view(), name="register"),

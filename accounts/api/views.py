@@ -22,6 +22,7 @@ from accounts.api import serializers
 from accounts.identity import Scope, Via
 from accounts.models import User
 from accounts.permissions import current_caller, current_user
+from svops.errors import NotAllowedError
 from svops.schema import errors
 
 _USER = {
@@ -151,11 +152,15 @@ def _sign_out(request: Request) -> None:
         services.end_sign_in(sign_in_id=caller.sign_in_id)
     elif caller.via == Via.SESSION:
         end_session(request._request)
+    else:
+        raise NotAllowedError("There is no sign-in to end; revoke the API key or the ticket.")
 
 
 @extend_schema(tags=["auth"])
 class MeView(GenericAPIView[User]):
     required_scope = None
+    people_only = {"PATCH"}
+    follows_bounds = True
     serializer_class = serializers.ProfileSerializer
 
     @extend_schema(
@@ -185,6 +190,7 @@ class MeView(GenericAPIView[User]):
 @extend_schema(tags=["auth"])
 class ChangePasswordView(GenericAPIView[User]):
     required_scope = None
+    people_only = {"POST"}
     serializer_class = serializers.ChangePasswordSerializer
 
     @extend_schema(

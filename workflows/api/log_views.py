@@ -21,7 +21,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.authentication import refreshed
-from accounts.identity import Caller, Scope
+from accounts.identity import Caller, Scope, TicketAction
 from accounts.models import User
 from accounts.permissions import current_user
 from svops.errors import InvalidInputError, NotFoundError, SVOpsError
@@ -62,6 +62,8 @@ class LogSerializer(serializers.Serializer[Any]):
 
 class TaskLogView(APIView):
     required_scope = Scope.WORKFLOW_READ
+    follows_bounds = True
+    ticket_actions = {"GET": frozenset({TicketAction.LOGS})}
 
     @extend_schema(
         operation_id="task_log",
@@ -166,7 +168,7 @@ class Follower:
         caller = refreshed(self._caller)
         if caller is None:
             raise NotSignedInError("The session has ended.")
-        if not caller.may(Scope.WORKFLOW_READ):
+        if not caller.may(Scope.WORKFLOW_READ, TicketAction.LOGS):
             raise NotAllowedHereError(f"This needs the scope {Scope.WORKFLOW_READ}.")
         run = visible_run(caller.user, self._workflow_pk, self._pk)
         return task_logs.read(run, self._query, now=timezone.now())

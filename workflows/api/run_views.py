@@ -15,11 +15,11 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.identity import Scope
+from accounts.identity import Caller, Scope, TicketAction
 from accounts.models import User
-from accounts.permissions import current_user
+from accounts.permissions import current_caller, current_user
 from svops.api import KeysetPages, exception_handler
-from svops.errors import InvalidInputError, SVOpsError
+from svops.errors import InvalidInputError, NotAllowedError, SVOpsError
 from svops.schema import errors
 from workflows import explain, outbox, services
 from workflows.access import require_runner
@@ -67,6 +67,7 @@ class RunViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Run]):
     serializer_class = RunSerializer
     pagination_class = RunPages
     filterset_class = RunFilter
+    follows_bounds = True
     required_scopes = {"GET": Scope.WORKFLOW_READ}
 
     def get_queryset(self) -> QuerySet[Run]:
@@ -91,6 +92,10 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         "GET": Scope.WORKFLOW_READ,
         "POST": Scope.RUN_TRIGGER,
         "control": Scope.RUN_CONTROL,
+    }
+    ticket_actions = {
+        **dict.fromkeys(("retrieve", "tasks", "events", "explain"), frozenset({TicketAction.VIEW})),
+        "control": frozenset({TicketAction.STOP, TicketAction.RETRY}),
     }
 
     def get_queryset(self) -> QuerySet[Run]:
@@ -218,7 +223,14 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         run = self.get_object()
         wanted = ControlInput(data=request.data)
         wanted.is_valid(raise_exception=True)
+        _require_named(current_caller(request), wanted.validated_data["action"])
         return Response(_control(run, actor=current_user(request), **wanted.validated_data))
+
+
+def _require_named(caller: Caller, action: str) -> None:
+    """Of a ticket: that it is for this very action."""
+    if caller.ticket_actions is not None and action not in caller.ticket_actions:
+        raise NotAllowedError("This ticket is not for that.")
 
 
 def idempotency_key(request: Request) -> str:

@@ -4,12 +4,13 @@ from django.urls import path
 from rest_framework.routers import SimpleRouter
 from rest_framework_nested.routers import NestedSimpleRouter
 
-from workflows.api import dag_views, event_views, ingest_view, log_views, run_views, workflow_views
+from workflows.api import dag_views, event_views, ingest_view, log_views, run_views, ticket_views, workflow_views
 
 router = SimpleRouter(trailing_slash=False)
 router.register("dags", dag_views.DagViewSet)
 router.register("workflows", workflow_views.WorkflowViewSet, basename="workflow")
 router.register("runs", run_views.RunViewSet, basename="run")
+router.register("tickets", ticket_views.TicketViewSet, basename="ticket")
 of_workflow = NestedSimpleRouter(router, "workflows", lookup="workflow", trailing_slash=False)
 of_workflow.register("runs", run_views.WorkflowRunViewSet, basename="workflow-run")
 

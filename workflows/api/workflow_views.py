@@ -41,6 +41,7 @@ from workflows.models import Workflow
 )
 class WorkflowViewSet(viewsets.ReadOnlyModelViewSet[Workflow]):
     serializer_class = WorkflowSerializer
+    follows_bounds = True
     lookup_value_regex = r"\d{1,18}"
     filterset_class = WorkflowFilter
     ordering_fields = ["id", "name", "created_at", "updated_at"]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from svops.errors import InvalidInputError
+from accounts.models import UNBOUNDED
+from svops.errors import InvalidInputError, NotAllowedError
 from workflows import outbox, parameters
 from workflows.access import require_manager
 from workflows.models import Dag, Workflow
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 def create_workflow(*, owner: User, dag: Dag, name: str, **fields: Any) -> Workflow:
     """Raises `InvalidInputError` for defaults that do not fit the DAG, or a name that the owner already uses."""
+    if owner.bounds != UNBOUNDED:
+        raise NotAllowedError("This API key is for certain workflows alone; it makes no others.")
     parameters.check_defaults(defaults=fields.get("default_parameters", {}), schema=dag.params_schema)
     return _save_unique(Workflow(owner=owner, dag=dag, name=name, **fields))
 

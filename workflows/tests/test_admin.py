@@ -19,7 +19,7 @@ from django.utils import timezone
 from django_celery_beat import models as beat
 from pytest_django import Settings
 
-from accounts.models import Role, SignIn, User
+from accounts.models import ApiKey, Role, SignIn, Ticket, User
 from svops.local.ports import free_port
 from workflows import upstream
 from workflows.models import (
@@ -127,6 +127,8 @@ def one_of_each(workflow: Workflow, root: User) -> None:
     beat.SolarSchedule.objects.create(event="sunrise", latitude=1, longitude=1)
     beat.ClockedSchedule.objects.create(clocked_time=NOW)
     SignIn.objects.create(user=root, created_at=NOW, refreshed_at=NOW, expires_at=NOW)
+    ApiKey.objects.create(user=root, name="import", prefix="9f2c41d0", created_at=NOW)
+    Ticket.objects.create(user=root, workflow_id=1, run_id=uuid.uuid4(), created_at=NOW, expires_at=NOW)
 
 
 # What comes after this app looks after its own pages: nothing here may know of it.

@@ -1,0 +1,113 @@
+"""API keys of one's own."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import QuerySet
+from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_view
+from rest_framework import mixins, status
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import GenericViewSet
+
+from accounts import api_keys
+from accounts.api.serializers import ApiKeySerializer, NewApiKeySerializer, RotateSerializer, ShownApiKeySerializer
+from accounts.models import ApiKey
+from accounts.permissions import current_caller, current_user
+from svops.schema import errors
+
+_REQUEST: dict[str, Any] = {
+    "name": "Nightly import",
+    "scopes": ["workflow:read", "run:trigger"],
+    "workflow_ids": [3],
+    "expires_at": "2027-01-01T00:00:00Z",
+}
+_SHOWN = {
+    "id": 12,
+    **_REQUEST,
+    "prefix": "9f2c41d07ab3",
+    "created_at": "2026-01-05T09:00:00Z",
+    "last_used_at": None,
+    "previous_until": None,
+    "revoked_at": None,
+    "key": "svops_9f2c41d07ab3_…",
+}
+EXAMPLES = [
+    OpenApiExample("Request", value=_REQUEST, request_only=True),
+    OpenApiExample("Answer", value=_SHOWN, response_only=True, status_codes=["201"]),
+]
+
+
+def _shown(new: api_keys.NewKey, code: int) -> Response:
+    answer = Response(ShownApiKeySerializer(new.api_key, context={"key": new.text}).data, status=code)
+    answer["Cache-Control"] = "no-store"
+    return answer
+
+
+@extend_schema(tags=["api-keys"])
+@extend_schema_view(
+    list=extend_schema(
+        summary="List my API keys",
+        description="Those that were revoked or have expired too.",
+        responses={200: ApiKeySerializer(many=True), **errors(401, 403)},
+    ),
+    retrieve=extend_schema(
+        summary="Get an API key",
+        description="One of mine; never with its secret.",
+        responses={200: ApiKeySerializer, **errors(401, 403, 404)},
+    ),
+)
+class ApiKeyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet[ApiKey]):
+    serializer_class = ApiKeySerializer
+    required_scope = None
+    # A key that could make keys would outlive its own revocation.
+    people_only = {"GET", "POST", "DELETE"}
+    lookup_value_converter = "int"
+    filter_backends = []
+
+    def get_queryset(self) -> QuerySet[ApiKey]:
+        if getattr(self, "swagger_fake_view", False):
+            return ApiKey.objects.none()
+        return ApiKey.objects.filter(user=current_user(self.request))
+
+    @extend_schema(
+        summary="Create an API key",
+        description=(
+            "For a program that acts for you: with these scopes at most, and never with more than you hold at the "
+            "time it is used. Send it as `Authorization: Bearer <key>`, on streams too."
+        ),
+        request=NewApiKeySerializer,
+        examples=EXAMPLES,
+        responses={201: ShownApiKeySerializer, **errors(400, 401, 403)},
+    )
+    def create(self, request: Request) -> Response:
+        wanted = NewApiKeySerializer(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        made = api_keys.create_key(caller=current_caller(request), **wanted.validated_data)
+        return _shown(made, status.HTTP_201_CREATED)
+
+    @extend_schema(
+        summary="Rotate an API key",
+        description="A new secret; the one before stays good for `grace_seconds`. 409 for a key that is dead.",
+        request=RotateSerializer,
+        responses={200: ShownApiKeySerializer, **errors(400, 401, 403, 404, 409)},
+    )
+    @action(detail=True, methods=["post"])
+    def rotate(self, request: Request, pk: int) -> Response:
+        api_key = self.get_object()
+        wanted = RotateSerializer(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        grace = timedelta(seconds=wanted.validated_data["grace_seconds"])
+        return _shown(api_keys.rotate_key(api_key=api_key, grace=grace), status.HTTP_200_OK)
+
+    @extend_schema(
+        summary="Revoke an API key",
+        description="At once, with the tickets that were issued with it; its entry is kept.",
+        responses={204: None, **errors(401, 403, 404)},
+    )
+    def destroy(self, request: Request, pk: int) -> Response:
+        api_keys.revoke_key(api_key=self.get_object())
+        return Response(status=status.HTTP_204_NO_CONTENT)

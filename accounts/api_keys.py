@@ -1,0 +1,165 @@
+"""API keys: made, rotated, revoked, and what a program may do that presents one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from accounts import opaque
+from accounts.identity import Caller, Scope, Via, scopes_of
+from accounts.models import ApiKey, Bounds, User
+from accounts.opaque import Kind
+from accounts.tokens import InvalidTokenError
+from svops.errors import ConflictError, InvalidInputError
+
+logger = logging.getLogger(__name__)
+
+USED_EVERY = timedelta(minutes=1)
+# What these open is not a workflow's, or is all of one's workflows: a list of workflows could not bound it.
+UNBOUNDED_SCOPES = frozenset({Scope.NOTIFICATION_WRITE, Scope.USER_ADMIN, Scope.AUDIT_READ})
+
+
+class KeyRevokedError(ConflictError):
+    code = "key_revoked"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewKey:
+    """A key, and the text that is shown this once."""
+
+    api_key: ApiKey
+    text: str = field(repr=False)
+
+
+@transaction.atomic
+def create_key(
+    *,
+    caller: Caller,
+    name: str,
+    scopes: Collection[str],
+    workflow_ids: Collection[int] | None = None,
+    expires_at: datetime | None = None,
+) -> NewKey:
+    """Raises `InvalidInputError` for scopes that the caller lacks, or that a list of workflows can not bound."""
+    now = timezone.now()
+    _check(caller, scopes=scopes, is_bounded=workflow_ids is not None, expires_at=expires_at, now=now)
+    made = opaque.new(Kind.API_KEY)
+    api_key = ApiKey.objects.create(
+        user=caller.user,
+        name=name,
+        prefix=made.prefix,
+        digest=made.digest,
+        scopes=sorted(set(scopes)),
+        workflow_ids=None if workflow_ids is None else sorted(set(workflow_ids)),
+        created_at=now,
+        expires_at=expires_at,
+    )
+    logger.info("API key created", extra={"user_id": caller.user.pk, "api_key": api_key.prefix})
+    return NewKey(api_key=api_key, text=made.text)
+
+
+def _check(
+    caller: Caller, *, scopes: Collection[str], is_bounded: bool, expires_at: datetime | None, now: datetime
+) -> None:
+    errors = {}
+    if beyond := set(scopes) - caller.scopes:
+        errors["scopes"] = [f"You do not hold {', '.join(sorted(beyond))} yourself."]
+    elif is_bounded and (unbounded := UNBOUNDED_SCOPES & set(scopes)):
+        errors["scopes"] = [f"{', '.join(sorted(unbounded))} can not be bounded by workflow_ids."]
+    if expires_at is not None and expires_at <= now:
+        errors["expires_at"] = ["Expected a time to come."]
+    if errors:
+        raise InvalidInputError(errors)
+
+
+@transaction.atomic
+def rotate_key(*, api_key: ApiKey, grace: timedelta) -> NewKey:
+    """A new secret for the key; the one before stays good for `grace`, so that programs can change over."""
+    now = timezone.now()
+    api_key = ApiKey.objects.select_for_update().get(pk=api_key.pk)
+    if not is_alive(api_key, now):
+        raise KeyRevokedError("The key was revoked or has expired; create another.")
+    made = opaque.new(Kind.API_KEY, prefix=api_key.prefix)
+    api_key.previous_digest, api_key.digest = api_key.digest, made.digest
+    api_key.previous_until = now + grace
+    api_key.save(update_fields=["digest", "previous_digest", "previous_until"])
+    logger.info("API key rotated", extra={"user_id": api_key.user_id, "api_key": api_key.prefix})
+    return NewKey(api_key=api_key, text=made.text)
+
+
+@transaction.atomic
+def revoke_key(*, api_key: ApiKey) -> None:
+    """The key, and the tickets issued with it, are refused from now on."""
+    if ApiKey.objects.filter(pk=api_key.pk, revoked_at__isnull=True).update(revoked_at=timezone.now()):
+        logger.info("API key revoked", extra={"user_id": api_key.user_id, "api_key": api_key.prefix})
+
+
+def authenticate_key(text: str) -> Caller:
+    """Whose key this is, in one query; raises `InvalidTokenError`. Notes its use at most once a minute."""
+    presented = opaque.read(Kind.API_KEY, text)
+    now = timezone.now()
+    api_key = _alive(now, prefix=presented.prefix)
+    ends = _good_until(api_key, presented, now) if api_key else None
+    if api_key is None or ends is None:
+        raise InvalidTokenError("The API key is not valid, has expired or was revoked.")
+    _note_use(api_key, now)
+    return _caller(api_key, expires_at=ends.at)
+
+
+@dataclass(frozen=True)
+class _Ends:
+    at: datetime | None
+
+
+def _good_until(api_key: ApiKey, presented: opaque.Opaque, now: datetime) -> _Ends | None:
+    """When the secret that was presented stops being good; None when it is not good now."""
+    if opaque.matches(presented, api_key.digest):
+        return _Ends(api_key.expires_at)
+    until = api_key.previous_until
+    if until and until > now and opaque.matches(presented, api_key.previous_digest):
+        return _Ends(min(until, api_key.expires_at or until))
+    return None
+
+
+def _caller(api_key: ApiKey, *, expires_at: datetime | None) -> Caller:
+    user = api_key.user
+    user.bounds = Bounds(workflow_ids=None if api_key.workflow_ids is None else frozenset(api_key.workflow_ids))
+    withheld = frozenset(Scope) - frozenset(api_key.scopes)
+    return Caller(
+        user=user,
+        scopes=scopes_of(user) - withheld,
+        via=Via.API_KEY,
+        withheld=withheld,
+        expires_at=expires_at,
+        api_key_id=api_key.pk,
+        credential=str(api_key),
+    )
+
+
+def is_alive(api_key: ApiKey, now: datetime) -> bool:
+    """The same as `ApiKeyQuerySet.alive`, of one that is at hand."""
+    return api_key.revoked_at is None and (api_key.expires_at is None or api_key.expires_at > now)
+
+
+def holder(api_key_id: int) -> User | None:
+    """The user of a key that is still good."""
+    api_key = _alive(timezone.now(), pk=api_key_id)
+    return api_key.user if api_key else None
+
+
+def _alive(now: datetime, **which: object) -> ApiKey | None:
+    return ApiKey.objects.alive(now).select_related("user").filter(user__is_active=True, **which).first()
+
+
+def _note_use(api_key: ApiKey, now: datetime) -> None:
+    before = now - USED_EVERY
+    if api_key.last_used_at is None or api_key.last_used_at < before:
+        # The condition again: of many requests that come together one writes.
+        unused = Q(last_used_at__isnull=True) | Q(last_used_at__lt=before)
+        ApiKey.objects.filter(unused, pk=api_key.pk).update(last_used_at=now)

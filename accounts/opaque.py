@@ -1,0 +1,57 @@
+"""Credentials that say nothing themselves: `<kind>_<prefix>_<secret>`, found by prefix, proven by digest."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from django.utils.crypto import constant_time_compare
+
+from accounts.tokens import InvalidTokenError
+
+INVALID = "The token is not valid."
+
+
+class Kind(StrEnum):
+    API_KEY = "svops"
+    TICKET = "svopst"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opaque:
+    """What is shown once as `text`, and what is kept of it."""
+
+    prefix: str
+    digest: str
+    text: str = field(repr=False)
+
+
+def new(kind: Kind, *, prefix: str = "") -> Opaque:
+    """A new secret of 256 bits, under a prefix of its own or the one given."""
+    prefix = prefix or secrets.token_hex(6)
+    secret = secrets.token_urlsafe(32)
+    return Opaque(prefix=prefix, digest=_digest(secret), text=f"{kind}_{prefix}_{secret}")
+
+
+def is_a(kind: Kind, text: str) -> bool:
+    return text.startswith(f"{kind}_")
+
+
+def read(kind: Kind, text: str) -> Opaque:
+    """The parts of a credential that somebody presents; raises `InvalidTokenError` for what is none of its kind."""
+    found, _, rest = text.partition("_")
+    prefix, _, secret = rest.partition("_")
+    if found != kind or not (prefix and secret) or not text.isascii():
+        raise InvalidTokenError(INVALID)
+    return Opaque(prefix=prefix, digest=_digest(secret), text=text)
+
+
+def matches(presented: Opaque, digest: str) -> bool:
+    """Whether this is the secret that `digest` is of; takes as long whichever part differs."""
+    return bool(digest) and constant_time_compare(presented.digest, digest)
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,0 +1,105 @@
+"""Tickets: issued for one run, presented by whoever was handed them, revoked."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from accounts import api_keys, opaque
+from accounts.identity import TICKET_SCOPES, Caller, Scope, TicketAction, Via, scopes_of
+from accounts.models import Bounds, Ticket, User
+from accounts.opaque import Kind
+from accounts.tokens import InvalidTokenError
+from svops.errors import InvalidInputError, NotAllowedError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewTicket:
+    """A ticket, and the text that is shown this once."""
+
+    ticket: Ticket
+    text: str = field(repr=False)
+
+
+@transaction.atomic
+def issue_ticket(
+    *, caller: Caller, run_id: uuid.UUID, workflow_id: int, actions: Collection[TicketAction], ttl: timedelta
+) -> NewTicket:
+    """For a run that the caller was seen to have these rights on; raises `NotAllowedError` for a scope they lack."""
+    longest = timedelta(seconds=settings.TICKET_MAX_SECONDS)
+    if not timedelta(0) < ttl <= longest:
+        raise InvalidInputError({"ttl": [f"Expected 1 to {longest.total_seconds():.0f} seconds."]})
+    for action in actions:
+        if TICKET_SCOPES[action] not in caller.scopes:
+            raise NotAllowedError(f"This needs the scope {TICKET_SCOPES[action]}.")
+    now = timezone.now()
+    made = opaque.new(Kind.TICKET)
+    ticket = Ticket.objects.create(
+        user=caller.user,
+        api_key_id=caller.api_key_id,
+        prefix=made.prefix,
+        digest=made.digest,
+        workflow_id=workflow_id,
+        run_id=run_id,
+        actions=sorted(set(actions)),
+        created_at=now,
+        expires_at=now + ttl,
+    )
+    logger.info("ticket issued", extra={"user_id": caller.user.pk, "run_id": str(run_id), "ticket": ticket.prefix})
+    return NewTicket(ticket=ticket, text=made.text)
+
+
+@transaction.atomic
+def revoke_ticket(*, ticket: Ticket) -> None:
+    """It is refused from now on; a stream that it has opened ends with the next heartbeat."""
+    if Ticket.objects.filter(pk=ticket.pk, revoked_at__isnull=True).update(revoked_at=timezone.now()):
+        logger.info("ticket revoked", extra={"user_id": ticket.user_id, "ticket": ticket.prefix})
+
+
+def forget_tickets(*, expired_before: datetime) -> int:
+    return Ticket.objects.filter(expires_at__lt=expired_before).delete()[0]
+
+
+def authenticate_ticket(text: str) -> Caller:
+    """The caller that a ticket makes of its holder; raises `InvalidTokenError`."""
+    presented = opaque.read(Kind.TICKET, text)
+    ticket = _alive(prefix=presented.prefix)
+    if ticket is None or not opaque.matches(presented, ticket.digest):
+        raise InvalidTokenError("The ticket is not valid, has expired or was revoked.")
+    user = ticket.user
+    user.bounds = Bounds(workflow_ids=frozenset({ticket.workflow_id}), run_id=ticket.run_id)
+    actions = frozenset(map(TicketAction, ticket.actions))
+    withheld = frozenset(Scope) - {TICKET_SCOPES[action] for action in actions}
+    return Caller(
+        user=user,
+        scopes=scopes_of(user) - withheld,
+        via=Via.TICKET,
+        withheld=withheld,
+        expires_at=ticket.expires_at,
+        ticket_id=ticket.pk,
+        ticket_actions=actions,
+        credential=str(ticket),
+    )
+
+
+def holder(ticket_id: int) -> User | None:
+    """The user of a ticket that is still good."""
+    ticket = _alive(pk=ticket_id)
+    return ticket.user if ticket else None
+
+
+def _alive(**which: object) -> Ticket | None:
+    now = timezone.now()
+    ticket = Ticket.objects.alive(now).select_related("user", "api_key").filter(user__is_active=True, **which).first()
+    if ticket is None or (ticket.api_key and not api_keys.is_alive(ticket.api_key, now)):
+        return None
+    return ticket
