@@ -90,8 +90,8 @@ class Running:
 class Web(Running):
     """A web process on the test database."""
 
-    def __init__(self, directory: Path, *, port: int | None = None, **env: str) -> None:
-        port = port or free_port()
+    def __init__(self, directory: Path, **env: str) -> None:
+        port = free_port()
         home = Home(directory / f"web-{port}")
         home.directory("logs")
         shared = {"SVOPS_HOME": str(home.path), "DATABASE_URL": test_database_url(), "LOG_LEVEL": "WARNING"}

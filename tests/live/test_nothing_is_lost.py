@@ -32,7 +32,7 @@ from workflows import outbox
 from workflows.models import Event, Run
 
 BURST = 5_000
-TRANSPORTS = [WebSocketReader, ResumingReader, SSEReader, PollingReader]
+TRANSPORTS: list[type[Reader]] = [WebSocketReader, ResumingReader, SSEReader, PollingReader]
 
 
 @pytest.fixture(scope="module")
