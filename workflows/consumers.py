@@ -78,6 +78,7 @@ class StreamConsumer(AsyncWebsocketConsumer):
             protocol=PROTOCOL,
         )
         self._beat_later(stream)
+        wire.forget_handshake(self.scope)
         after = parse_qs(self.scope["query_string"].decode()).get("after")
         if after:
             await self._answering({"type": "resume", "after": after[0]})

@@ -35,6 +35,11 @@ class Wire:
         transport.write(frame)
         return True
 
+    def forget_handshake(self) -> None:
+        """Free what the server keeps of the handshake and does not look at again."""
+        protocol: Any = self._protocol
+        protocol.request = protocol.response = None
+
 
 def text_frame(text: str) -> bytes:
     """The WebSocket frame of a server's text message (RFC 6455, 5.2)."""
@@ -59,6 +64,15 @@ def of_scope(scope: Mapping[str, Any]) -> Wire | None:
     """The wire of a consumer's connection."""
     found: Wire | None = scope.get(SCOPE_KEY)
     return found
+
+
+def forget_handshake(scope: Mapping[str, Any]) -> None:
+    """Free headers and tokens once the stream is open: kilobytes, for each of thousands of idle clients."""
+    # Emptied in place: each middleware has its own copy of the scope, but not of these lists.
+    for name in ("headers", "subprotocols"):
+        del scope[name][:]
+    if found := of_scope(scope):
+        found.forget_handshake()
 
 
 class WithWire:

@@ -49,6 +49,8 @@ async def test_frames_of_every_length_arrive_in_order_with_what_the_server_sends
         await accepted(receive, send)
         found = wire.of_scope(scope)
         assert found
+        wire.forget_handshake(scope)
+        assert scope["headers"] == []
         for text in texts:
             assert found.write(wire.text_frame(text))
             await send({"type": "websocket.send", "text": f"after {len(text)}"})
