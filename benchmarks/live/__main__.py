@@ -56,14 +56,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make bench-live", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer clients, rounds and seconds: a look, no result")
     parser.add_argument("--clients", type=int, help="WebSocket clients of each server")
-    parser.add_argument("--only", default="", help="servers whose name contains one of these, separated by commas")
+    parser.add_argument("--only", action="append", default=[], help="servers whose name contains this; repeatable")
     return parser
 
 
-def _chosen(only: str) -> list[Server]:
+def _chosen(only: list[str]) -> list[Server]:
     chosen = []
     for server in SERVERS:
-        if not any(part.strip().lower() in server.name.lower() for part in only.split(",")):
+        if only and not any(part.lower() in server.name.lower() for part in only):
             continue
         if missing := server.missing():
             print(f"{server.name} is left out: {missing}")

@@ -16,7 +16,7 @@ from benchmarks.live.progress import Counted
 from benchmarks.live.servers import REPOSITORY, Place, Plan, Server
 from svops.local.testing import Served
 
-CONNECT_TIMEOUT = 120
+CONNECT_TIMEOUT = 300
 DRAIN_TIMEOUT = 60
 WARM_UP_CLIENTS = 20
 SETTLE = 1.0  # seconds in which a server comes to rest
@@ -117,8 +117,11 @@ def standing(server: Server, *, directory: Path, port: int, clients: int, load: 
         log = directory / "server.log"
         process = stack.enter_context(started(plan.command, log=log, cores=SERVER_CORES, env=env, cwd=REPOSITORY))
         processes.await_port(port, process, log=log)
-        with _connected(load, plan, directory / "warm-up", port=port, clients=WARM_UP_CLIENTS):
-            pass
+        try:
+            with _connected(load, plan, directory / "warm-up", port=port, clients=WARM_UP_CLIENTS):
+                pass
+        except BenchmarkError as exc:
+            raise BenchmarkError(f"{server.name}: {exc}; its log ends: {processes.tail(log)}") from exc
         time.sleep(SETTLE)
         before = processes.memory_bytes(process.pid)
         progress_file = directory / "progress"
@@ -159,6 +162,6 @@ def _connected(
             time.sleep(0.02)
         while (counted := progress.read(progress_file)).open < clients:
             if counted.closed or process.poll() is not None or time.monotonic() > deadline:
-                raise BenchmarkError(f"{counted.open} of {clients} clients connected: {processes.tail(log)}")
+                raise BenchmarkError(f"{counted.open} of {clients} clients connected; {processes.tail(log)}")
             time.sleep(0.02)
         yield process
