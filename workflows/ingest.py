@@ -65,10 +65,10 @@ def _parsed(index: int, record: Any) -> types.DagRun | types.TaskInstance:
 
 def _run(record: Mapping[str, Any]) -> types.DagRun:
     return types.DagRun(
-        dag_id=str(record["dag_id"]),
-        dag_run_id=str(record["dag_run_id"]),
-        state=str(record["state"]),
-        run_type=str(record["run_type"]),
+        dag_id=_text(record["dag_id"]),
+        dag_run_id=_text(record["dag_run_id"]),
+        state=_text(record["state"]),
+        run_type=_text(record["run_type"]),
         conf={},
         note=None,
         logical_date=None,
@@ -81,17 +81,18 @@ def _run(record: Mapping[str, Any]) -> types.DagRun:
 
 def _task(record: Mapping[str, Any]) -> types.TaskInstance:
     start_date, end_date = _time(record["start_date"]), _time(record["end_date"])
-    if record["state"] != "running":
+    state = _text(record["state"], longest=30)
+    if state != "running":
         # The hook is called before Airflow stores the end.
         end_date = end_date or _time(record["at"])
     return types.TaskInstance(
-        dag_id=str(record["dag_id"]),
-        dag_run_id=str(record["dag_run_id"]),
-        task_id=str(record["task_id"]),
-        map_index=int(record["map_index"]),
-        state=str(record["state"]),
-        try_number=int(record["try_number"]),
-        max_tries=int(record["max_tries"]),
+        dag_id=_text(record["dag_id"]),
+        dag_run_id=_text(record["dag_run_id"]),
+        task_id=_text(record["task_id"]),
+        map_index=_whole(record["map_index"], least=-1),
+        state=state,
+        try_number=_whole(record["try_number"]),
+        max_tries=_whole(record["max_tries"], least=-1),
         operator=None,
         start_date=start_date,
         end_date=end_date,
@@ -102,5 +103,25 @@ def _task(record: Mapping[str, Any]) -> types.TaskInstance:
     )
 
 
+# Each takes what fits into the database and raises `ValueError` or `TypeError` for the rest.
+
+
+def _text(raw: object, *, longest: int = 250) -> str:
+    if not isinstance(raw, str) or not 0 < len(raw) <= longest or "\0" in raw:
+        raise ValueError("expected a text")
+    return raw
+
+
+def _whole(raw: object, *, least: int = 0) -> int:
+    if not isinstance(raw, int) or not least <= raw < 2**31:
+        raise ValueError("expected a whole number")
+    return raw
+
+
 def _time(raw: str | None) -> datetime | None:
-    return parse_datetime(raw) if raw else None
+    if raw is None:
+        return None
+    parsed = parse_datetime(raw)
+    if parsed is None or parsed.tzinfo is None:
+        raise ValueError("expected a time with its zone")
+    return parsed
