@@ -100,7 +100,7 @@ def carry_out_due(*, now: datetime, limit: int = 200) -> int:
         for command in _due(now)[:limit]:
             if not (upstream.answers() and _renew_dispatch(timezone.now())):
                 break
-            taken += carry_out(command, now=timezone.now())
+            taken += carry_out(command, now=max(now, timezone.now()))
     finally:
         AirflowState.objects.update(dispatch_leased_until=None)
     return taken
