@@ -1,0 +1,1 @@
+"""From a change of state in Airflow to a client's frame, hop by hop; `make bench-latency`."""

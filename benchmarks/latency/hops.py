@@ -1,0 +1,106 @@
+"""Joins what Airflow's plugin, SVOps and the client have noted of the same event, and reports the hops."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+# Which state in Airflow an event tells of, and which field of the plugin's record has its time. The hook of a
+# task's end is called before Airflow knows that end.
+TOLD = {
+    "workflow.started": ("running", "start_date"),
+    "workflow.completed": ("success", "end_date"),
+    "task.started": ("running", "start_date"),
+    "task.completed": ("success", None),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """One event's way, in seconds since the epoch; `changed` is None where Airflow does not tell."""
+
+    type: str
+    changed: float | None
+    hook: float
+    received: float
+    committed: float
+    published: float
+    framed: float
+
+
+HOPS: list[tuple[str, Callable[[Trace], float | None]]] = [
+    ("state change → hook", lambda t: t.changed and t.hook - t.changed),
+    ("hook → POST received", lambda t: t.received - t.hook),
+    ("POST received → committed", lambda t: t.committed - t.received),
+    ("committed → published", lambda t: t.published - t.committed),
+    ("published → client's frame", lambda t: t.framed - t.published),
+    ("**hook → client's frame**", lambda t: t.framed - t.hook),
+    (
+        "**run's state change → client's frame**",
+        lambda t: t.framed - t.changed if t.changed and t.type.startswith("workflow.") else None,
+    ),
+]
+
+
+def traces(
+    marks: Path, frames: Iterable[tuple[float, dict[str, Any]]], runs: dict[str, str]
+) -> tuple[list[Trace], int]:
+    """The events that a push brought, and how many of the client's came another way; `runs` is run id to dag_run_id."""
+    pushed, published = _read(marks)
+    found, otherwise = [], 0
+    for framed, event in frames:
+        if event["type"] not in TOLD or event["run_id"] not in runs:
+            continue
+        state, field = TOLD[event["type"]]
+        push = pushed.get((runs[event["run_id"]], event["task_id"], state))
+        committed, at = published[event["id"]]
+        # An event that was committed before its push had come was found by a look at Airflow.
+        if push is None or push[0] > committed:
+            otherwise += 1
+            continue
+        received, record = push
+        found.append(
+            Trace(
+                type=event["type"],
+                changed=_seconds(record[field]) if field else None,
+                hook=_seconds(record["at"]),
+                received=received,
+                committed=committed,
+                published=at,
+                framed=framed,
+            )
+        )
+    return found, otherwise
+
+
+def _read(marks: Path) -> tuple[dict[Any, tuple[float, dict[str, Any]]], dict[int, tuple[float, float]]]:
+    pushed: dict[Any, tuple[float, dict[str, Any]]] = {}
+    published: dict[int, tuple[float, float]] = {}
+    for line in marks.read_text().splitlines():
+        mark = json.loads(line)
+        for record in mark.get("records", []):
+            key = (record["dag_run_id"], record.get("task_id"), record["state"])
+            pushed.setdefault(key, (mark["received"], record))
+        for position in mark.get("ids", []):
+            published[position] = (mark["committed"], mark["published"])
+    return pushed, published
+
+
+def _seconds(time: str) -> float:
+    return datetime.fromisoformat(time).timestamp()
+
+
+def markdown(found: Sequence[Trace], *, otherwise: int) -> str:
+    lines = ["| hop | events | p50, ms | p95, ms |", "| --- | --: | --: | --: |"]
+    for name, hop in HOPS:
+        values = sorted(value for trace in found if (value := hop(trace)) is not None)
+        if len(values) > 1:
+            cuts = quantiles(values, n=20, method="inclusive")
+            lines.append(f"| {name} | {len(values)} | {cuts[9] * 1000:.1f} | {cuts[18] * 1000:.1f} |")
+    told = f"{len(found)} events came by push, {otherwise} were found by a look at Airflow first."
+    return "\n".join([*lines, "", told])
