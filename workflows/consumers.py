@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, ClassVar
@@ -130,8 +131,9 @@ class StreamConsumer(AsyncWebsocketConsumer):
             await self._close(stream_access.TOO_SLOW)
 
     def _beat_later(self, stream: Stream) -> None:
-        loop = asyncio.get_running_loop()
-        self._next_beat = loop.call_later(settings.STREAM_HEARTBEAT, lambda: self._start(self._beat(stream)))
+        # Spread: clients that came back together would have their rights looked at together, time after time.
+        delay = settings.STREAM_HEARTBEAT * random.uniform(0.5, 1)  # noqa: S311 - chance, no secret
+        self._next_beat = asyncio.get_running_loop().call_later(delay, lambda: self._start(self._beat(stream)))
 
     async def _beat(self, stream: Stream) -> None:
         await stream.beat()
