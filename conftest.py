@@ -32,6 +32,10 @@ def _describe_the_parts() -> None:
     os.environ.setdefault("SECRET_KEY", "only for the tests, and long enough for an HMAC with SHA-256")
     os.environ.setdefault("REGISTRATION", "open")
     os.environ.setdefault("ALLOWED_HOSTS", "127.0.0.1,localhost,[::1]")
+    # Every test comes from one address; those of the limits set their own.
+    for rate in ("API", "AUTH", "INGEST"):
+        os.environ.setdefault(f"RATE_LIMIT_{rate}", "off")
+    os.environ.setdefault("LOGIN_ATTEMPTS", "0")
     if not os.environ.get("REDIS_URL"):
         redis = Served("redis", home=HOME / "redis")
         atexit.register(redis.stop)
@@ -64,11 +68,14 @@ class AirflowServer:
 
 @pytest.fixture(scope="session")
 def airflow_server() -> Iterator[AirflowServer]:
-    """A real Airflow with the example DAGs, the one that the settings name; it takes some 15 s to start."""
+    """A real Airflow with the example DAGs, the one that the settings name; it takes some 15 s to start.
+
+    `SVOPS_TEST_AIRFLOW` says which: 3, the default, or 2, which is 2.11.
+    """
     server = AirflowServer(*(os.environ[f"AIRFLOW_{name}"] for name in ("URL", "USERNAME", "PASSWORD")))
     if GIVEN_AIRFLOW:
         yield server
         return
-    served = Served("airflow", home=HOME / "airflow")
+    served = Served("airflow2" if os.environ.get("SVOPS_TEST_AIRFLOW") == "2" else "airflow", home=HOME / "airflow")
     yield server
     served.stop()

@@ -1,7 +1,6 @@
 """The example DAGs, parsed and run by a real Airflow.
 
-Airflow lives in an environment of its own: `SVOPS_AIRFLOW_VENV`, by default `.venv-airflow` in the project's
-folder. With `SVOPS_AIRFLOW2_VENV` every test runs a second time, under the Airflow 2 found there.
+Airflow lives in an environment of its own: `.venv-airflow`, or `.venv-airflow2` where `SVOPS_TEST_AIRFLOW` is 2.
 """
 
 from __future__ import annotations
@@ -24,6 +23,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.airflow
+
 DAGS = Path(__file__).resolve().parents[1]
 TASKS = {
     "simple_workflow_example": ["start", "processing", "completion"],
@@ -39,13 +40,6 @@ ORDER = {
     "amount": "10.00",
     "currency": "PLN",
 }
-
-
-def environments() -> dict[str, Path]:
-    found = {"airflow": Path(os.environ.get("SVOPS_AIRFLOW_VENV") or DAGS.parent / ".venv-airflow")}
-    if second := os.environ.get("SVOPS_AIRFLOW2_VENV"):
-        found["airflow2"] = Path(second)
-    return found
 
 
 class Probe:
@@ -115,11 +109,12 @@ def probing(environment: dict[str, str], *, log: Path) -> Iterator[Probe]:
             process.kill()
 
 
-@pytest.fixture(scope="session", params=list(environments()))
-def airflow_environment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+@pytest.fixture(scope="session")
+def airflow_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The variables of an Airflow with a fresh database of its own."""
-    venv = environments()[request.param]
-    home = tmp_path_factory.mktemp(request.param)
+    is_second = os.environ.get("SVOPS_TEST_AIRFLOW") == "2"
+    venv = DAGS.parent / (".venv-airflow2" if is_second else ".venv-airflow")
+    home = tmp_path_factory.mktemp("airflow")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     environment = {
         **inherited,

@@ -18,8 +18,6 @@ from svops.local.home import REPOSITORY, Home, write_private
 from svops.local.once import run_once
 from svops.local.part import Command, Part
 
-ENVIRONMENT = REPOSITORY / ".venv-airflow"
-LOCK_FILE = REPOSITORY / "requirements-airflow.txt"
 USERNAME = "admin"
 
 # Why each line differs from Airflow's default:
@@ -75,6 +73,17 @@ dag_bundle_storage_path = {directory}/bundles
 class Airflow:
     """The Airflow below `home`, on `port`; `prepare` it, then run its `part`."""
 
+    environment = REPOSITORY / ".venv-airflow"
+    lock_file = REPOSITORY / "requirements-airflow.txt"
+    config = CONFIG
+    api = "/api/v2"
+    processes: Mapping[str, list[str]] = {
+        "airflow-api": ["api-server"],
+        # The API server reads the tasks' logs from the same disk.
+        "airflow-scheduler": ["scheduler", "--skip-serve-logs"],
+        "airflow-dags": ["dag-processor"],
+    }
+
     def __init__(self, home: Home, *, port: int, env: Mapping[str, str] | None = None) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.username = USERNAME
@@ -91,13 +100,11 @@ class Airflow:
         """Write the configuration, and make or migrate the database when this Airflow has not done so yet."""
         self._write_config()
         stamp = self._directory / "migrated"
-        wanted = hashlib.sha256(LOCK_FILE.read_bytes()).hexdigest()
+        wanted = hashlib.sha256(self.lock_file.read_bytes()).hexdigest()
         if stamp.is_file() and stamp.read_text() == wanted and (self._directory / "airflow.db").is_file():
             return
         stamp.unlink(missing_ok=True)
-        log = self._home.logs / "airflow-migrate.log"
-        if run_once([*self._command, "db", "migrate"], env=self._env, log=log):
-            raise StartError(with_tail(f"Airflow's database in {self._directory} could not be prepared.", log))
+        self._make_database()
         stamp.write_text(wanted)
 
     @property
@@ -109,16 +116,10 @@ class Airflow:
 
     def part(self) -> Part:
         self._started = datetime.now(UTC)
-        arguments = {
-            "airflow-api": ["api-server"],
-            # The API server reads the tasks' logs from the same disk.
-            "airflow-scheduler": ["scheduler", "--skip-serve-logs"],
-            "airflow-dags": ["dag-processor"],
-        }
         return Part(
             name="airflow",
             commands=[
-                Command(name=name, argv=[*self._command, *rest], env=self._env) for name, rest in arguments.items()
+                Command(name=name, argv=[*self._command, *rest], env=self._env) for name, rest in self.processes.items()
             ],
             waiting_for=self._waiting_for,
             timeout=180,
@@ -131,9 +132,9 @@ class Airflow:
 
     @property
     def _command(self) -> list[str]:
-        python = ENVIRONMENT / "bin" / "python"
+        python = self.environment / "bin" / "python"
         if not python.exists():
-            raise StartError(f"{ENVIRONMENT} is missing: run scripts/setup first, or set AIRFLOW_URL.")
+            raise StartError(f"{self.environment} is missing: run scripts/setup first, or set AIRFLOW_URL.")
         # -P: beside that file are modules of ours with the names of Airflow's.
         return [str(python), "-P", str(Path(__file__).with_name("airflow_command.py"))]
 
@@ -145,8 +146,16 @@ class Airflow:
             if not name.startswith("AIRFLOW__") and name not in {"AIRFLOW_HOME", "AIRFLOW_CONFIG", "PYTHONPATH"}
         }
         # Airflow starts `airflow` by that name.
-        path = f"{ENVIRONMENT / 'bin'}{os.pathsep}{inherited.get('PATH', os.defpath)}"
+        path = f"{self.environment / 'bin'}{os.pathsep}{inherited.get('PATH', os.defpath)}"
         return inherited | dict(extra) | {"PATH": path, "AIRFLOW_HOME": str(self._directory)}
+
+    def _make_database(self) -> None:
+        self._run("db", "migrate")
+
+    def _run(self, *arguments: str) -> None:
+        log = self._home.logs / "airflow-prepare.log"
+        if run_once([*self._command, *arguments], env=self._env, log=log):
+            raise StartError(with_tail(f"Airflow's database in {self._directory} could not be prepared.", log))
 
     def _write_config(self) -> None:
         passwords = self._directory / "passwords.json"
@@ -163,7 +172,7 @@ class Airflow:
             "jwt_secret": self._home.secret("airflow_jwt_secret") * 2,
             "fernet_key": self._fernet_key(),
         }
-        write_private(self._directory / "airflow.cfg", CONFIG.format(**values))
+        write_private(self._directory / "airflow.cfg", self.config.format(**values))
 
     def _fernet_key(self) -> str:
         digest = hashlib.sha256(self._home.secret("airflow_fernet_seed").encode()).digest()
@@ -193,21 +202,21 @@ class Airflow:
 
     def _unread_dags(self) -> str:
         """The DAG files that are in neither Airflow's list of DAGs nor its list of import errors."""
-        token = self._login()
-        dags = self._get("/api/v2/dags?limit=100", token=token)["dags"]
-        errors = self._get("/api/v2/importErrors?limit=100", token=token)["import_errors"]
-        known = {dag["relative_fileloc"] for dag in dags} | {error["filename"] for error in errors}
+        login = self._login()
+        dags = self._get(f"{self.api}/dags?limit=100", login)["dags"]
+        errors = self._get(f"{self.api}/importErrors?limit=100", login)["import_errors"]
+        known = {Path(dag["fileloc"]).name for dag in dags} | {Path(error["filename"]).name for error in errors}
         missing = sorted(dag_files(REPOSITORY / "dags") - known)
         return f"it has not read {', '.join(missing)} yet" if missing else ""
 
-    def _login(self) -> str:
+    def _login(self) -> Mapping[str, str]:
+        """The headers of a request as the user."""
         body = {"username": self.username, "password": self.password}
         answer = requests.post(f"{self.url}/auth/token", json=body, timeout=5)
         answer.raise_for_status()
-        return str(answer.json()["access_token"])
+        return {"Authorization": f"Bearer {answer.json()['access_token']}"}
 
-    def _get(self, path: str, *, token: str = "", timeout: float = 5) -> Any:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+    def _get(self, path: str, headers: Mapping[str, str] | None = None, *, timeout: float = 5) -> Any:
         answer = requests.get(f"{self.url}{path}", headers=headers, timeout=timeout)
         answer.raise_for_status()
         return answer.json()

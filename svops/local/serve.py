@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from svops.local.airflow import Airflow
+from svops.local.airflow2 import Airflow2
 from svops.local.home import Home
 from svops.local.part import Part
 from svops.local.ports import free_port
@@ -38,9 +39,16 @@ def _postgres(home: Home, cleanup: ExitStack) -> Part:
     return postgres.part()
 
 
+def _airflow2(home: Home, _cleanup: ExitStack) -> Part:
+    airflow = Airflow2(home, port=int(os.environ.get("AIRFLOW_PORT") or free_port()))
+    airflow.prepare()
+    return airflow.part()
+
+
 PARTS: dict[str, Callable[[Home, ExitStack], Part]] = {
     "redis": _redis,
     "airflow": _airflow,
+    "airflow2": _airflow2,
     "postgres": _postgres,
 }
 

@@ -14,7 +14,7 @@ import pytest
 
 from svops.local.home import REPOSITORY
 
-LOCK_FILES = ("requirements.txt", "requirements-dev.txt", "requirements-airflow.txt")
+LOCK_FILES = ("requirements.txt", "requirements-dev.txt", "requirements-airflow.txt", "requirements-airflow2.txt")
 TOOLS = ("sh", "cat", "date", "dirname", "grep", "mktemp", "rm", "sed", "sleep", "tail")
 
 
@@ -177,8 +177,16 @@ def test_an_interrupted_set_up_leaves_nothing_running_and_is_taken_up_again(clon
     assert set_up(clone).returncode == 0
 
 
+def test_airflow_2_has_an_environment_of_its_own_and_needs_no_airflow_3(clone: Path) -> None:
+    assert set_up(clone, "--airflow2").returncode == 0
+
+    made = sorted(path.name for path in clone.glob(".venv*"))
+    assert made == [".venv", ".venv-airflow2"]
+    assert set_up(clone, "--airflow2").stdout == ""
+
+
 def test_an_unknown_option_is_refused(clone: Path) -> None:
     refused = set_up(clone, "--fast")
 
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr == "svops set-up: unknown option --fast: --dev is the only one.\n"
+    assert refused.stderr == "svops set-up: unknown option --fast: --dev and --airflow2 are the only ones.\n"
