@@ -13,7 +13,7 @@ from django.utils.crypto import constant_time_compare
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.request import Request
 
-from accounts import api_keys, opaque, tickets
+from accounts import api_keys, limits, opaque, tickets
 from accounts.api_keys import authenticate_key
 from accounts.identity import ROLE_SCOPES, Caller, Via, scopes_of
 from accounts.models import SignIn, User
@@ -40,7 +40,12 @@ class TokenAuthentication(BaseAuthentication):
         token = token_in(get_authorization_header(request).decode("latin-1"))
         if token is None:
             return None
-        caller = authenticate_token(token)
+        try:
+            caller = authenticate_token(token)
+        except InvalidTokenError:
+            # Permissions are looked at before throttles, so what is refused here would never be counted.
+            limits.require(limits.Rate.API, limits.by_address(request._request))
+            raise
         return caller.user, caller
 
     def authenticate_header(self, request: Request) -> str:

@@ -18,7 +18,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 from rest_framework_simplejwt.settings import api_settings
 
-from accounts import tokens
+from accounts import lockout, tokens
 from accounts.models import EndReason, Role, SignIn, User
 from accounts.tokens import InvalidTokenError
 from svops.errors import ConflictError, InvalidInputError, NotAllowedError, SVOpsError
@@ -59,15 +59,18 @@ def register(*, username: str, email: str, name: str, password: str) -> Tokens:
     return sign_in(user=user)
 
 
-def login(*, username: str, password: str) -> Tokens:
-    """Sign in by name and password.
+def login(*, username: str, password: str, address: str) -> Tokens:
+    """Sign in by name and password. Raises `LockedOutError` for a try that comes too early after failed ones.
 
     Django hashes the password of an unknown user too, so that the time taken tells nothing either.
     """
     # Outside of a transaction: hashing takes a while, and SQLite has one writer.
-    user = authenticate(username=User.normalize_username(username), password=password)
+    username = User.normalize_username(username)
+    lockout.begin(username=username, address=address)
+    user = authenticate(username=username, password=password)
     if not isinstance(user, User):
         raise InvalidCredentialsError("The username or the password is wrong.")
+    lockout.succeed(username=username, address=address)
     return sign_in(user=user)
 
 

@@ -17,7 +17,7 @@ from rest_framework.pagination import CursorPagination, PageNumberPagination
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
-from svops.errors import InvalidInputError, SVOpsError
+from svops.errors import InvalidInputError, SVOpsError, TooManyRequestsError
 
 logger = logging.getLogger(__name__)
 
@@ -56,13 +56,20 @@ def error_body(code: str, detail: str, **more: Any) -> dict[str, Any]:
     return {"code": code, "detail": detail, **more, "request_id": get_guid()}
 
 
+def error_headers(exc: SVOpsError) -> dict[str, str]:
+    """What goes with an error beside its body: how to sign in, when to come back."""
+    if isinstance(exc, TooManyRequestsError):
+        return {"Retry-After": str(exc.retry_after)}
+    return {"WWW-Authenticate": "Bearer"} if exc.http_status == HTTPStatus.UNAUTHORIZED else {}
+
+
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
     """Answer our errors and DRF's in one shape; leave bugs to Django, which logs them and answers 500."""
     if isinstance(exc, InvalidInputError):
         return Response(error_body(exc.code, str(exc), errors=exc.errors), status=exc.http_status)
     if isinstance(exc, SVOpsError):
-        headers = {"WWW-Authenticate": "Bearer"} if exc.http_status == HTTPStatus.UNAUTHORIZED else None
-        return Response(error_body(exc.code, str(exc), **exc.extra), status=exc.http_status, headers=headers)
+        body = error_body(exc.code, str(exc), **exc.extra)
+        return Response(body, status=exc.http_status, headers=error_headers(exc))
     if isinstance(exc, DatabaseError):
         logger.error("database error", exc_info=exc, extra={"view": type(context.get("view")).__name__})
         unavailable = error_body("database_unavailable", "The database did not answer; try again.")

@@ -8,6 +8,7 @@ Variables that are not set fall back to `runtime.env` in `SVOPS_HOME`, which `ma
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -105,6 +106,20 @@ def url(name: str, *, default: str, schemes: tuple[str, ...]) -> str:
     if value and urlsplit(value).scheme not in schemes:
         raise ImproperlyConfigured(f"{name}={value!r} must start with {' or '.join(f'{s}://' for s in schemes)}")
     return value
+
+
+def rate(name: str, *, default: str) -> str:
+    """A number of requests in a time, or `off`."""
+    value = _raw(name) or default
+    if value != "off" and not re.fullmatch(r"[1-9]\d{0,8}/(second|minute|hour)", value):
+        raise ImproperlyConfigured(f"{name}={value!r} must be like 600/minute (or second, hour), or off")
+    return value
+
+
+def proxies(name: str, *, default: bool) -> int:
+    """How many proxies stand before us; true is one."""
+    raw = (_raw(name) or str(default)).lower()
+    return int(raw) if raw.isdecimal() else int(boolean(name, default=default))
 
 
 def secret_key(name: str, *, embedded: bool) -> str:

@@ -51,6 +51,18 @@ class ConflictError(SVOpsError):
     http_status = HTTPStatus.CONFLICT
 
 
+class TooManyRequestsError(SVOpsError):
+    """Asked too often; worth asking again after `retry_after` seconds."""
+
+    code = "throttled"
+    http_status = HTTPStatus.TOO_MANY_REQUESTS
+    retryable = True
+
+    def __init__(self, detail: str, *, retry_after: int) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
 class UnavailableError(SVOpsError):
     """Another service did not answer in time; the same call may work later."""
 

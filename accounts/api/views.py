@@ -18,8 +18,10 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from accounts import services
+from accounts.addresses import address_of
 from accounts.api import serializers
 from accounts.identity import Scope, Via
+from accounts.limits import Rate
 from accounts.models import User
 from accounts.permissions import current_caller, current_user
 from svops.errors import NotAllowedError
@@ -57,6 +59,7 @@ class PublicView(GenericAPIView[User]):
 
     authentication_classes = []
     permission_classes = [AllowAny]
+    rate_limit = Rate.AUTH
 
 
 def _tokens_answer(tokens: services.Tokens, code: int) -> Response:
@@ -93,14 +96,18 @@ class LoginView(PublicView):
     @extend_schema(
         operation_id="auth_login",
         summary="Sign in",
-        description="401 `invalid_credentials` does not say whether the user exists.",
+        description=(
+            "401 `invalid_credentials` does not say whether the user exists. After several failures each further try "
+            "has to wait, twice as long each time: 429 `locked_out`, for this name from this address alone."
+        ),
         examples=[_takes(username="ada", password="correct horse"), _answers(_TOKENS)],  # noqa: S106
-        responses={200: serializers.TokensSerializer, **errors(400, 401)},
+        responses={200: serializers.TokensSerializer, **errors(400, 401, 429)},
     )
     def post(self, request: Request) -> Response:
         wanted = self.get_serializer(data=request.data)
         wanted.is_valid(raise_exception=True)
-        return _tokens_answer(services.login(**wanted.validated_data), status.HTTP_200_OK)
+        tokens = services.login(**wanted.validated_data, address=address_of(request._request))
+        return _tokens_answer(tokens, status.HTTP_200_OK)
 
 
 @extend_schema(tags=["auth"])
@@ -191,6 +198,7 @@ class MeView(GenericAPIView[User]):
 class ChangePasswordView(GenericAPIView[User]):
     required_scope = None
     people_only = {"POST"}
+    rate_limit = Rate.AUTH
     serializer_class = serializers.ChangePasswordSerializer
 
     @extend_schema(

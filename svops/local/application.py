@@ -86,6 +86,7 @@ class Application:
         # Compression costs far more than it saves: it doubles the work per frame.
         return [
             *("uvicorn", "svops.asgi:application", "--host", self._host, "--port", str(self._port)),
+            "--no-proxy-headers",  # whose word counts is for TRUST_PROXY to say
             *("--ws-per-message-deflate", "false", "--no-server-header", "--timeout-graceful-shutdown", "3"),
         ]
 

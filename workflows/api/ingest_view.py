@@ -14,7 +14,8 @@ from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
-from svops.api import error_body
+from accounts import limits
+from svops.api import error_body, error_headers
 from svops.errors import InvalidInputError, SVOpsError
 from workflows import ingest as listener
 from workflows.airflow.errors import AirflowError
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 def ingest(request: HttpRequest) -> JsonResponse:
     """202 when the batch was taken. What Airflow would have to be asked about while it is down waits for a look."""
     try:
+        limits.require(limits.Rate.INGEST, limits.by_address(request))
         if not settings.INGEST_SECRET:
             raise listener.NotSignedError("SVOPS_INGEST_SECRET is not set here: pushes are not accepted.")
         listener.check_signature(
@@ -40,7 +42,8 @@ def ingest(request: HttpRequest) -> JsonResponse:
             listener.take(records, now=timezone.now())
     except SVOpsError as exc:
         more: dict[str, Any] = {"errors": exc.errors} if isinstance(exc, InvalidInputError) else {}
-        return JsonResponse(error_body(exc.code, str(exc), **more), status=exc.http_status)
+        body = error_body(exc.code, str(exc), **more)
+        return JsonResponse(body, status=exc.http_status, headers=error_headers(exc))
     return JsonResponse({"taken": len(records)}, status=HTTPStatus.ACCEPTED)
 
 

@@ -1,0 +1,258 @@
+"""Rate limits and lockout, counted in a real Redis."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+from django.conf import settings as django_settings
+from django.test import Client, RequestFactory
+from pytest_django import Settings
+from rest_framework.test import APIClient
+
+from accounts import limits, lockout
+from accounts.addresses import address_of, site_of
+from accounts.limits import Rate
+from accounts.models import User
+from accounts.tests.conftest import PASSWORD, bearer
+from svops import env
+
+AsUser = Callable[[User], APIClient]
+LOGIN = "/api/v1/auth/login"
+WRONG = "wrong"
+
+
+@pytest.fixture(autouse=True)
+def _counted_from_nothing(settings: Settings) -> Iterator[None]:
+    server = redis.Redis.from_url(django_settings.REDIS_URL)
+    for pattern in ("LIMITS:*", "svops:login:*"):
+        for key in server.scan_iter(pattern):
+            server.delete(key)
+    yield
+    limits._Redis.limiter.cache_clear()
+    limits._Redis.away_until = 0.0
+    lockout._redis.cache_clear()
+    server.close()
+
+
+@pytest.fixture
+def no_redis(settings: Settings, unused_tcp_port: int) -> None:
+    settings.REDIS_URL = f"redis://127.0.0.1:{unused_tcp_port}/0"
+    limits._Redis.limiter.cache_clear()
+    lockout._redis.cache_clear()
+
+
+def login(client: APIClient, password: str = WRONG, username: str = "ada", **headers: Any) -> Any:
+    return client.post(LOGIN, {"username": username, "password": password}, **headers)
+
+
+# --- Rates ------------------------------------------------------------------------------------------------
+
+
+def test_the_limit_is_the_users_whatever_token_they_use(
+    as_user: AsUser, ada: User, vera: User, settings: Settings
+) -> None:
+    settings.RATE_LIMIT_API = "3/hour"
+    first, second = as_user(ada), as_user(ada)
+
+    answers = [client.get("/api/v1/auth/me") for client in (first, second, first, second)]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert [answer["RateLimit-Limit"] for answer in answers] == ["3"] * 4
+    assert [answer["RateLimit-Remaining"] for answer in answers] == ["2", "1", "0", "0"]
+    refused = answers[-1]
+    assert refused.json()["code"] == "throttled"
+    assert 1 <= int(refused["Retry-After"]) <= 3600
+    assert int(refused["RateLimit-Reset"]) == int(refused["Retry-After"])
+    assert as_user(vera).get("/api/v1/auth/me").status_code == 200
+
+
+def test_an_api_key_has_a_limit_of_its_own(as_user: AsUser, ada: User, settings: Settings) -> None:
+    made = as_user(ada).post("/api/v1/api-keys", {"name": "k", "scopes": ["workflow:read"]}).json()["key"]
+    settings.RATE_LIMIT_API = "1/hour"
+
+    assert [bearer(made).get("/api/v1/auth/me").status_code for _ in range(2)] == [200, 429]
+    assert as_user(ada).get("/api/v1/auth/me").status_code == 200
+
+
+def test_signing_in_has_a_stricter_limit_per_address(ada: User, api: APIClient, settings: Settings) -> None:
+    settings.RATE_LIMIT_AUTH = "2/hour"
+
+    here = [login(api, PASSWORD).status_code for _ in range(3)]
+    elsewhere = login(api, PASSWORD, REMOTE_ADDR="198.51.100.7").status_code
+
+    assert (here, elsewhere) == ([200, 200, 429], 200)
+
+
+def test_the_ingest_has_a_limit_per_address(api: APIClient, db: None, settings: Settings) -> None:
+    settings.RATE_LIMIT_INGEST = "1/hour"
+
+    first, second = (api.post("/api/v1/ingest", {"records": []}) for _ in range(2))
+
+    assert (first.status_code, second.status_code) == (401, 429)
+    assert second["Retry-After"].isdecimal()
+
+
+def test_wrong_tokens_are_counted_by_address(db: None, settings: Settings) -> None:
+    settings.RATE_LIMIT_API = "2/hour"
+
+    statuses = [bearer(f"wrong{n}").get("/api/v1/auth/me").status_code for n in range(3)]
+
+    assert statuses == [401, 401, 429]
+
+
+def test_of_many_requests_at_once_no_more_than_the_limit_pass(settings: Settings) -> None:
+    settings.RATE_LIMIT_API = "10/hour"
+    passed: list[bool] = []
+
+    def ask() -> None:
+        for _ in range(5):
+            usage = limits.hit(Rate.API, "user:1")
+            assert usage
+            passed.append(usage.allowed)
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert (len(passed), sum(passed)) == (30, 10)
+
+
+@pytest.mark.usefixtures("no_redis")
+def test_without_redis_nothing_is_limited_and_that_is_logged_once(
+    api: APIClient, ada: User, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.RATE_LIMIT_AUTH, settings.LOGIN_ATTEMPTS = "1/hour", 1
+
+    statuses = [login(api).status_code for _ in range(3)]
+
+    assert statuses == [401, 401, 401]
+    assert [r.message for r in caplog.records if "limited" in r.message] == [
+        "nothing is limited: Redis does not answer"
+    ]
+
+
+@pytest.mark.parametrize("value", ["10", "0/minute", "ten/minute", "10/day", "10 per minute"])
+def test_a_wrong_rate_stops_the_start(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("RATE_LIMIT_API", value)
+
+    with pytest.raises(Exception, match=r"RATE_LIMIT_API=.* must be like 600/minute"):
+        env.rate("RATE_LIMIT_API", default="1/minute")
+
+
+# --- Addresses --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("proxies", "forwarded", "address"),
+    [
+        (0, "203.0.113.9", "192.0.2.1"),
+        (1, "203.0.113.9", "203.0.113.9"),
+        (1, "6.6.6.6, 203.0.113.9", "203.0.113.9"),
+        (2, "6.6.6.6, 203.0.113.9, 10.0.0.1", "203.0.113.9"),
+        (2, "203.0.113.9", "192.0.2.1"),
+        (1, "not an address", "192.0.2.1"),
+        (1, "", "192.0.2.1"),
+    ],
+)
+def test_only_as_many_proxies_are_believed_as_there_are(
+    settings: Settings, proxies: int, forwarded: str, address: str
+) -> None:
+    settings.TRUST_PROXY = proxies
+    request = RequestFactory().get("/", REMOTE_ADDR="192.0.2.1", HTTP_X_FORWARDED_FOR=forwarded)
+
+    assert address_of(request) == address
+
+
+def test_an_ipv6_site_is_one_address_to_a_limit() -> None:
+    assert site_of("2001:db8:1:2:3::4") == site_of("2001:db8:1:2:ffff::1") == "2001:db8:1:2::/64"
+    assert [site_of("192.0.2.1"), site_of("")] == ["192.0.2.1", ""]
+
+
+@pytest.mark.parametrize(("value", "count"), [("false", 0), ("true", 1), ("2", 2), ("0", 0), ("", 0)])
+def test_trust_proxy_is_a_number_or_a_boolean(monkeypatch: pytest.MonkeyPatch, value: str, count: int) -> None:
+    monkeypatch.setenv("TRUST_PROXY", value)
+
+    assert env.proxies("TRUST_PROXY", default=False) == count
+
+
+# --- Lockout ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("username", ["ada", "nobody"])
+def test_failing_too_often_makes_the_next_try_wait_whether_or_not_there_is_such_a_user(
+    api: APIClient, ada: User, settings: Settings, username: str
+) -> None:
+    settings.LOGIN_ATTEMPTS = 3
+
+    answers = [login(api, username=username) for _ in range(4)]
+
+    assert [answer.status_code for answer in answers] == [401, 401, 401, 429]
+    assert answers[-1].json() | {"request_id": ""} == {
+        "code": "locked_out", "detail": "Too many tries; try again later.", "request_id": "",
+    }  # fmt: skip
+    assert answers[-1]["Retry-After"] == "1"
+    assert login(api, PASSWORD, username=username.upper()).status_code == 429
+
+
+def test_nobody_is_locked_out_by_the_failures_of_others(api: APIClient, ada: User, settings: Settings) -> None:
+    settings.LOGIN_ATTEMPTS = 2
+    for _ in range(5):
+        login(api, REMOTE_ADDR="198.51.100.7")
+
+    assert login(api, PASSWORD, REMOTE_ADDR="198.51.100.7").status_code == 429
+    assert login(api, PASSWORD, REMOTE_ADDR="192.0.2.1").status_code == 200
+
+
+def test_the_right_password_begins_the_count_anew(api: APIClient, ada: User, settings: Settings) -> None:
+    settings.LOGIN_ATTEMPTS = 3
+
+    statuses = [login(api, password).status_code for password in ("x", "x", PASSWORD, "x", "x", PASSWORD)]
+
+    assert statuses == [401, 401, 200, 401, 401, 200]
+
+
+def test_each_failure_doubles_the_wait_up_to_a_quarter_of_an_hour(settings: Settings) -> None:
+    settings.LOGIN_ATTEMPTS = 5
+
+    assert [lockout.wait_after(n) for n in (5, 6, 7, 14, 15, 1000)] == [1, 2, 4, 512, 900, 900]
+
+
+def test_of_tries_that_are_sent_at_once_one_gets_through(settings: Settings) -> None:
+    settings.LOGIN_ATTEMPTS = 1
+    outcomes: list[str] = []
+
+    def attempt() -> None:
+        try:
+            lockout.begin(username="ada", address="192.0.2.1")
+        except lockout.LockedOutError:
+            outcomes.append("waits")
+        else:
+            outcomes.append("tried")
+
+    threads = [threading.Thread(target=attempt) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(outcomes) == ["tried"] + ["waits"] * 7
+
+
+@pytest.mark.parametrize("path", ["/login", "/admin/login/"])
+def test_the_forms_of_console_and_admin_lock_out_too(root: User, settings: Settings, path: str) -> None:
+    settings.LOGIN_ATTEMPTS = 2
+    browser = Client()
+
+    statuses = [
+        browser.post(path, {"username": "root", "password": password}).status_code
+        for password in ("wrong", "wrong", PASSWORD)
+    ]
+
+    assert statuses == [200, 200, 200]
+    assert "_auth_user_id" not in browser.session
