@@ -7,10 +7,12 @@ import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
 from django.contrib.sessions.models import Session
+from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, ViewportSize, expect, sync_playwright
@@ -18,14 +20,14 @@ from pytest_django import DjangoDbBlocker, Settings
 
 from accounts.models import Role, User
 from conftest import AirflowServer
-from svops.local.ports import free_port
 from workflows import dag_sync, reconcile, services, upstream
 from workflows.models import AirflowState, Dag, Run, TriggerType, Visibility, Workflow
-from workflows.observe import Sight, observe
+from workflows.observe import Sight, observe, reopen
 from workflows.states import TERMINAL, RunState
 from workflows.tests.console_site import Site, own_database, until
-from workflows.tests.stage import at, dag_run, dag_task, new_run, task
+from workflows.tests.stage import StagedAirflow, at, dag_run, dag_task, new_run, task
 
+COMPONENTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
 PASSWORD = "correct horse battery"
 DESKTOP: ViewportSize = {"width": 1280, "height": 800}
 PHONE: ViewportSize = {"width": 390, "height": 844}
@@ -77,10 +79,19 @@ def log_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def site(database: str, log_folder: Path) -> Iterator[Site]:
-    """A web process behind which nobody listens where Airflow should be."""
-    airflow = f"http://127.0.0.1:{free_port()}"
-    site = Site(database_url=database, log=log_folder / "alone.log", env={"AIRFLOW_URL": airflow})
+def staged() -> Iterator[StagedAirflow]:
+    """An Airflow in which all is well."""
+    with StagedAirflow() as airflow:
+        airflow.answers["GET", "/pools"] = {"pools": [], "total_entries": 0}
+        airflow.answers["GET", "/monitor/health"] = {name: {"status": "healthy"} for name in COMPONENTS}
+        yield airflow
+
+
+@pytest.fixture(scope="module")
+def site(database: str, log_folder: Path, staged: StagedAirflow) -> Iterator[Site]:
+    """A web process with a staged Airflow. No worker: what happens is what a test lets happen."""
+    env = {"AIRFLOW_URL": staged.url, "AIRFLOW_USERNAME": "admin", "AIRFLOW_PASSWORD": "admin"}
+    site = Site(database_url=database, log=log_folder / "web.log", env=env)
     yield site
     site.kill()
 
@@ -135,6 +146,14 @@ def nightly(olga: User) -> Workflow:
     return Workflow.objects.create(name=f"Nightly {Workflow.objects.count() + 100}", dag=dag, owner=olga)
 
 
+@pytest.fixture
+def lonely(olga: User, staged: StagedAirflow) -> Workflow:
+    """A workflow of a DAG that no other test has runs of."""
+    name = f"lonely_{Dag.objects.count()}"
+    staged.answers["PATCH", f"/dags/{name}"] = {**staged.dags["etl"]["listed"], "dag_id": name}
+    return Workflow.objects.create(name=name, dag=Dag.objects.create(dag_id=name, tasks=TASKS), owner=olga)
+
+
 def sign_in(page: Page, site: Site, user: User, place: str = "") -> None:
     """Open the console as somebody who has signed in, and wait until it is live."""
     client = Client()
@@ -170,16 +189,26 @@ def run_page_shows(page: Page, state: str | re.Pattern[str]) -> None:
 
 
 def open_trigger(page: Page, workflow: Workflow) -> None:
-    page.locator(f"[data-workflow='{workflow.pk}']").get_by_role("button").click()
+    page.locator(f"[data-workflow='{workflow.pk}']").get_by_role("button", name="Trigger").click()
     expect(page.get_by_role("dialog")).to_be_visible()
 
 
-def accepted(workflow: Workflow, *, note: str = "") -> Run:
+def paused(page: Page) -> Locator:
+    return page.locator("main").get_by_text("Paused", exact=True)
+
+
+def act(page: Page, action: str) -> None:
+    """Press one of a run's buttons and confirm it."""
+    page.get_by_role("button", name=action, exact=True).click()
+    page.get_by_role("dialog").get_by_role("button", name=f"{action} run").click()
+
+
+def accepted(workflow: Workflow, **wanted: Any) -> Run:
     """A run that is pending, with its event, as while Airflow does not answer."""
     AirflowState.objects.update(reachable=False)
-    given = {"rows": 1}
+    given = {"rows": 1} if workflow.dag.params_schema else {}
     run = services.trigger_run(
-        workflow=workflow, user=workflow.owner, trigger_type=TriggerType.API, given=given, note=note
+        workflow=workflow, user=workflow.owner, trigger_type=TriggerType.API, given=given, **wanted
     )
     AirflowState.objects.update(reachable=True)
     return run
@@ -400,7 +429,7 @@ def test_the_form_hands_over_each_parameter_in_its_own_type(page: Page, site: Si
     field(page, "mode").get_by_role("combobox").select_option("slow")
     field(page, "verbose").get_by_role("checkbox").check()
     field(page, "columns").get_by_role("textbox").fill('["id", "name"]')
-    page.get_by_text("Note and references").click()
+    page.get_by_text("Start later, note and references").click()
     field(page, "note").get_by_role("textbox").fill("From the form")
     page.get_by_role("button", name="Trigger run").click()
 
@@ -414,7 +443,7 @@ def test_the_form_hands_over_each_parameter_in_its_own_type(page: Page, site: Si
         "verbose": True,
         "columns": ["id", "name"],
     }
-    assert (run.note, run.task_id, run.dataset_id) == ("From the form", None, None)
+    assert (run.note, run.task_id, run.dataset_id, run.run_at) == ("From the form", None, None, None)
 
 
 def test_the_form_starts_from_the_defaults_of_the_workflow_and_of_the_dag(
@@ -428,6 +457,27 @@ def test_the_form_starts_from_the_defaults_of_the_workflow_and_of_the_dag(
     expect(field(page, "rows").get_by_role("textbox")).to_have_value("7")
     expect(field(page, "share").get_by_role("textbox")).to_have_value("0.5")
     expect(page.get_by_text("Also handed over, from the workflow's defaults: region.")).to_be_visible()
+
+
+def test_a_start_that_is_put_off_is_shown_until_it_comes(page: Page, site: Site, lonely: Workflow) -> None:
+    sign_in(page, site, lonely.owner)
+    open_trigger(page, lonely)
+
+    page.get_by_text("Start later, note and references").click()
+    page.get_by_label("Start at").fill("2000-01-01T09:30")
+    page.get_by_role("button", name="Trigger run").click()
+    expect(field(page, "run_at").locator(".problem")).to_have_text("Expected a time to come.")
+    assert not lonely.runs.exists()
+
+    page.get_by_label("Start at").fill("2090-01-02T09:30")
+    page.get_by_role("button", name="Trigger run").click()
+    run_page_shows(page, "Pending")
+    expect(page.locator(".run-sub")).to_contain_text(re.compile("starts at .*2090.* 09:30"))
+    run = lonely.runs.get()
+    # The browser's clock is that of this machine.
+    assert run.run_at == datetime(2090, 1, 2, 9, 30).astimezone(UTC)
+    page.get_by_role("link", name="← Runs").click()
+    expect(page.locator(f"tr[data-run='{run.pk}'] .starts")).to_have_text(re.compile("^starts at .*2090.* 09:30$"))
 
 
 # --- control ----------------------------------------------------------------------------------------------
@@ -463,6 +513,199 @@ def test_a_refused_action_is_told_with_its_code_and_request(page: Page, site: Si
     expect(page.locator("#toasts")).to_contain_text(re.compile(r"wrong_state · request [0-9a-f]{32}"))
 
 
+def test_a_pending_run_is_held_and_let_go(page: Page, site: Site, nightly: Workflow) -> None:
+    run, other = accepted(nightly), new_run(nightly, RunState.RUNNING)
+    sign_in(page, site, nightly.owner, place_of(run))
+
+    act(page, "Pause")
+    expect(paused(page)).to_be_visible()
+    page.get_by_role("link", name="← Runs").click()
+    expect(page.locator(f"tr[data-run='{run.pk}'] .badge")).to_have_text(["Pending", "Paused"])
+    expect(badge(page, other)).to_have_text(["Running"])
+
+    page.goto(f"{site.url}/{place_of(run)}")
+    act(page, "Resume")
+    expect(paused(page)).to_have_count(0)
+    expect(page.get_by_role("button", name="Pause", exact=True)).to_be_focused()
+    expect(page.locator(".log-type").first).to_have_text(re.compile("workflow.resumed|workflow.queued"))
+    run.refresh_from_db()
+    assert run.paused is False
+
+
+def test_what_else_would_freeze_is_shown_before_the_whole_dag_is_paused(
+    page: Page, site: Site, lonely: Workflow, staged: StagedAirflow
+) -> None:
+    run, other = new_run(lonely, RunState.RUNNING), new_run(lonely, RunState.QUEUED)
+    sign_in(page, site, lonely.owner, place_of(run))
+
+    act(page, "Pause")
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("listitem")).to_have_text([f"Queued{lonely.name} {str(other.pk)[:8]}"])
+    expect(dialog.get_by_role("listitem").get_by_role("link")).to_have_attribute("href", place_of(other))
+    assert lonely.runs.filter(paused=True).count() == 0
+    assert ("PATCH", f"/dags/{lonely.name}") not in staged.calls
+
+    dialog.get_by_role("button", name="Pause the whole DAG").click()
+    expect(paused(page)).to_be_visible()
+    expect(page.locator(f"[data-workflow='{lonely.pk}']")).to_contain_text("Paused")
+    assert lonely.runs.filter(paused=True).count() == 2
+    assert staged.calls.count(("PATCH", f"/dags/{lonely.name}")) == 1
+
+
+def test_a_link_in_a_dialog_leads_out_of_it(page: Page, site: Site, lonely: Workflow) -> None:
+    run, other = new_run(lonely, RunState.RUNNING), new_run(lonely, RunState.QUEUED)
+    sign_in(page, site, lonely.owner, place_of(run))
+
+    act(page, "Pause")
+    page.get_by_role("dialog").get_by_role("link").click()
+
+    run_page_shows(page, "Queued")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    assert page.url == f"{site.url}/{place_of(other)}"
+
+
+def test_a_dag_is_paused_and_resumed_at_its_workflow(page: Page, site: Site, lonely: Workflow) -> None:
+    run = new_run(lonely, RunState.RUNNING)
+    sign_in(page, site, lonely.owner, f"#/runs?workflow={lonely.pk}")
+    card = page.locator(f"[data-workflow='{lonely.pk}']")
+
+    card.get_by_role("button", name=f"Pause {lonely.name}").click()
+    page.get_by_role("button", name="Pause DAG").click()
+    expect(card.get_by_text("Paused", exact=True)).to_be_visible()
+    expect(page.locator(f"tr[data-run='{run.pk}'] .badge")).to_have_text(["Running", "Paused"])
+    expect(card.get_by_role("button", name=f"Resume {lonely.name}")).to_be_focused()
+
+    card.get_by_role("button", name=f"Resume {lonely.name}").click()
+    page.get_by_role("button", name="Resume DAG").click()
+    expect(card.get_by_text("Paused", exact=True)).to_have_count(0)
+    expect(badge(page, run)).to_have_text(["Running"])
+    assert Dag.objects.get(pk=lonely.dag_id).is_paused is False
+
+
+def test_a_run_that_has_ended_can_not_be_paused_nor_be_waiting(page: Page, site: Site, nightly: Workflow) -> None:
+    run = new_run(nightly, RunState.SUCCESS)
+
+    sign_in(page, site, nightly.owner, place_of(run))
+
+    run_page_shows(page, "Success")
+    expect(page.get_by_role("button", name="Pause", exact=True)).to_be_disabled()
+    expect(page.get_by_role("button", name="Why is it waiting?")).to_have_count(0)
+
+
+def test_earlier_attempts_of_a_run_are_listed_newest_first(page: Page, site: Site, nightly: Workflow) -> None:
+    run = accepted(nightly)
+    begin(run)
+    end(run, "failed")
+    for state in (RunState.FAILED, RunState.STOPPED):
+        Run.objects.filter(pk=run.pk).update(state=state)
+        run.refresh_from_db()
+        with transaction.atomic():
+            assert reopen(run)
+
+    sign_in(page, site, nightly.owner, place_of(run))
+
+    attempts = page.locator(".attempts > li")
+    expect(attempts.locator("strong")).to_have_text(["Attempt 2", "Attempt 1"])
+    expect(attempts.locator(".badge")).to_have_text(["Stopped", "Failed"])
+    expect(attempts.nth(1)).to_contain_text("took 8.0 s")
+    expect(attempts.nth(1)).to_contain_text("Failed: clean")
+
+
+def test_why_a_run_waits_is_told_and_asked_again(page: Page, site: Site, lonely: Workflow) -> None:
+    run = accepted(lonely)
+    Run.objects.filter(pk=run.pk).update(paused=True)
+    sign_in(page, site, lonely.owner, place_of(run))
+
+    page.get_by_role("button", name="Why is it waiting?").click()
+    reasons = page.locator(".reasons li")
+    expect(reasons).to_have_text(["The run is paused before its start.You can act: Resume it."])
+    Run.objects.filter(pk=run.pk).update(paused=False, run_at=datetime(2090, 1, 2, 9, 30, tzinfo=UTC))
+    page.get_by_role("button", name="Ask again").click()
+    expect(reasons).to_have_text(["It is to start at 2090-01-02 09:30:00 UTC.Nothing to do: Wait, or stop it."])
+
+    page.get_by_role("button", name="Close", exact=True).last.click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+# --- logs of tasks ----------------------------------------------------------------------------------------
+
+
+def test_a_press_on_a_task_shows_its_log_and_follows_it_to_its_end(
+    page: Page, site: Site, nightly: Workflow, staged: StagedAirflow
+) -> None:
+    run = accepted(nightly)
+    begin(run)
+    staged.put_task(run, "extract", "running", tries=1)
+    staged.put_log(run, "extract", "one", "two")
+    sign_in(page, site, nightly.owner, place_of(run))
+
+    node(page, "extract").get_by_role("link").click()
+    expect(page.locator(".log-text")).to_have_text(["one", "two"])
+    expect(page.locator(".log-status")).to_have_text("Following")
+    staged.put_log(run, "extract", "one", "two", "three")
+    expect(page.locator(".log-text")).to_have_text(["one", "two", "three"])
+
+    staged.put_task(run, "extract", "success", tries=1)
+    staged.put_log(run, "extract", "one", "two", "three", "::group::Post Execute", "::endgroup::")
+    expect(page.locator(".log-status")).to_have_text("The log has ended.")
+    expect(page.locator(".log-text")).to_have_text(["one", "two", "three", "Post Execute"])
+
+    page.get_by_role("link", name="Close the log").click()
+    expect(page.locator(".log")).to_be_hidden()
+    expect(node(page, "extract").get_by_role("link")).to_be_focused()
+
+
+def test_an_earlier_try_of_a_task_is_chosen_by_its_number(
+    page: Page, site: Site, nightly: Workflow, staged: StagedAirflow
+) -> None:
+    run = accepted(nightly)
+    begin(run)
+    observe(run.pk, Sight(at=at(5), tasks=[task(run, "extract", "failed", tries=2, start=3, end=4)]))
+    staged.put_task(run, "extract", "failed", tries=2, start=3, end=4)
+    staged.put_log(run, "extract", "it broke", tries=1)
+    staged.put_log(run, "extract", "it broke again", tries=2)
+    sign_in(page, site, nightly.owner, place_of(run))
+
+    page.locator(".timeline").get_by_role("link", name="extract").click()
+    expect(page.locator(".log-text")).to_have_text(["it broke again"])
+    page.get_by_role("combobox", name="Try").select_option("Try 1")
+
+    expect(page.locator(".log-text")).to_have_text(["it broke"])
+    assert page.url == f"{site.url}/{place_of(run)}?task=extract&try_number=1"
+
+
+def test_the_log_of_a_task_shows_itself_when_the_task_starts(
+    page: Page, site: Site, nightly: Workflow, staged: StagedAirflow
+) -> None:
+    run = accepted(nightly)
+    sign_in(page, site, nightly.owner, f"{place_of(run)}?task=extract")
+    expect(page.locator(".log-status")).to_have_text("The task has not started yet: its log shows here when it does.")
+
+    staged.put_task(run, "extract", "running", tries=1)
+    staged.put_log(run, "extract", "<b>at work</b>")
+    begin(run)
+
+    expect(page.locator(".log-text")).to_have_text(["<b>at work</b>"])
+
+
+def test_a_log_that_can_not_be_read_says_why_and_is_tried_again(
+    page: Page, site: Site, nightly: Workflow, staged: StagedAirflow
+) -> None:
+    run = accepted(nightly)
+    begin(run)
+    sign_in(page, site, nightly.owner, f"{place_of(run)}?task=extract")
+    expect(page.locator(".log-status")).to_contain_text("The run has no task extract in Airflow")
+
+    staged.put_task(run, "extract", "running", tries=1)
+    staged.put_log(run, "extract", "here after all")
+    page.get_by_role("button", name="Try again").click()
+
+    expect(page.locator(".log-text")).to_have_text(["here after all"])
+
+
+# --- what a viewer may ------------------------------------------------------------------------------------
+
+
 def test_a_viewer_reads_and_is_offered_nothing_else(page: Page, site: Site, nightly: Workflow, vera: User) -> None:
     run = new_run(nightly, RunState.RUNNING)
 
@@ -470,7 +713,8 @@ def test_a_viewer_reads_and_is_offered_nothing_else(page: Page, site: Site, nigh
 
     run_page_shows(page, "Running")
     expect(page.locator(f"[data-workflow='{nightly.pk}'] > a")).to_be_visible()
-    for name in (re.compile("^Trigger"), re.compile("^Stop$"), re.compile("^Retry$")):
+    expect(page.get_by_role("button", name="Why is it waiting?")).to_be_enabled()
+    for name in (re.compile("^Trigger"), re.compile("^Pause"), re.compile("^Stop$"), re.compile("^Retry$")):
         expect(page.get_by_role("button", name=name)).to_have_count(0)
 
 
@@ -529,12 +773,26 @@ def test_a_run_is_opened_and_its_stop_reached_by_keyboard_alone(page: Page, site
     expect(page.get_by_role("dialog", name="Stop this run?")).to_be_visible()
 
 
+def test_the_skip_link_leads_past_the_workflows_and_stays_on_the_run(
+    page: Page, site: Site, nightly: Workflow
+) -> None:
+    run = new_run(nightly)
+    sign_in(page, site, nightly.owner, place_of(run))
+
+    page.locator(".skip").focus()
+    page.keyboard.press("Enter")
+
+    expect(page.locator("main")).to_be_focused()
+    assert page.url == f"{site.url}/{place_of(run)}"
+
+
 @pytest.mark.parametrize("context", [PHONE], indirect=True)
 def test_on_a_phone_everything_fits_and_the_graph_runs_downwards(page: Page, site: Site, nightly: Workflow) -> None:
     Workflow.objects.filter(pk=nightly.pk).update(name="a_name_without_any_place_to_break_" * 3)
     run = accepted(nightly, note="another_one_without_any_place_to_break_" * 3)
+    Run.objects.filter(pk=run.pk).update(paused=True)
     sign_in(page, site, nightly.owner, "#/workflows")
-    for place in ("#/workflows", "#/runs", place_of(run)):
+    for place in ("#/workflows", "#/runs", place_of(run), f"{place_of(run)}?task=extract"):
         page.goto(f"{site.url}/{place}")
         expect(page.locator(".workflow:visible, tr[data-run]:visible, .node:visible").first).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
@@ -571,6 +829,9 @@ def test_a_run_triggered_from_the_form_is_watched_to_its_end_and_its_retry_previ
         run_page_shows(page, "Success")
         for name in ("start", "processing", "completion"):
             expect(node(page, name)).to_have_attribute("data-state", "success")
+        node(page, "processing").get_by_role("link").click()
+        expect(page.locator(".log-text").filter(has_text="processing:").first).to_be_visible()
+        expect(page.locator(".log-status")).to_have_text("The log has ended.")
 
         page.get_by_role("button", name="Retry", exact=True).click()
         page.get_by_role("radio", name="From one task on").check()

@@ -1,6 +1,6 @@
 // The REST API: the session cookie says who is asking, the CSRF token that it is this page.
 
-const BASE = "/api/v1";
+export const BASE = "/api/v1";
 
 /** What the API refused, in its own words; `errors` names fields. */
 export class ApiError extends Error {

@@ -27,6 +27,12 @@ export const full = (iso) => new Date(iso).toLocaleString(undefined, { dateStyle
 
 export const ofDay = (iso) => new Date(iso).toLocaleTimeString(undefined, { hour12: false });
 
+/** "14:05", with its day where that is not today. */
+export function when(iso) {
+  const isToday = new Date(iso).toDateString() === new Date().toDateString();
+  return new Date(iso).toLocaleString(undefined, { dateStyle: isToday ? undefined : "medium", timeStyle: "short", hourCycle: "h23" });
+}
+
 /** "4.2 s", "1 min 05 s", "2 h 10 min". */
 export function duration(seconds) {
   if (seconds < 10) return `${Math.max(0, seconds).toFixed(1)} s`;

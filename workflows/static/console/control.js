@@ -99,7 +99,7 @@ class ModeChoice {
   #isOut = (value, run, taskIds) => (value === "failed" && run.state === "success") || (value === "from_task" && !taskIds.length);
 }
 
-function noteField(hint) {
+export function noteField(hint) {
   const input = el("input", { type: "text", maxlength: 1000, autocomplete: "off" });
   const element = el("label", { class: "field" }, el("span", { class: "caption" }, "Note"), input, el("span", { class: "hint" }, hint));
   return { element, read: () => input.value };

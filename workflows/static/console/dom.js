@@ -28,6 +28,17 @@ export function fill(element, ...children) {
   return element;
 }
 
+/** Redraw what `box` holds and give the focus back to what stands for the same thing: what has the same `data-key`. */
+export function keepFocus(box, redraw) {
+  const key = box.contains(document.activeElement) ? document.activeElement.dataset.key : "";
+  redraw();
+  if (key) focusKey(key, box);
+}
+
+export function focusKey(key, within = document) {
+  within.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
+}
+
 /** Tell people who listen to the page instead of looking at it. */
 export function announce(text) {
   document.getElementById("announcer").textContent = text;

@@ -4,7 +4,7 @@ import { full, ofDay, duration } from "./clock.js";
 import { el } from "./dom.js";
 import { tone } from "./states.js";
 
-const TONES = { "workflow.triggered": "queued", "workflow.retried": "queued", "workflow.stop_incomplete": "warning", "workflow.external_change": "warning" };
+const TONES = { "workflow.triggered": "queued", "workflow.retried": "queued", "workflow.paused": "warning", "workflow.stop_incomplete": "warning", "workflow.external_change": "warning" };
 
 /** Events by `seq`, each once, in whatever order they come. */
 export class EventLog {
@@ -38,6 +38,7 @@ function details({ type, task_id, data }) {
     task_id && data.try_number > 1 && `try ${data.try_number}`,
     data.attempt > 1 && `attempt ${data.attempt}`,
     data.mode && `mode ${data.mode}`,
+    data.scope === "workflow" && "the whole DAG",
     data.by && `by ${data.by}`,
     data.reason,
     data.note,

@@ -11,8 +11,8 @@ const LONGEST_EDGE = 44;
 const SHORTEST_EDGE = 22;
 const LETTER = 7;
 
-/** Draw `tasks` of the DAG with the states of `instances`, for a place that is `width` wide. */
-export function drawGraph(tasks, instances, width) {
+/** Draw `tasks` of the DAG with the states of `instances`, for a place that is `width` wide; each leads to `addressOf` it. */
+export function drawGraph(tasks, instances, width, addressOf, chosen) {
   const layers = layersOf(tasks);
   const shape = shapeFor(layers, width);
   const places = placed(layers, shape);
@@ -22,7 +22,7 @@ export function drawGraph(tasks, instances, width) {
     "svg",
     { class: "graph", viewBox: `0 0 ${size.width} ${size.height}`, width: size.width, height: size.height, role: "list", "aria-label": "Tasks" },
     tasks.flatMap((task) => task.downstream_task_ids.map((to) => edge(places.get(task.task_id), places.get(to), shape))),
-    tasks.map((task) => node(task, places.get(task.task_id), states.get(task.task_id) ?? [], shape)),
+    tasks.map((task) => node(task, places.get(task.task_id), states.get(task.task_id) ?? [], shape, { href: addressOf(task.task_id), isChosen: task.task_id === chosen })),
   );
 }
 
@@ -87,7 +87,7 @@ function edge(from, to, { isTall, width }) {
   return svg("path", { class: "edge", d: `M${start}C${bend} ${end}`, fill: "none", "aria-hidden": "true" });
 }
 
-function node(task, place, states, { width }) {
+function node(task, place, states, { width }, { href, isChosen }) {
   const state = together(states);
   const finished = states.filter((one) => one === "success").length;
   const words = states.length > 1 ? `${label(state)} · ${finished}/${states.length}` : label(state);
@@ -96,12 +96,16 @@ function node(task, place, states, { width }) {
   mark.setAttribute("y", 24);
   return svg(
     "g",
-    { class: "node", transform: `translate(${place.x + 1} ${place.y + 1})`, data: { tone: tone(state), state, task: task.task_id }, role: "listitem", "aria-label": `${task.task_id}: ${words}` },
-    svg("title", {}, `${task.task_id}: ${words}`),
-    svg("rect", { width, height: HEIGHT, rx: 8 }),
-    svg("text", { class: "node-name", x: 12, y: 19 }, shortened(task.task_id, (width - 20) / LETTER)),
-    mark,
-    svg("text", { class: "node-state", x: 30, y: 35 }, words),
+    { class: "node", transform: `translate(${place.x + 1} ${place.y + 1})`, data: { tone: tone(state), state, task: task.task_id }, role: "listitem" },
+    svg(
+      "a",
+      { href, "aria-current": isChosen && "true", data: { key: `task ${task.task_id}` }, "aria-label": `${task.task_id}: ${words}. Show its log` },
+      svg("title", {}, `${task.task_id}: ${words}. Show its log`),
+      svg("rect", { width, height: HEIGHT, rx: 8 }),
+      svg("text", { class: "node-name", x: 12, y: 19 }, shortened(task.task_id, (width - 20) / LETTER)),
+      mark,
+      svg("text", { class: "node-state", x: 30, y: 35 }, words),
+    ),
   );
 }
 

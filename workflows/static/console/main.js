@@ -39,10 +39,11 @@ function listen() {
   addEventListener("hashchange", route);
   addEventListener("keydown", goToSearch);
   main.addEventListener("titlechange", nameTab);
+  document.querySelector(".skip").addEventListener("click", skip);
   signedOut.addEventListener("signedout", () => showConnection("signed-out"));
   stream.addEventListener("state", (event) => showConnection(event.detail));
   stream.addEventListener("log", (event) => take(event.detail));
-  stream.addEventListener("beat", () => page?.refresh());
+  stream.addEventListener("beat", beat);
   stream.addEventListener("reset", reset);
 }
 
@@ -52,9 +53,14 @@ function route() {
   const [path, query] = location.hash.split("?");
   const run = RUN.exec(path);
   const filters = Object.fromEntries(new URLSearchParams(query));
+  document.querySelectorAll("dialog[open]").forEach((dialog) => dialog.close());
+  if (run && page?.runId === run[2]) {
+    page.point(filters);
+    return;
+  }
   const pane = path === "#/workflows" ? "workflows" : "runs";
   page?.leave();
-  page = run ? new RunPage(run[1], run[2], { workflows, fresh: showFreshness }) : new RunsPage(filters, { workflows, fresh: showFreshness });
+  page = run ? new RunPage(run[1], run[2], filters, { workflows, fresh: showFreshness }) : new RunsPage(filters, { workflows, fresh: showFreshness });
   document.body.dataset.pane = pane;
   document.querySelectorAll(".panes a").forEach((link) => link.setAttribute("aria-current", link.dataset.pane === pane));
   fill(main, page.element);
@@ -65,6 +71,12 @@ function route() {
 
 function nameTab() {
   document.title = `${page.title()} - SVOps`;
+}
+
+/** The address says what is shown, so it is left alone. */
+function skip(event) {
+  event.preventDefault();
+  main.focus();
 }
 
 function goToSearch(event) {
@@ -79,9 +91,17 @@ function goToSearch(event) {
 
 const reloadWorkflows = refresher(() => workflows.load(), 2000);
 
+// Of a DAG without a started run nobody is told when it is paused.
+const lookAtWorkflows = refresher(() => workflows.load(), 60_000);
+
+function beat() {
+  page?.refresh();
+  lookAtWorkflows();
+}
+
 function take(events) {
   events.filter((event) => event.type.startsWith("system.")).forEach(noteSystem);
-  if (events.some((event) => event.type.startsWith("dag."))) reloadWorkflows();
+  if (events.some((event) => event.type.startsWith("dag.") || event.data.scope === "workflow")) reloadWorkflows();
   const known = new Set(workflows.all.map((one) => one.id));
   if (events.some((event) => event.workflow_id !== null && !known.has(event.workflow_id))) reloadWorkflows();
   page.take(events);
@@ -112,7 +132,8 @@ function showConnection(state) {
 }
 
 function showFreshness(isStale) {
-  if (["signed-out", "refused"].includes(stream.state)) return;
+  // The API may have said so before the stream did.
+  if (["signed-out", "refused"].includes(document.getElementById("connection").dataset.state)) return;
   if (!isStale) {
     isAirflowDown = false;
     banner.hidden = true;

@@ -1,10 +1,10 @@
 // The list of runs, newest first.
 
 import { get, runPath } from "./api.js";
-import { ago, elapsed } from "./clock.js";
+import { ago, elapsed, full, when } from "./clock.js";
 import { el, fill } from "./dom.js";
 import { refresher } from "./refresh.js";
-import { ACTIVE, badge } from "./states.js";
+import { ACTIVE, badge, pausedBadge, startsLater } from "./states.js";
 import { toastError } from "./toasts.js";
 
 const FILTERS = [
@@ -167,26 +167,29 @@ class Row {
   constructor() {
     this.state = el("td", { class: "cell-state" });
     this.link = el("a", { class: "row-link" });
+    this.starts = el("span", { class: "small starts" });
     this.note = el("span", { class: "quiet small note" });
     this.id = el("td", { class: "cell-id" });
     this.by = el("td", { class: "cell-by" });
     this.when = el("td", { class: "cell-when" });
     this.took = el("td", { class: "cell-took" });
-    this.element = el("tr", {}, this.state, el("td", { class: "cell-name" }, this.link, this.note), this.id, this.by, this.when, this.took);
+    this.element = el("tr", {}, this.state, el("td", { class: "cell-name" }, this.link, this.starts, this.note), this.id, this.by, this.when, this.took);
     this.shown = "";
   }
 
   show(run) {
     // Only what is shown counts: `observed_at` changes with every look at Airflow.
     const { observed_at: _, ...seen } = run;
-    const now = JSON.stringify(seen);
+    const isLater = startsLater(run);
+    const now = JSON.stringify([seen, isLater]);
     if (now === this.shown) return;
     this.shown = now;
     this.element.dataset.run = run.id;
     this.link.href = `#/runs/${run.workflow_id}/${run.id}`;
     this.link.textContent = run.workflow_name;
+    fill(this.starts, isLater && el("span", { title: full(run.run_at) }, `starts at ${when(run.run_at)}`));
     this.note.textContent = run.note || (run.state === "failed" ? run.state_reason : "");
-    fill(this.state, badge(run.state), run.paused && el("span", { class: "mark" }, "paused"));
+    fill(this.state, el("span", { class: "badges" }, badge(run.state), run.paused && pausedBadge()));
     fill(this.id, el("code", { title: run.id }, run.id.slice(0, 8)), run.attempt > 1 && el("span", { class: "mark" }, `attempt ${run.attempt}`));
     fill(this.by, run.username ?? (run.trigger_type === "external" ? "Airflow" : "–"));
     fill(this.when, ago(run.created_at));

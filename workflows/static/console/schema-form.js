@@ -2,10 +2,10 @@
 
 import { el, fill } from "./dom.js";
 
-/** One field per parameter: `{element, name, read(), complain(messages)}`. */
-export function parameterField(name, schema, { value, required }) {
+/** One field per parameter: `{element, name, read(), complain(messages)}`. `make` is for one of a special kind. */
+export function parameterField(name, schema, { value, required, make = control }) {
   const id = `parameter-${name}`;
-  const input = control(schema, id, value);
+  const input = make(schema, id, value);
   const problem = el("span", { class: "problem small", id: `${id}-problem` });
   const hint = schema.description && el("span", { class: "hint", id: `${id}-hint` }, withCode(schema.description));
   input.element.setAttribute("aria-describedby", `${id}-hint ${id}-problem`);
@@ -39,6 +39,17 @@ function control(schema, id, value) {
   if (types.includes("boolean")) return toggle(id, value);
   if (types.some((type) => type === "object" || type === "array") || !types.length) return json(id, value);
   return text(schema, types, id, value);
+}
+
+/** A moment, typed as the clock at the wall shows it and read as ISO 8601 in UTC. */
+export function moment(_schema, id) {
+  const element = el("input", { id, type: "datetime-local" });
+  return { kind: "moment", element, read: () => readMoment(element) };
+}
+
+function readMoment(element) {
+  if (element.validity.badInput) throw new UnreadableError("Expected a day and a time, or nothing.");
+  return element.value ? new Date(element.value).toISOString() : undefined;
 }
 
 function choice(values, id, value) {

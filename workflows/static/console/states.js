@@ -50,6 +50,7 @@ const SHAPES = {
   success: "M3.8 8.4l2.8 2.8 5.6-6",
   failed: "M4.6 4.6l6.8 6.8M11.4 4.6l-6.8 6.8",
   stopped: "M5 5h6v6H5z",
+  paused: "M5.6 4v8M10.4 4v8",
 };
 
 export const label = (state) => LABELS[state] ?? state;
@@ -61,6 +62,12 @@ export function badge(state, text = label(state)) {
   const kind = tone(state);
   return el("span", { class: "badge", data: { tone: kind, state } }, icon(kind), text);
 }
+
+/** Stands beside the state of a run, or at a workflow, that makes no progress until it is resumed. */
+export const pausedBadge = () => el("span", { class: "badge", data: { tone: "warning", state: "paused" } }, icon("paused"), "Paused");
+
+/** Whether the run waits for a start that somebody has put off. */
+export const startsLater = (run) => run.state === "pending" && run.run_at !== null && Date.parse(run.run_at) > Date.now();
 
 export function icon(kind) {
   const path = svg("path", { d: SHAPES[kind], fill: "none", stroke: "currentColor", "stroke-width": 1.8 });

@@ -3,7 +3,7 @@
 import { get, post, ApiError } from "./api.js";
 import { el } from "./dom.js";
 import { openDialog } from "./dialog.js";
-import { parameterField, UnreadableError } from "./schema-form.js";
+import { moment, parameterField, UnreadableError } from "./schema-form.js";
 import { toast } from "./toasts.js";
 
 /** Open the form; `triggered(run)` is called with what came of it. */
@@ -19,11 +19,11 @@ export async function openTrigger(workflow, triggered) {
     subtitle: dag.description || workflow.dag_id,
     action: "Trigger run",
     body: [
-      dag.is_paused && el("p", { class: "notice" }, "The DAG is paused in Airflow: the run will wait until it is resumed there."),
+      dag.is_paused && el("p", { class: "notice" }, "The DAG is paused: the run will wait until it is resumed."),
       ...fields.map((field) => field.element),
       !fields.length && el("p", { class: "quiet" }, "This workflow takes no parameters."),
       unknown.length > 0 && el("p", { class: "hint" }, `Also handed over, from the workflow's defaults: ${unknown.join(", ")}.`),
-      el("details", { class: "more" }, el("summary", {}, "Note and references"), ...own.map((field) => field.element)),
+      el("details", { class: "more" }, el("summary", {}, "Start later, note and references"), ...own.map((field) => field.element)),
     ],
     submit: async () => {
       [...fields, ...own].forEach((field) => field.complain([]));
@@ -61,12 +61,13 @@ function fieldsOf(workflow, schema) {
 /** Fields of the run itself. Left empty, they are not sent. */
 function referenceFields() {
   const described = {
+    run_at: { title: "Start at", description: `Your time (${Intl.DateTimeFormat().resolvedOptions().timeZone}). Empty: at once.`, make: moment },
     note: { title: "Note", type: "string", description: "Shown with the run, here and in Airflow." },
     task_id: { title: "Your task", type: "string", description: "Your own reference, handed to the DAG." },
     dataset_id: { title: "Your dataset", type: "string", description: "Your own reference, handed to the DAG." },
   };
-  return Object.entries(described).map(([name, schema]) => {
-    const field = parameterField(name, schema, { required: false });
+  return Object.entries(described).map(([name, { make, ...schema }]) => {
+    const field = parameterField(name, schema, { required: false, make });
     return { ...field, read: () => field.read() || undefined };
   });
 }
@@ -93,7 +94,7 @@ function readOne(field) {
 function explainAtFields(error, fields, own) {
   if (error instanceof UnreadableError) {
     error.field.complain([error.message]);
-    error.field.focus();
+    reveal(error.field);
     return true;
   }
   if (!(error instanceof ApiError) || !Object.keys(error.errors).length) return false;
@@ -102,10 +103,17 @@ function explainAtFields(error, fields, own) {
     ...fields.map((field) => [`parameters.${field.name}`, field]),
   ]);
   const told = Object.entries(error.errors).map(([name, messages]) => complainAt(places, name, messages));
-  [...fields, ...own].find((field) => told.includes(field))?.focus();
+  const first = [...fields, ...own].find((field) => told.includes(field));
+  if (first) reveal(first);
   const homeless = Object.entries(error.errors).filter((_, index) => !told[index]);
   if (homeless.length) error.message = homeless.map(([name, messages]) => `${name}: ${messages.join(" ")}`).join(" ");
   return homeless.length === 0;
+}
+
+/** What is folded away can not be seen, nor have the focus. */
+function reveal(field) {
+  field.element.closest("details")?.setAttribute("open", "");
+  field.focus();
 }
 
 /** The field that `parameters.rows` or `parameters.rows.0.name` belongs to, once it has been told. */

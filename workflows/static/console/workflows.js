@@ -1,7 +1,9 @@
 // The list of workflows at the side.
 
 import { getAll } from "./api.js";
-import { el, fill } from "./dom.js";
+import { el, fill, keepFocus } from "./dom.js";
+import { openDagPause, openDagResume } from "./pause.js";
+import { pausedBadge } from "./states.js";
 import { openTrigger } from "./trigger.js";
 import { toastError } from "./toasts.js";
 
@@ -26,6 +28,8 @@ export class Workflows {
     this.changed();
   }
 
+  nameOf = (id) => this.all.find((one) => one.id === id)?.name ?? `Workflow ${id}`;
+
   /** Mark the workflow that the runs are narrowed to. */
   choose(id) {
     if (this.chosen === id) return;
@@ -36,17 +40,18 @@ export class Workflows {
   render() {
     const wanted = this.search.value.trim().toLowerCase();
     const found = this.all.filter((one) => `${one.name} ${one.dag_id} ${one.description}`.toLowerCase().includes(wanted));
-    fill(this.list, found.length ? found.map((one) => this.#card(one)) : this.#nothing(wanted));
+    keepFocus(this.list, () => fill(this.list, found.length ? found.map((one) => this.#card(one)) : this.#nothing(wanted)));
   }
 
   #card(workflow) {
     const isChosen = workflow.id === this.chosen;
-    const link = el("a", { href: isChosen ? "#/runs" : `#/runs?workflow=${workflow.id}`, "aria-current": isChosen && "true" }, workflow.name);
+    const link = el("a", { href: isChosen ? "#/runs" : `#/runs?workflow=${workflow.id}`, "aria-current": isChosen && "true", data: { key: `workflow ${workflow.id}` } }, workflow.name);
     return el(
       "li",
       { class: "workflow", data: { workflow: workflow.id } },
       link,
       el("code", { class: "quiet small", title: workflow.dag_id }, workflow.dag_id),
+      this.me.scopes.includes("run:control") && this.#pause(workflow),
       this.#marks(workflow),
       workflow.description && el("p", { class: "quiet small about", title: workflow.description }, workflow.description),
       this.me.scopes.includes("run:trigger") && this.#trigger(workflow),
@@ -58,11 +63,20 @@ export class Workflows {
     const marks = [
       !workflow.is_active && "not active",
       workflow.visibility === "private" && "private",
-      dag?.is_paused && "paused in Airflow",
       dag?.import_error && "import error",
       dag && !dag.is_present && "gone from Airflow",
     ].filter(Boolean);
-    return marks.length > 0 && el("span", { class: "marks" }, marks.map((mark) => el("span", { class: "mark" }, mark)));
+    if (!marks.length && !workflow.is_paused) return null;
+    return el("span", { class: "marks" }, workflow.is_paused && pausedBadge(), marks.map((mark) => el("span", { class: "mark" }, mark)));
+  }
+
+  #pause(workflow) {
+    const [word, open, more] = workflow.is_paused ? ["Resume", openDagResume, ""] : ["Pause", openDagPause, "ghost"];
+    return el(
+      "button",
+      { class: `button small ${more}`, type: "button", "aria-label": `${word} ${workflow.name}`, data: { key: `pause ${workflow.id}` }, click: () => open(workflow, () => this.load()) },
+      word,
+    );
   }
 
   #trigger(workflow) {
@@ -70,7 +84,7 @@ export class Workflows {
     const open = () => openTrigger(workflow, (run) => (location.hash = `#/runs/${run.workflow_id}/${run.id}`)).catch(toastError);
     return el(
       "button",
-      { class: "button small", type: "button", disabled: Boolean(reason), title: reason, "aria-label": `Trigger ${workflow.name}`, click: open },
+      { class: "button small", type: "button", disabled: Boolean(reason), title: reason, "aria-label": `Trigger ${workflow.name}`, data: { key: `trigger ${workflow.id}` }, click: open },
       "Trigger",
     );
   }
