@@ -78,7 +78,8 @@ class StreamConsumer(AsyncWebsocketConsumer):
             heartbeat_s=settings.STREAM_HEARTBEAT,
             protocol=PROTOCOL,
         )
-        self._beat_later(stream)
+        # Spread: clients that come back together would have their rights looked at together, time after time.
+        self._beat_in(settings.STREAM_HEARTBEAT * random.uniform(0.2, 1), stream)  # noqa: S311 - chance, no secret
         wire.forget_handshake(self.scope)
         after = parse_qs(self.scope["query_string"].decode()).get("after")
         if after:
@@ -130,15 +131,13 @@ class StreamConsumer(AsyncWebsocketConsumer):
         if stream.client.overflown:
             await self._close(stream_access.TOO_SLOW)
 
-    def _beat_later(self, stream: Stream) -> None:
-        # Spread: clients that came back together would have their rights looked at together, time after time.
-        delay = settings.STREAM_HEARTBEAT * random.uniform(0.5, 1)  # noqa: S311 - chance, no secret
-        self._next_beat = asyncio.get_running_loop().call_later(delay, lambda: self._start(self._beat(stream)))
+    def _beat_in(self, seconds: float, stream: Stream) -> None:
+        self._next_beat = asyncio.get_running_loop().call_later(seconds, lambda: self._start(self._beat(stream)))
 
     async def _beat(self, stream: Stream) -> None:
         await stream.beat()
         if not self.is_closing:
-            self._beat_later(stream)
+            self._beat_in(settings.STREAM_HEARTBEAT, stream)
 
     # --- Client to server -----------------------------------------------------------------------------
 
