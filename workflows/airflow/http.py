@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
 from types import TracebackType
@@ -49,6 +49,8 @@ class Timeout:
 class Answer:
     status: int
     body: bytes
+    cookies: Mapping[str, str] = field(default_factory=dict)
+    location: str = ""
 
     def json(self) -> Any:
         try:
@@ -120,13 +122,19 @@ class Wire:
         *,
         params: Params | None = None,
         json: object = None,
+        form: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Send one request and return whatever HTTP answer comes; `AirflowUnavailableError` if none does."""
         with self._slot(), _failures_translated():
             deadline = time.monotonic() + self._timeout.total
-            with self._request(method, path, params=params, json=json, headers=headers) as response:
-                return Answer(response.status_code, _body(response.raw, deadline=deadline))
+            with self._request(method, path, params=params, json=json, form=form, headers=headers) as response:
+                return Answer(
+                    response.status_code,
+                    _body(response.raw, deadline=deadline),
+                    cookies=_cookies(response),
+                    location=response.headers.get("Location", ""),
+                )
 
     @contextmanager
     def lines(
@@ -138,7 +146,7 @@ class Wire:
         """
         with self._slot(), _failures_translated():
             deadline = time.monotonic() + self._timeout.total
-            with self._request("GET", path, params=params, json=None, headers=headers) as response:
+            with self._request("GET", path, params=params, headers=headers) as response:
                 if response.ok:
                     yield Answer(response.status_code, b""), _lines(_chunks(response.raw, deadline=deadline))
                 else:
@@ -148,13 +156,21 @@ class Wire:
         self._session.close()
 
     def _request(
-        self, method: str, path: str, *, params: Params | None, json: object, headers: Mapping[str, str] | None
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params | None,
+        headers: Mapping[str, str] | None,
+        json: object = None,
+        form: Mapping[str, str] | None = None,
     ) -> requests.Response:
         return self._session.request(
             method,
             f"{self._base_url}{path}",
             params=params,
             json=json,
+            data=form,
             headers={"Accept": "application/json", **(headers or {})},
             timeout=(self._timeout.connect, self._timeout.read),
             allow_redirects=False,
@@ -215,6 +231,12 @@ def _never_connected(exc: Exception) -> bool:
     """Whether not even a connection came about, so that the request can not have been carried out."""
     reason = getattr(exc.args[0], "reason", None) if exc.args else None
     return isinstance(exc, requests.ConnectTimeout) or isinstance(reason, NewConnectionError | ConnectTimeoutError)
+
+
+def _cookies(response: requests.Response) -> dict[str, str]:
+    """What an answer would have a browser keep; a session of `requests` is told to keep nothing."""
+    pairs = (line.split(";")[0].partition("=") for line in response.raw.headers.getlist("Set-Cookie"))
+    return {name.strip(): value for name, _, value in pairs}
 
 
 def _body(raw: Any, *, deadline: float) -> bytes:

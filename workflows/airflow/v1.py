@@ -1,4 +1,4 @@
-"""`/api/v1` of Airflow 2.11: basic authentication, and older words that are translated here."""
+"""`/api/v1` of Airflow 2.11: a session or basic authentication, and older words that are translated here."""
 
 import ast
 import base64
@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from .errors import AirflowProtocolError
 from .http import Params, Wire
-from .login import BasicLogin
+from .login import SessionLogin
 from .reading import Record
 from .tasklog import Ending2, without_header
 from .types import LogChunk, LogLine
@@ -34,8 +34,8 @@ class V1:
     task_batch: ClassVar[Mapping[str, str]] = {}
     log_type: ClassVar[str] = "text/plain"
 
-    def login(self, wire: Wire, *, username: str, password: str) -> BasicLogin:
-        return BasicLogin(username=username, password=password)
+    def login(self, wire: Wire, *, username: str, password: str) -> SessionLogin:
+        return SessionLogin(wire, username=username, password=password)
 
     def only_dags(self, dag_ids: Collection[str]) -> Params:
         return {}

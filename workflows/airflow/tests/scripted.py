@@ -64,7 +64,7 @@ Handler = Callable[[Request], Reply]
 
 
 class ScriptedAirflow:
-    """The server. `next_api_calls` is used up by requests to the API, `answers` replaces endpoints."""
+    """The server. `next_api_calls` is used up by API requests, `answers` replaces endpoints, `pages` are other paths."""
 
     def __init__(self, *, api: str = API, version: str = "3.3.2") -> None:
         self.api = api
@@ -74,6 +74,7 @@ class ScriptedAirflow:
         self.requests: list[Request] = []
         self.next_api_calls: deque[Misbehaviour] = deque()
         self.answers: dict[tuple[str, str], Any] = {}
+        self.pages: dict[tuple[str, str], Handler] = {}
         self.logins = 0
         self._oldest_token = 1
         self.refusal = Reply(401, {"detail": "Token Expired"})
@@ -111,6 +112,8 @@ class ScriptedAirflow:
     def reply_to(self, request: Request) -> Reply:
         if request.path == "/auth/token":
             return self._log_in(request)
+        if (request.method, request.path) in self.pages:
+            return self.pages[request.method, request.path](request)
         if not request.path.startswith(f"{self.api}/"):
             return Reply(404, {"error": "API route not found"})
         path = request.path.removeprefix(self.api)
@@ -225,7 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
             raw_path=url.path,
             query=parse_qs(url.query),
             headers=dict(self.headers),
-            body=json.loads(body) if body else None,
+            body=_parsed(body, self.headers.get("Content-Type", "")),
         )
 
     def _answer(self, request: Request) -> None:
@@ -267,3 +270,9 @@ class _Handler(BaseHTTPRequestHandler):
         while not drip.ended.wait(drip.pace):
             self.wfile.write(b" ")
         self.close_connection = True
+
+
+def _parsed(body: bytes, content_type: str) -> Any:
+    if content_type.startswith("application/x-www-form-urlencoded"):
+        return {name: values[0] for name, values in parse_qs(body.decode()).items()}
+    return json.loads(body) if body else None

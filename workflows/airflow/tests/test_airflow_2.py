@@ -8,7 +8,7 @@ import pytest
 
 from workflows.airflow import AirflowClient, errors, types
 
-from .scripted import Reply, ScriptedAirflow, paged, run_json, task_json
+from .scripted import Reply, Request, ScriptedAirflow, paged, run_json, task_json
 
 DAG: dict[str, Any] = {
     "dag_id": "etl",
@@ -27,20 +27,88 @@ ENDED = "eyJlbmRfb2ZfbG9nIjp0cnVlfQ.lUof2SwEBUOjZk4HrMWHDNdX9lU"
 LOG = "/dags/etl/dagRuns/1/taskInstances/load/logs/1"
 
 
-def test_requests_carry_user_name_and_password_and_no_login_is_made(
+PROOF = f"Basic {base64.b64encode(b'admin:admin').decode()}"
+
+
+def give_sessions(airflow: ScriptedAirflow) -> None:
+    """The form for signing in, as 2.11 has it. Each sign-in ends the session before."""
+    begun: list[str] = []
+
+    def form(_request: Request) -> Reply:
+        page = b'<input id="csrf_token" name="csrf_token" type="hidden" value="Im.x_y-z">'
+        return Reply(200, page, {"Set-Cookie": "session=of-the-form; HttpOnly; Path=/"})
+
+    def sign_in(request: Request) -> Reply:
+        sent = {"username": "admin", "password": airflow.password, "csrf_token": "Im.x_y-z"}
+        if (request.body, request.headers["Cookie"]) != (sent, "session=of-the-form"):
+            return Reply(302, None, {"Location": "/login/"})
+        begun.append(f"session={len(begun) + 1}")
+        return Reply(302, None, {"Location": "/home", "Set-Cookie": f"{begun[-1]}; HttpOnly; Path=/"})
+
+    def pools(request: Request) -> Reply:
+        if request.headers.get("Cookie") == begun[-1] or request.headers.get("Authorization") == PROOF:
+            return Reply(200, {"pools": [], "total_entries": 0})
+        return Reply(403, {"detail": None, "status": 403, "title": "Forbidden"})
+
+    airflow.pages = {("GET", "/login/"): form, ("POST", "/login/"): sign_in}
+    airflow.answers["GET", "/pools"] = pools
+
+
+def test_without_a_form_to_sign_in_requests_carry_user_name_and_password(
     airflow_2: ScriptedAirflow, client_of_2: AirflowClient
 ) -> None:
     airflow_2.runs["etl", "1"] = run_json("etl", "1")
 
-    client_of_2.runs.get("etl", "1")
+    for _ in range(2):
+        client_of_2.runs.get("etl", "1")
 
-    proof = base64.b64encode(b"admin:admin").decode()
-    assert airflow_2.last().headers["Authorization"] == f"Basic {proof}"
+    assert airflow_2.last().headers["Authorization"] == PROOF
     assert [request.path for request in airflow_2.requests] == [
         "/api/v2/version",
         "/api/v1/version",
+        "/login/",
+        "/api/v1/dags/etl/dagRuns/1",
         "/api/v1/dags/etl/dagRuns/1",
     ]
+
+
+def test_one_session_carries_many_requests(airflow_2: ScriptedAirflow, client_of_2: AirflowClient) -> None:
+    give_sessions(airflow_2)
+
+    for _ in range(3):
+        client_of_2.pools()
+
+    asked = [request for request in airflow_2.requests if request.path == "/api/v1/pools"]
+    assert [request.headers.get("Cookie") for request in asked] == ["session=1"] * 3
+    assert [request.headers.get("Authorization") for request in asked] == [None] * 3
+
+
+def test_after_a_session_has_ended_requests_carry_user_name_and_password(
+    airflow_2: ScriptedAirflow, client_of_2: AirflowClient
+) -> None:
+    give_sessions(airflow_2)
+    client_of_2.pools()
+    with AirflowClient(airflow_2.url, username="admin", password="admin") as other:
+        other.pools()
+
+    client_of_2.pools()
+
+    assert airflow_2.last().headers["Authorization"] == PROOF
+    assert [request.path for request in airflow_2.requests].count("/login/") == 4
+
+
+def test_what_a_role_may_not_do_is_asked_twice_and_no_other_session_is_begun(
+    airflow_2: ScriptedAirflow, client_of_2: AirflowClient
+) -> None:
+    give_sessions(airflow_2)
+    airflow_2.answers["GET", "/dags/etl/dagRuns/1"] = lambda _: Reply(403, {"detail": None, "title": "Forbidden"})
+
+    for _ in range(2):
+        with pytest.raises(errors.AirflowAuthError):
+            client_of_2.runs.get("etl", "1")
+
+    assert airflow_2.calls == [("GET", "/dags/etl/dagRuns/1")] * 3
+    assert [request.path for request in airflow_2.requests].count("/login/") == 2
 
 
 def test_trigger_names_only_what_2_11_knows(airflow_2: ScriptedAirflow, client_of_2: AirflowClient) -> None:
