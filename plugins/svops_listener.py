@@ -155,6 +155,12 @@ def _tell_task(task_instance, state):
         )
 
 
+def _tell_failure(task_instance):
+    # The hook is called for a try that will be followed by another one too.
+    retries = str(getattr(task_instance.state, "value", task_instance.state)) == "up_for_retry"
+    _tell_task(task_instance, "up_for_retry" if retries else "failed")
+
+
 class Listener:
     """Airflow's hooks, with the arguments that 2.11 and 3.x have in common."""
 
@@ -180,9 +186,7 @@ class Listener:
 
     @hookimpl
     def on_task_instance_failed(self, previous_state, task_instance, error):
-        # Called for a try that will be followed by another one too.
-        retries = str(getattr(task_instance.state, "value", task_instance.state)) == "up_for_retry"
-        _never_raises(_tell_task)(task_instance, "up_for_retry" if retries else "failed")
+        _never_raises(_tell_failure)(task_instance)
 
     @hookimpl
     def before_stopping(self, component):

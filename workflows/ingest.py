@@ -50,13 +50,14 @@ def take(records: list[Any], *, now: datetime) -> None:
     """
     if len(records) > LARGEST_BATCH:
         raise InvalidInputError({"records": [f"Expected at most {LARGEST_BATCH}."]})
-    parsed = [_parsed(index, record) for index, record in enumerate(records)]
+    parsed = [parse(index, record) for index, record in enumerate(records)]
     runs = [record for record in parsed if isinstance(record, types.DagRun)]
     tasks = [record for record in parsed if isinstance(record, types.TaskInstance)]
     reconcile.apply(upstream.airflow(), runs=runs, tasks=tasks, at=now, pushed=True)
 
 
-def _parsed(index: int, record: Any) -> types.DagRun | types.TaskInstance:
+def parse(index: int, record: Any) -> types.DagRun | types.TaskInstance:
+    """Read one record; raises `InvalidInputError` that names its place in the batch."""
     try:
         return _task(record) if record["kind"] == "task" else _run(record)
     except (KeyError, TypeError, ValueError) as exc:
