@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import AdminUserCreationForm
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from accounts import api_keys, services, tickets
-from accounts.models import ApiKey, EndReason, Role, SignIn, Ticket, User
+from accounts import api_keys, audit, services, tickets
+from accounts.models import ApiKey, AuditEntry, AuditHead, EndReason, Role, SignIn, Ticket, User
 from svops.errors import SVOpsError
 
 if TYPE_CHECKING:
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
     SignInPages = admin.ModelAdmin[SignIn]
     ApiKeyPages = admin.ModelAdmin[ApiKey]
     TicketPages = admin.ModelAdmin[Ticket]
+    AuditPages = admin.ModelAdmin[AuditEntry]
+    HeadPages = admin.ModelAdmin[AuditHead]
 else:
     UserForm, UserPages, SignInPages = AdminUserCreationForm, DjangoUserAdmin, admin.ModelAdmin
-    ApiKeyPages = TicketPages = admin.ModelAdmin
+    ApiKeyPages = TicketPages = AuditPages = HeadPages = admin.ModelAdmin
 
 
 class ShownOnly:
@@ -72,6 +75,24 @@ class UserAdmin(UserPages):
         )
     ]
     actions = ["deactivate", "reactivate", "sign_out_everywhere", "make_viewer", "make_user", "make_admin"]
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        self._record("user.created", obj)
+        return super().log_addition(request, obj, message)
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        # The form names the fields, the page for passwords says that it was that.
+        self._record("user.changed", obj, {"change": message})
+        return super().log_change(request, obj, message)
+
+    def log_deletions(self, request: HttpRequest, queryset: QuerySet[User]) -> Any:
+        for user in queryset:
+            self._record("user.deleted", user)
+        return super().log_deletions(request, queryset)
+
+    def _record(self, action: str, user: User, more: dict[str, Any] | None = None) -> None:
+        with transaction.atomic():
+            audit.record(action, user, after={**audit.facts_of(user, services.USER_FACTS), **(more or {})})
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> list[str]:
         return self.readonly_fields if obj else []
@@ -169,3 +190,19 @@ class TicketAdmin(ShownOnly, TicketPages):
         for ticket in queryset:
             tickets.revoke_ticket(ticket=ticket)
         self.message_user(request, f"Revoked {len(queryset)}.", messages.SUCCESS)
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(ShownOnly, AuditPages):
+    list_display = ["at", "actor", "via", "credential", "action", "object_type", "object_name", "address"]
+    list_filter = ["action", "via", "object_type", "at"]
+    search_fields = ["actor", "object_name", "object_id", "address", "request_id", "credential"]
+    date_hierarchy = "at"
+    show_full_result_count = False
+    fields = [*AuditEntry.SEALED, "position", "hash"]
+
+
+@admin.register(AuditHead)
+class AuditHeadAdmin(ShownOnly, HeadPages):
+    list_display = ["position", "hash"]
+    fields = ["position", "hash"]

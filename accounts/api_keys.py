@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from accounts import opaque
+from accounts import audit, opaque
 from accounts.identity import Caller, Scope, Via, scopes_of
 from accounts.models import ApiKey, Bounds, User
 from accounts.opaque import Kind
@@ -20,6 +20,7 @@ from svops.errors import ConflictError, InvalidInputError
 
 logger = logging.getLogger(__name__)
 
+KEY_FACTS = ("name", "scopes", "workflow_ids", "expires_at")
 USED_EVERY = timedelta(minutes=1)
 # What these open is not a workflow's, or is all of one's workflows: a list of workflows could not bound it.
 UNBOUNDED_SCOPES = frozenset({Scope.NOTIFICATION_WRITE, Scope.USER_ADMIN, Scope.AUDIT_READ})
@@ -60,6 +61,7 @@ def create_key(
         created_at=now,
         expires_at=expires_at,
     )
+    audit.record("api_key.created", api_key, after=audit.facts_of(api_key, KEY_FACTS), actor=caller.user)
     logger.info("API key created", extra={"user_id": caller.user.pk, "api_key": api_key.prefix})
     return NewKey(api_key=api_key, text=made.text)
 
@@ -89,6 +91,7 @@ def rotate_key(*, api_key: ApiKey, grace: timedelta) -> NewKey:
     api_key.previous_digest, api_key.digest = api_key.digest, made.digest
     api_key.previous_until = now + grace
     api_key.save(update_fields=["digest", "previous_digest", "previous_until"])
+    audit.record("api_key.rotated", api_key, after={"previous_until": api_key.previous_until})
     logger.info("API key rotated", extra={"user_id": api_key.user_id, "api_key": api_key.prefix})
     return NewKey(api_key=api_key, text=made.text)
 
@@ -97,6 +100,7 @@ def rotate_key(*, api_key: ApiKey, grace: timedelta) -> NewKey:
 def revoke_key(*, api_key: ApiKey) -> None:
     """The key, and the tickets issued with it, are refused from now on."""
     if ApiKey.objects.filter(pk=api_key.pk, revoked_at__isnull=True).update(revoked_at=timezone.now()):
+        audit.record("api_key.revoked", api_key)
         logger.info("API key revoked", extra={"user_id": api_key.user_id, "api_key": api_key.prefix})
 
 

@@ -46,6 +46,7 @@ class TokenAuthentication(BaseAuthentication):
             # Permissions are looked at before throttles, so what is refused here would never be counted.
             limits.require(limits.Rate.API, limits.by_address(request._request))
             raise
+        request._request.caller = caller  # type: ignore[attr-defined]  # for the audit trail
         return caller.user, caller
 
     def authenticate_header(self, request: Request) -> str:

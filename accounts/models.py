@@ -214,3 +214,76 @@ class Ticket(models.Model):
 
     def __str__(self) -> str:
         return f"ticket {self.prefix}"
+
+
+class AuditEntryQuerySet(models.QuerySet["AuditEntry"]):
+    """Adds and reads; the trail is never changed."""
+
+    def update(self, **changes: Any) -> int:
+        raise TypeError("the audit trail is append-only")
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        raise TypeError("the audit trail is append-only")
+
+
+class AuditEntry(models.Model):
+    """Who did what. Names are kept beside ids and there are no foreign keys: it outlives what it tells of."""
+
+    # What the hash is over.
+    SEALED = (
+        "at", "actor_id", "actor", "via", "credential", "action", "object_type", "object_id", "object_name", "before",
+        "after", "address", "request_id",
+    )  # fmt: skip
+
+    position = models.PositiveBigIntegerField(
+        null=True, unique=True, editable=False, help_text="Its place in the chain; given after the commit."
+    )
+    hash = models.CharField(max_length=64, blank=True, editable=False, help_text="Over this row and the one before.")
+    at = models.DateTimeField()
+    actor_id = models.BigIntegerField(null=True, help_text="Empty: the platform itself, or a command.")
+    actor = models.CharField(max_length=150, blank=True)
+    via = models.CharField(max_length=10, help_text="How they came: token, session, api_key, ticket, command.")
+    credential = models.CharField(max_length=50, blank=True, help_text="Which API key or ticket, by its prefix.")
+    action = models.CharField(max_length=50)
+    object_type = models.CharField(max_length=100)
+    object_id = models.CharField(max_length=64)
+    object_name = models.CharField(max_length=250, blank=True)
+    before = models.JSONField(null=True, blank=True)
+    after = models.JSONField(null=True, blank=True)
+    address = models.CharField(max_length=45, blank=True)
+    request_id = models.CharField(max_length=64, blank=True)
+
+    objects = AuditEntryQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "audit entries"
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["object_type", "object_id", "-id"], name="audit_by_object"),
+            models.Index(fields=["actor_id", "-id"], name="audit_by_actor"),
+            models.Index(fields=["id"], condition=Q(position__isnull=True), name="audit_unsealed"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.object_name}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if self.pk is not None:
+            raise TypeError("the audit trail is append-only")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        raise TypeError("the audit trail is append-only")
+
+
+class AuditHead(models.Model):
+    """The one row whose lock makes sealers take turns: the end of the chain."""
+
+    position = models.PositiveBigIntegerField(default=0)
+    hash = models.CharField(max_length=64, blank=True)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(pk=1), name="one_audit_head")]
+
+    def __str__(self) -> str:
+        return str(self.position)

@@ -18,12 +18,14 @@ from django.db.models import F, Q
 from django.utils import timezone
 from rest_framework_simplejwt.settings import api_settings
 
-from accounts import lockout, tokens
+from accounts import audit, lockout, tokens
 from accounts.models import EndReason, Role, SignIn, User
 from accounts.tokens import InvalidTokenError
 from svops.errors import ConflictError, InvalidInputError, NotAllowedError, SVOpsError
 
 logger = logging.getLogger(__name__)
+
+USER_FACTS = ("username", "email", "name", "role", "is_active")
 
 
 class RegistrationClosedError(NotAllowedError):
@@ -90,6 +92,7 @@ def sign_in(*, user: User) -> Tokens:
         expires_at=now + api_settings.REFRESH_TOKEN_LIFETIME,
     )
     update_last_login(None, user)  # type: ignore[arg-type]  # a signal's receiver, of which the sender is unused
+    audit.record("auth.signed_in", user, actor=user)
     logger.info("signed in", extra={"user_id": user.pk, "sign_in_id": str(sign_in_id)})
     return _tokens(started, refresh_token)
 
@@ -142,9 +145,14 @@ def logout(*, refresh_token: str) -> None:
     end_sign_in(sign_in_id=tokens.read_refresh_token(refresh_token).sign_in_id)
 
 
+@transaction.atomic
 def end_sign_in(*, sign_in_id: uuid.UUID, reason: EndReason = EndReason.LOGOUT) -> None:
     """End one sign-in: its access tokens and its refresh token are refused from now on."""
-    SignIn.objects.open().filter(pk=sign_in_id).update(ended_at=timezone.now(), end_reason=reason)
+    ended = SignIn.objects.open().filter(pk=sign_in_id).update(ended_at=timezone.now(), end_reason=reason)
+    if ended:
+        sign_in = SignIn.objects.select_related("user").get(pk=sign_in_id)
+        actor = sign_in.user if reason == EndReason.LOGOUT else None
+        audit.record("auth.signed_out", sign_in.user, after={"reason": reason}, actor=actor)
 
 
 @transaction.atomic
@@ -156,6 +164,7 @@ def sign_out_everywhere(*, user: User) -> None:
     user.sign_ins.open().update(ended_at=now, end_reason=EndReason.REVOKED)
     user.api_keys.filter(revoked_at__isnull=True).update(revoked_at=now)
     user.tickets.filter(revoked_at__isnull=True).update(revoked_at=now)
+    audit.record("user.signed_out_everywhere", user)
     logger.info("signed out everywhere", extra={"user_id": user.pk})
 
 
@@ -173,6 +182,7 @@ def change_password(
         user.sign_ins.filter(pk__in=kept).update(auth_hash=user.get_session_auth_hash())
         others = user.sign_ins.open().exclude(pk__in=kept)
         others.update(ended_at=timezone.now(), end_reason=EndReason.REVOKED)
+        audit.record("user.password_changed", user, actor=user)
     logger.info("password changed", extra={"user_id": user.pk})
 
 
@@ -182,7 +192,7 @@ def create_user(*, username: str, email: str, name: str, password: str, role: Ro
     _refuse_taken(user)
     _refuse_weak(password, user=user, field="password")
     user.set_password(password)
-    _save(user)
+    _create(user)
     logger.info("user created", extra={"user_id": user.pk, "role": user.role})
     return user
 
@@ -197,19 +207,31 @@ def ensure_admin(*, username: str, email: str, password: str) -> User | None:
     user = User(username=User.normalize_username(username), email=email, role=Role.ADMIN)
     _refuse_taken(user)
     user.set_password(password)
-    _save(user)
+    _create(user)
     logger.info("first administrator created", extra={"user_id": user.pk})
     return user
 
 
+@transaction.atomic
+def _create(user: User) -> None:
+    _save(user)
+    # Who registers has nobody else to be recorded as.
+    audit.record("user.created", user, after=audit.facts_of(user, USER_FACTS), actor=user)
+
+
+@transaction.atomic
 def update_profile(*, user: User, name: str | None = None, email: str | None = None) -> User:
     """Change what is given."""
+    before = audit.facts_of(user, USER_FACTS)
     if name is not None:
         user.name = name
     if email is not None:
         user.email = email
     _refuse_taken(user)
     _save(user, update_fields=["name", "email"])
+    old, new = audit.changes(before, audit.facts_of(user, USER_FACTS))
+    if new:
+        audit.record("user.changed", user, before=old, after=new)
     return user
 
 
@@ -239,6 +261,7 @@ def change_role(*, user: User, role: Role) -> User:
         _refuse_last_admin(user, other_admins)
     before, user.role = user.role, role
     user.save(update_fields=["role"])
+    audit.record("user.role_changed", user, before={"role": before}, after={"role": role})
     logger.info("role changed", extra={"user_id": user.pk, "before": before, "after": str(role)})
     return user
 
@@ -251,6 +274,7 @@ def deactivate(*, user: User) -> User:
     user.is_active = False
     user.save(update_fields=["is_active"])
     sign_out_everywhere(user=user)
+    audit.record("user.deactivated", user)
     logger.info("user deactivated", extra={"user_id": user.pk})
     return user
 
@@ -261,6 +285,7 @@ def reactivate(*, user: User) -> User:
     user = User.objects.select_for_update().get(pk=user.pk)
     user.is_active = True
     user.save(update_fields=["is_active"])
+    audit.record("user.reactivated", user)
     logger.info("user reactivated", extra={"user_id": user.pk})
     return user
 

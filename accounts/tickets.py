@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from accounts import api_keys, opaque
+from accounts import api_keys, audit, opaque
 from accounts.identity import TICKET_SCOPES, Caller, Scope, TicketAction, Via, scopes_of
 from accounts.models import Bounds, Ticket, User
 from accounts.opaque import Kind
@@ -54,6 +54,8 @@ def issue_ticket(
         created_at=now,
         expires_at=now + ttl,
     )
+    facts = audit.facts_of(ticket, ("workflow_id", "run_id", "actions", "expires_at"))
+    audit.record("ticket.issued", ticket, after=facts, actor=caller.user)
     logger.info("ticket issued", extra={"user_id": caller.user.pk, "run_id": str(run_id), "ticket": ticket.prefix})
     return NewTicket(ticket=ticket, text=made.text)
 
@@ -62,6 +64,7 @@ def issue_ticket(
 def revoke_ticket(*, ticket: Ticket) -> None:
     """It is refused from now on; a stream that it has opened ends with the next heartbeat."""
     if Ticket.objects.filter(pk=ticket.pk, revoked_at__isnull=True).update(revoked_at=timezone.now()):
+        audit.record("ticket.revoked", ticket)
         logger.info("ticket revoked", extra={"user_id": ticket.user_id, "ticket": ticket.prefix})
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import transaction
 from django.utils import timezone
 
+from accounts import audit
 from notifications import delivery as deliveries
 from notifications.models import (
     Delivery,
@@ -69,7 +70,7 @@ def create_config(
     _retarget(config, target)
     if transport.takes_secrets or secrets:
         _set_secrets(config, secrets or [webhook.new_secret()])
-    return _save(config, notification_types)
+    return _save(config, notification_types, action="created")
 
 
 def update_config(
@@ -91,7 +92,7 @@ def update_config(
         _set_secrets(config, secrets)
         changed.add("sealed_secrets")
     # Only what was changed: workers write to the same row.
-    _save(config, notification_types, update_fields=changed)
+    _save(config, notification_types, update_fields=changed, action="changed")
     if enabled is not None:
         enable(config=config) if enabled else disable(config=config)
     return NotificationConfig.objects.select_related("owner").get(pk=config.pk)
@@ -126,7 +127,11 @@ def _set_secrets(config: NotificationConfig, secrets: Sequence[str]) -> None:
 
 @transaction.atomic
 def _save(
-    config: NotificationConfig, notification_types: Iterable[str] | None, *, update_fields: set[str] | None = None
+    config: NotificationConfig,
+    notification_types: Iterable[str] | None,
+    *,
+    action: str,
+    update_fields: set[str] | None = None,
 ) -> NotificationConfig:
     config.save(update_fields=update_fields)
     if notification_types is not None:
@@ -135,23 +140,34 @@ def _save(
         Subscription.objects.bulk_create(
             [Subscription(config=config, type=event_type) for event_type in sorted(wanted)], ignore_conflicts=True
         )
+    _record(action, config)
     return config
 
 
+def _record(action: str, config: NotificationConfig) -> None:
+    """Tells the trail of a change; of the target it shows what answers show."""
+    facts = audit.facts_of(config, ("name", "channel", "owner_id", "target_hint", "filters", "enabled"))
+    audit.record(f"notification_config.{action}", config, after=facts)
+
+
+@transaction.atomic
 def rotate_secret(*, config: NotificationConfig) -> str:
     """Make a new secret and return it; the one before it goes on signing beside it, older ones end."""
     secret = webhook.new_secret()
     _set_secrets(config, [secret, *config.secrets[:1]])
     config.save(update_fields=["sealed_secrets", "updated_at"])
+    _record("secret_rotated", config)
     return secret
 
 
+@transaction.atomic
 def enable(*, config: NotificationConfig) -> NotificationConfig:
     """Take the config into service again; what was suppressed meanwhile stays so until it is redelivered."""
     NotificationConfig.objects.filter(pk=config.pk, enabled=False).update(
         enabled=True, disabled_reason="", disabled_at=None, failures=0, paused_until=None, updated_at=timezone.now()
     )
     config.refresh_from_db()
+    _record("enabled", config)
     return config
 
 
@@ -160,6 +176,7 @@ def disable(*, config: NotificationConfig, reason: str = "by hand") -> Notificat
     """Stop telling it anything. What is owed to it is suppressed, with this reason."""
     deliveries.disable(config, reason=reason, now=timezone.now(), tell=False)
     config.refresh_from_db()
+    _record("disabled", config)
     return config
 
 
@@ -169,6 +186,7 @@ def delete_config(*, config: NotificationConfig) -> None:
     now = timezone.now()
     deliveries.disable(config, reason="it was deleted", now=now, tell=False)
     NotificationConfig.objects.filter(pk=config.pk).update(deleted_at=now, sealed_target="", sealed_secrets="")
+    _record("deleted", config)
 
 
 # --- Deliveries -------------------------------------------------------------------------------------------

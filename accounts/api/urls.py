@@ -5,11 +5,13 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, include, path
 from rest_framework.routers import SimpleRouter
 
-from accounts.api import key_views, views
+from accounts.api import audit_views, key_views, views
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
 router.register("users", views.UserViewSet, basename="user")
 router.register("api-keys", key_views.ApiKeyViewSet, basename="api-key")
+
+router.register("audit", audit_views.AuditViewSet, basename="audit")
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("auth/register", views.RegisterView.as_view(), name="register"),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from django.db import transaction
 
+from accounts import audit
 from svops.errors import InvalidInputError
 from workflows import outbox
 from workflows.access import require_manager
@@ -37,6 +38,8 @@ def grant(
     given = Granted(
         *Grant.objects.update_or_create(workflow=workflow, user=user, group=group, defaults={"level": level})
     )
+    facts = {"user": user and user.username, "group": group and group.name, "level": level}
+    audit.record("workflow.granted", workflow, after=facts, actor=actor)
     transaction.on_commit(outbox.wake_access, robust=True)
     return given
 
@@ -45,5 +48,7 @@ def grant(
 def revoke(*, grant: Grant, actor: User) -> None:
     """Take a grant back; streams of those who lose sight of the workflow end with it."""
     require_manager(grant.workflow, actor)
+    facts = {"user": grant.user and grant.user.username, "group": grant.group and grant.group.name}
+    audit.record("workflow.revoked", grant.workflow, before={**facts, "level": grant.level}, actor=actor)
     grant.delete()
     transaction.on_commit(outbox.wake_access, robust=True)

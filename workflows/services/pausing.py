@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from django.db import transaction
 from django.utils import timezone
 
+from accounts import audit
 from workflows import handover
 from workflows.access import require_runner
 from workflows.freezing import frozen_with, set_paused
@@ -37,6 +38,7 @@ def pause_run(*, run: Run, actor: User, note: str = "", scope: str = "run") -> R
 @transaction.atomic
 def _pause(run: Run, actor: User, *, note: str, scope: str, now: datetime) -> None:
     run = Run.objects.select_for_update(of=("self",)).select_related("workflow__dag").get(pk=run.pk)
+    audit.record("run.paused", run, after={"scope": scope, "note": note}, actor=actor)
     if run.paused:
         raise WrongStateError(run, "paused: it is already")
     if run.state not in PAUSABLE:
@@ -63,6 +65,7 @@ def resume_run(*, run: Run, actor: User, note: str = "") -> Run:
 @transaction.atomic
 def _resume(run: Run, actor: User, *, note: str, now: datetime) -> None:
     run = Run.objects.select_for_update(of=("self",)).select_related("workflow__dag").get(pk=run.pk)
+    audit.record("run.resumed", run, after={"note": note}, actor=actor)
     if not run.paused:
         raise WrongStateError(run, "resumed: it is not paused")
     if handover.hold_trigger(run, held=False, now=now):
@@ -74,6 +77,8 @@ def _resume(run: Run, actor: User, *, note: str, now: datetime) -> None:
 def set_dag_paused(*, dag: Dag, paused: bool, actor: User, note: str = "") -> Dag:
     """Pause or unpause a whole DAG; nothing happens when it is so already."""
     with transaction.atomic():
+        if dag.is_paused != paused:
+            audit.record("dag.paused" if paused else "dag.resumed", dag, after={"note": note}, actor=actor)
         _switch(dag, paused=paused, note=note, by=actor.get_username(), now=timezone.now())
     handover.try_now(dag=dag)
     dag.refresh_from_db()

@@ -13,6 +13,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from accounts import audit
 from svops.errors import InvalidInputError
 from workflows import events, handover, observe, parameters, receipt, upstream
 from workflows.access import require_runner
@@ -117,6 +118,8 @@ def _accept_and_owe(run: Run, user: User, *, now: datetime, key: str, fingerprin
     accept(run, now=now)
     if key:
         IdempotencyKey.objects.create(user=user, key=key, fingerprint=fingerprint, run=run, created_at=now)
+    facts = audit.facts_of(run, ("workflow_id", "task_id", "dataset_id", "note", "run_at"))
+    audit.record("run.triggered", run, after=facts, actor=user)
     handover.owe(CommandKind.TRIGGER, run=run, now=now, due_at=run.run_at)
 
 
@@ -153,6 +156,7 @@ def stop_run(*, run: Run, actor: User, note: str = "") -> Run:
 def _stop(run: Run, actor: User, *, note: str, now: datetime) -> None:
     run = Run.objects.select_for_update().get(pk=run.pk)
     reason = f"stopped by {actor.get_username()}" + (f": {note}" if note else "")
+    audit.record("run.stopped", run, before={"state": run.state}, after={"note": note}, actor=actor)
     if handover.withdraw_trigger(run, now=now):
         run.state_reason = reason
         run.save(update_fields=["state_reason"])
@@ -219,6 +223,7 @@ def _retry(run: Run, actor: User, *, mode: str, task_id: str | None, note: str, 
     by = actor.get_username()
     data = events.WorkflowRetried(state=run.state, attempt=run.attempt, mode=mode, note=note, by=by)
     events.record(data, now=now, run=run)
+    audit.record("run.retried", run, after={"mode": mode, "task_id": task_id, "note": note}, actor=actor)
     handover.owe(CommandKind.CLEAR, run=run, now=now, **tasks)
 
 

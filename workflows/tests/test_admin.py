@@ -19,7 +19,7 @@ from django.utils import timezone
 from django_celery_beat import models as beat
 from pytest_django import Settings
 
-from accounts.models import ApiKey, Role, SignIn, Ticket, User
+from accounts.models import ApiKey, AuditEntry, AuditHead, Role, SignIn, Ticket, User
 from svops.local.ports import free_port
 from workflows import upstream
 from workflows.models import (
@@ -129,6 +129,8 @@ def one_of_each(workflow: Workflow, root: User) -> None:
     SignIn.objects.create(user=root, created_at=NOW, refreshed_at=NOW, expires_at=NOW)
     ApiKey.objects.create(user=root, name="import", prefix="9f2c41d0", created_at=NOW)
     Ticket.objects.create(user=root, workflow_id=1, run_id=uuid.uuid4(), created_at=NOW, expires_at=NOW)
+    AuditHead.objects.get_or_create(pk=1)
+    AuditEntry.objects.create(at=NOW, via="command", action="user.created", object_type="accounts.user", object_id="1")
 
 
 # What comes after this app looks after its own pages: nothing here may know of it.

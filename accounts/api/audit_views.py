@@ -1,0 +1,127 @@
+"""The audit trail: listed, and exported as CSV or as lines of JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import django_filters
+from django.db.models import QuerySet
+from django.http import StreamingHttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from rest_framework import mixins, serializers
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.viewsets import GenericViewSet
+
+from accounts.identity import Scope
+from accounts.models import AuditEntry
+from svops.api import KeysetPages
+from svops.schema import errors
+
+FIELDS = ["id", "position", *AuditEntry.SEALED, "hash"]
+# A spreadsheet takes a cell that begins so for a formula.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class AuditSerializer(serializers.ModelSerializer[AuditEntry]):
+    before = serializers.DictField(allow_null=True)
+    after = serializers.DictField(allow_null=True)
+
+    class Meta:
+        model = AuditEntry
+        fields = FIELDS
+        read_only_fields = fields
+
+
+class AuditFilter(django_filters.FilterSet):
+    actor = django_filters.CharFilter(help_text="Username.")
+    action = django_filters.CharFilter(
+        help_text="As `workflow.changed`; ending in a dot, all that begin so.", method="by_action"
+    )
+    since = django_filters.IsoDateTimeFilter("at", "gte")
+    until = django_filters.IsoDateTimeFilter("at", "lt")
+
+    class Meta:
+        model = AuditEntry
+        fields = ["actor", "action", "object_type", "object_id", "via", "address", "request_id"]
+
+    def by_action(self, found: QuerySet[AuditEntry], name: str, value: str) -> QuerySet[AuditEntry]:
+        return found.filter(action__startswith=value) if value.endswith(".") else found.filter(action=value)
+
+
+class AuditPages(KeysetPages):
+    ordering = "-id"
+
+
+@extend_schema(tags=["audit"])
+@extend_schema_view(
+    list=extend_schema(
+        summary="List the audit trail",
+        description="Needs `audit:read`. Newest first, paged by keyset.",
+        responses={200: AuditSerializer, **errors(400, 401, 403)},
+    )
+)
+class AuditViewSet(mixins.ListModelMixin, GenericViewSet[AuditEntry]):
+    queryset = AuditEntry.objects.all()
+    serializer_class = AuditSerializer
+    pagination_class = AuditPages
+    required_scope = Scope.AUDIT_READ
+    filterset_class = AuditFilter
+
+    @extend_schema(
+        operation_id="audit_export",
+        summary="Export the audit trail",
+        description="Oldest first, with the filters of the list; `as=csv`, or `as=jsonl` for a line of JSON each.",
+        parameters=[OpenApiParameter("as", str, enum=["csv", "jsonl"], description="Else jsonl.")],
+        responses={
+            (200, "application/jsonl"): OpenApiTypes.STR,
+            (200, "text/csv"): OpenApiTypes.STR,
+            **errors(400, 401, 403),
+        },
+    )
+    @action(detail=False, pagination_class=None)
+    def export(self, request: Request) -> StreamingHttpResponse:
+        kind = request.query_params.get("as", "jsonl")
+        if kind not in EXPORTS:
+            raise serializers.ValidationError({"as": ["Expected csv or jsonl."]})
+        rows = self.filter_queryset(self.get_queryset()).order_by("id").values(*FIELDS).iterator(chunk_size=1000)
+        content_type, lines = EXPORTS[kind]
+        disposition = f'attachment; filename="audit.{kind}"'
+        return StreamingHttpResponse(
+            lines(rows), content_type=content_type, headers={"Content-Disposition": disposition}
+        )
+
+
+def _jsonl(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    for row in rows:
+        yield json.dumps(row | {"at": row["at"].isoformat()}) + "\n"
+
+
+class _Line:
+    """What a CSV writer writes to, line by line."""
+
+    def write(self, line: str) -> str:
+        return line
+
+
+def _csv(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    writer = csv.writer(_Line())
+    yield writer.writerow(FIELDS)
+    for row in rows:
+        yield writer.writerow([_cell(row[name]) for name in FIELDS])
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, dict):
+        return json.dumps(value)
+    text = value.isoformat() if hasattr(value, "isoformat") else str(value)
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+EXPORTS = {"csv": ("text/csv; charset=utf-8", _csv), "jsonl": ("application/jsonl; charset=utf-8", _jsonl)}
