@@ -355,7 +355,9 @@ def test_the_page_of_a_run_follows_its_tasks_and_events(page: Page, site: Site, 
     expect(node(page, "load")).to_contain_text("Not run")
     expect(page.locator("progress")).to_have_attribute("value", "1")
     expect(page.locator(".reason")).to_have_text("failed in Airflow: clean")
-    expect(page.get_by_role("button", name="Stop", exact=True)).to_be_disabled()
+    for name in ("Stop", "Pause"):
+        expect(page.get_by_role("button", name=name, exact=True)).to_be_disabled()
+    expect(page.get_by_role("button", name="Why is it waiting?")).to_have_count(0)
     assert page.title() == f"Failed · {nightly.name} - SVOps"
     told = [event.type for event in run.events.order_by("-seq")]
     expect(page.locator(".log-type")).to_have_text(told)
@@ -540,7 +542,7 @@ def test_what_else_would_freeze_is_shown_before_the_whole_dag_is_paused(
 
     act(page, "Pause")
     dialog = page.get_by_role("dialog")
-    expect(dialog.get_by_role("listitem")).to_have_text([f"Queued{lonely.name} {str(other.pk)[:8]}"])
+    expect(dialog.get_by_role("listitem")).to_have_text([f"Queued{lonely.name}{str(other.pk)[:8]}"])
     expect(dialog.get_by_role("listitem").get_by_role("link")).to_have_attribute("href", place_of(other))
     assert lonely.runs.filter(paused=True).count() == 0
     assert ("PATCH", f"/dags/{lonely.name}") not in staged.calls
@@ -580,16 +582,6 @@ def test_a_dag_is_paused_and_resumed_at_its_workflow(page: Page, site: Site, lon
     expect(card.get_by_text("Paused", exact=True)).to_have_count(0)
     expect(badge(page, run)).to_have_text(["Running"])
     assert Dag.objects.get(pk=lonely.dag_id).is_paused is False
-
-
-def test_a_run_that_has_ended_can_not_be_paused_nor_be_waiting(page: Page, site: Site, nightly: Workflow) -> None:
-    run = new_run(nightly, RunState.SUCCESS)
-
-    sign_in(page, site, nightly.owner, place_of(run))
-
-    run_page_shows(page, "Success")
-    expect(page.get_by_role("button", name="Pause", exact=True)).to_be_disabled()
-    expect(page.get_by_role("button", name="Why is it waiting?")).to_have_count(0)
 
 
 def test_earlier_attempts_of_a_run_are_listed_newest_first(page: Page, site: Site, nightly: Workflow) -> None:
@@ -672,6 +664,25 @@ def test_an_earlier_try_of_a_task_is_chosen_by_its_number(
 
     expect(page.locator(".log-text")).to_have_text(["it broke"])
     assert page.url == f"{site.url}/{place_of(run)}?task=extract&try_number=1"
+
+
+def test_of_a_mapped_task_the_instance_that_failed_is_shown_first(
+    page: Page, site: Site, nightly: Workflow, staged: StagedAirflow
+) -> None:
+    run = accepted(nightly)
+    begin(run)
+    instances = [task(run, "clean", state, index=n, start=3, end=4) for n, state in enumerate(("success", "failed"))]
+    observe(run.pk, Sight(at=at(5), tasks=instances))
+    for index, state in enumerate(("success", "failed")):
+        staged.put_task(run, "clean", state, tries=1, index=index, start=3, end=4)
+        staged.put_log(run, "clean", f"this is {index}", index=index)
+    sign_in(page, site, nightly.owner, place_of(run))
+
+    node(page, "clean").get_by_role("link").click()
+    expect(page.locator(".log-text")).to_have_text(["this is 1"])
+    page.get_by_role("combobox", name="Instance").select_option("0 · Success")
+
+    expect(page.locator(".log-text")).to_have_text(["this is 0"])
 
 
 def test_the_log_of_a_task_shows_itself_when_the_task_starts(
@@ -773,9 +784,7 @@ def test_a_run_is_opened_and_its_stop_reached_by_keyboard_alone(page: Page, site
     expect(page.get_by_role("dialog", name="Stop this run?")).to_be_visible()
 
 
-def test_the_skip_link_leads_past_the_workflows_and_stays_on_the_run(
-    page: Page, site: Site, nightly: Workflow
-) -> None:
+def test_the_skip_link_leads_past_the_workflows_and_stays_on_the_run(page: Page, site: Site, nightly: Workflow) -> None:
     run = new_run(nightly)
     sign_in(page, site, nightly.owner, place_of(run))
 

@@ -98,4 +98,4 @@ function others({ other_runs: count, runs }, dagId, nameOf) {
   ];
 }
 
-const link = (one, nameOf) => el("a", { href: `#/runs/${one.workflow_id}/${one.run_id}` }, nameOf(one.workflow_id), " ", el("code", {}, one.run_id.slice(0, 8)));
+const link = (one, nameOf) => el("a", { href: `#/runs/${one.workflow_id}/${one.run_id}` }, el("span", {}, nameOf(one.workflow_id)), el("code", {}, one.run_id.slice(0, 8)));

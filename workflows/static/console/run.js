@@ -119,7 +119,7 @@ export class RunPage {
       this.element,
       this.head,
       el("div", { class: "progress" }, this.progress, this.progressText),
-      panel("Tasks", this.graphBox),
+      panel(["Tasks ", el("span", { class: "aside" }, "press one to see its log")], this.graphBox),
       this.taskLog.element,
       el(
         "div",
