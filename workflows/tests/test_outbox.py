@@ -21,7 +21,8 @@ from workflows.tests.stage import NOW, at, new_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-WRITERS, EACH, PUBLISHERS = 8, 15, 3
+WRITERS, EACH, PUBLISHERS = 8, 10, 3
+PACE = 0.01  # seconds between two turns of a loop that would else leave SQLite's lock to nobody
 
 
 @pytest.fixture
@@ -200,12 +201,12 @@ def test_with_many_writers_and_publishers_followers_miss_nothing_and_nothing_com
             record(runs[number % len(runs)])
 
     def publish() -> None:
-        while not done.is_set():
+        while not done.wait(PACE):
             outbox.publish()
 
     def follow() -> list[int]:
         cursor, seen = 0, []
-        while not (last := done.is_set()) or outbox.head() > cursor:
+        while not (last := done.wait(PACE)) or outbox.head() > cursor:
             page = outbox.read_after(cursor, limit=7)
             seen += [event.position for event in page]
             cursor = seen[-1] if seen else 0
