@@ -51,8 +51,8 @@ def observe(run_id: uuid.UUID, sight: Sight) -> None:
     if sight.run:
         _begin(run, sight.run, at=sight.at)
     happenings = [h for seen in _tellable(run, sight, known) for h in _note_task(run, seen, known)]
-    for happening in sorted(happenings, key=lambda h: (h.at or sight.at, h.ends)):
-        events.record(happening.data, now=happening.at or sight.at, run=run, task_id=happening.task_id)
+    for happening in sorted(happenings, key=lambda h: (_time_of(h, run, sight), h.ends)):
+        events.record(happening.data, now=_time_of(happening, run, sight), run=run, task_id=happening.task_id)
     if sight.all_tasks:
         _forget_vanished(known, sight.tasks)
     if sight.run and sight.run.state in AIRFLOW_TERMINAL and sight.all_tasks:
@@ -257,6 +257,13 @@ class _Happening:
     ends: bool
     task_id: str
     data: events.TaskEventData
+
+
+def _time_of(happening: _Happening, run: Run, sight: Sight) -> datetime:
+    """When it happened. A task of 2.11 that is skipped once more after a clear has the times of the first time."""
+    if happening.at is None or (run.attempt > 1 and run.started_at and happening.at < run.started_at):
+        return sight.at
+    return happening.at
 
 
 def _note_task(run: Run, seen: types.TaskInstance, known: Known) -> list[_Happening]:
