@@ -64,7 +64,7 @@ Handler = Callable[[Request], Reply]
 
 
 class ScriptedAirflow:
-    """The server. `next_api_calls` is used up by API requests, `answers` replaces endpoints, `pages` are other paths."""
+    """The server. `next_api_calls` is used up by API requests, `answers` replaces endpoints, `pages` other paths."""
 
     def __init__(self, *, api: str = API, version: str = "3.3.2") -> None:
         self.api = api
