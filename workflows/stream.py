@@ -11,12 +11,11 @@ from channels.db import database_sync_to_async
 from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
 
-from accounts.authentication import refreshed
 from accounts.identity import Caller
 from workflows import outbox, stream_access
 from workflows.hub import Bundle, Client, Control, Hub, Wanted, running_hub
 from workflows.outbox import Published
-from workflows.stream_access import NotSignedInError
+from workflows.recheck import rechecks
 
 
 def encode(frame: Mapping[str, Any]) -> str:
@@ -68,14 +67,8 @@ class Stream:
             self.put("heartbeat", cursor=self.hub.position)
 
     async def _recheck(self) -> None:
-        caller = await database_sync_to_async(refreshed)(self.caller)
-        if caller is None:
-            raise NotSignedInError("The session has ended.")
-        await stream_access.check_route(
-            caller, user_id=self.route.user_id, workflow_id=self.route.workflow_id, run_id=self.route.run_id
-        )
-        self.caller = caller
-        self.client.is_admin = caller.user.is_superuser
+        self.caller = await rechecks().look(self.caller, self.route)
+        self.client.is_admin = self.caller.user.is_superuser
 
     async def replay(self, after: int) -> None:
         """Queue the log after a cursor, then follow: whole, or refused with the reason."""

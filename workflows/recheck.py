@@ -1,0 +1,84 @@
+"""Looks again whether readers may still read, many at a time.
+
+One look is two quick queries; getting to the database thread and to a connection costs several times as much. So
+those that are due at about the same time go together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
+from channels.db import database_sync_to_async
+
+from accounts.authentication import refreshed
+from accounts.identity import Caller
+from workflows.hub import Wanted
+from workflows.stream_access import CloseError, NotSignedInError, require_readable
+
+GATHERING = 0.1  # seconds that a look waits for others
+AT_ONCE = 50  # looks for which the database thread is kept from others
+
+
+class Rechecks:
+    """Gathers looks; everything here runs on one event loop."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Caller, Wanted, asyncio.Future[Caller | CloseError]]] = []
+        self._runner: asyncio.Task[None] | None = None
+
+    async def look(self, caller: Caller, route: Wanted) -> Caller:
+        """The caller with the rights of this moment; raises the `CloseError` that ends the stream."""
+        answer: asyncio.Future[Caller | CloseError] = asyncio.get_running_loop().create_future()
+        self._waiting.append((caller, route, answer))
+        if self._runner is None or self._runner.done():
+            self._runner = asyncio.create_task(self._run(), name="rechecks")
+        result = await answer
+        if isinstance(result, CloseError):
+            raise result
+        return result
+
+    async def _run(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(GATHERING)
+            batch, self._waiting = self._waiting[:AT_ONCE], self._waiting[AT_ONCE:]
+            looks = [(caller, route) for caller, route, _ in batch]
+            try:
+                results: Sequence[Caller | CloseError | Exception] = await database_sync_to_async(_look)(looks)
+            except Exception as exc:  # noqa: BLE001 - raised again where it is waited for
+                results = [exc] * len(batch)
+            for (_, _, answer), result in zip(batch, results, strict=True):
+                _settle(answer, result)
+
+
+def _settle(answer: asyncio.Future[Caller | CloseError], result: Caller | CloseError | Exception) -> None:
+    if answer.done():
+        return
+    if isinstance(result, Caller | CloseError):
+        answer.set_result(result)
+    else:
+        answer.set_exception(result)
+
+
+def _look(looks: Sequence[tuple[Caller, Wanted]]) -> list[Caller | CloseError]:
+    return [_look_at(caller, route) for caller, route in looks]
+
+
+def _look_at(caller: Caller, route: Wanted) -> Caller | CloseError:
+    now = refreshed(caller)
+    if now is None:
+        return NotSignedInError("The session has ended.")
+    try:
+        require_readable(now, user_id=route.user_id, workflow_id=route.workflow_id, run_id=route.run_id)
+    except CloseError as exc:
+        return exc
+    return now
+
+
+_rechecks: WeakKeyDictionary[asyncio.AbstractEventLoop, Rechecks] = WeakKeyDictionary()
+
+
+def rechecks() -> Rechecks:
+    """Those of this process. (One per event loop: tests have several.)"""
+    return _rechecks.setdefault(asyncio.get_running_loop(), Rechecks())
