@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -42,6 +43,8 @@ def main() -> int:
     if arguments.clients:
         options = Options(**(vars(options) | {"clients": arguments.clients}))
     processes.raise_file_limit()
+    # Whoever ends us ends what we have started too.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
     try:
         with tempfile.TemporaryDirectory(prefix="svops-bench-") as directory:
             results = _run(_chosen(arguments.only), options, Path(directory))
