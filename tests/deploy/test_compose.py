@@ -24,8 +24,9 @@ from django.urls import resolve
 from pytest_django import Settings
 
 from conftest import AirflowServer
-from svops.local.airflow import ENVIRONMENT as AIRFLOW_VENV
 from tests.deploy import compose, environment
+
+AIRFLOW_VENV = compose.REPOSITORY / ".venv-airflow"
 
 Services = dict[str, dict[str, Any]]
 
