@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from websockets.sync.client import ClientConnection
 
-from benchmarks.latency import hops, marks
+from benchmarks.latency import MARKS_VARIABLE, hops
 from svops.local.demo import LAST, Api
 from svops.local.errors import StartError
 from svops.local.home import Home
@@ -66,7 +66,7 @@ def main() -> int:
             "SVOPS_PORT": str(SVOPS_PORT),
             "AIRFLOW_PORT": str(AIRFLOW_PORT),
             "DJANGO_SETTINGS_MODULE": "benchmarks.latency.settings",
-            marks.FILE: str(marks_file),
+            MARKS_VARIABLE: str(marks_file),
         }
         home = Home(Path(directory))
         try:

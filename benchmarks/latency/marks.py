@@ -11,16 +11,16 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponseBase
 
+from benchmarks.latency import MARKS_VARIABLE
 from workflows import outbox
 from workflows.outbox import Published
 
-FILE = "SVOPS_BENCH_MARKS"
 _current = threading.local()
 
 
 def _note(**fields: Any) -> None:
     # One short write to a file opened for appending is not torn by those of other processes.
-    with open(os.environ[FILE], "a") as file:
+    with open(os.environ[MARKS_VARIABLE], "a") as file:
         file.write(json.dumps(fields) + "\n")
 
 
