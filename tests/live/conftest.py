@@ -22,7 +22,7 @@ from workflows.airflow.tests.scripted import ScriptedAirflow
 from workflows.models import Dag, Run, Visibility, Workflow
 from workflows.states import RunState
 
-HEARTBEAT = 1.0
+HEARTBEAT = 3.0
 SECRET = "shared with the plugin"
 
 
@@ -55,7 +55,6 @@ def webs(directory: Path, scripted_airflow: ScriptedAirflow, db: None) -> Iterat
     """Two web processes over one database and one Redis."""
     env = {
         "STREAM_HEARTBEAT": str(HEARTBEAT),
-        "STREAM_AUTH_TIMEOUT": "1",
         "SVOPS_INGEST_SECRET": SECRET,
         "AIRFLOW_URL": scripted_airflow.url,
         "AIRFLOW_USERNAME": "admin",

@@ -45,7 +45,7 @@ def redis(directory: Path) -> Iterator[Redis]:
 @pytest.fixture(scope="module")
 def fragile(directory: Path, redis: Redis) -> Iterator[Web]:
     """A web process that may be killed, on the Redis that may be stopped."""
-    with Web(directory, REDIS_URL=redis.url, STREAM_HEARTBEAT="1") as web:
+    with Web(directory, REDIS_URL=redis.url) as web:
         yield web
 
 
@@ -80,7 +80,7 @@ def test_fifty_clients_that_lose_their_connection_at_random_end_with_exactly_the
             log.append(run, count)
             written += count
         wanted = log.ids_after(start)
-        have(readers, wanted, within=60)
+        have(readers, wanted, within=120)
 
     assert len(wanted) == BURST
     assert sum(reader.connections for reader in readers) > 2 * len(readers)
@@ -187,7 +187,7 @@ def test_an_event_whose_wake_up_was_never_sent_arrives_by_the_next_look_at_the_t
 
         took = have(readers, log.ids_after(start), within=15)
 
-    assert took < 7
+    assert took < 10
 
 
 def test_an_event_of_a_process_that_died_before_publication_arrives_with_the_next(

@@ -16,7 +16,7 @@ from accounts.identity import Scope
 from accounts.models import Role, User
 from accounts.tokens import new_access_token
 from tests.live import log
-from tests.live.conftest import HEARTBEAT, new_run, new_user, new_workflow, token_of
+from tests.live.conftest import new_run, new_user, new_workflow, token_of
 from tests.live.parts import Redis, Web, Writer, until
 from tests.live.readers import Loop, PollingReader, Reader, SSEReader, WebSocketReader, have, reading
 from workflows import outbox, services
@@ -37,26 +37,27 @@ def secret_run(private: Workflow) -> Run:
 
 
 @pytest.fixture(scope="module")
-def short_lived(directory: Path) -> Iterator[Web]:
-    """A web process whose access tokens are good for two seconds."""
-    with Web(directory, ACCESS_TOKEN_SECONDS="2", STREAM_HEARTBEAT="0.5") as web:
+def web(directory: Path) -> Iterator[Web]:
+    """One that looks at rights every half second, and whose own access tokens are good for two seconds."""
+    env = {"ACCESS_TOKEN_SECONDS": "2", "STREAM_HEARTBEAT": "0.5", "STREAM_AUTH_TIMEOUT": "1"}
+    with Web(directory, **env) as web:
         yield web
 
 
-def ends_with(loop: Loop, reader: Reader, code: int, *, within: float = 3 * HEARTBEAT + 5) -> None:
+def ends_with(loop: Loop, reader: Reader, code: int, *, within: float = 15) -> None:
     until(lambda: reader.is_done, within=within, or_say=lambda: reader.describe([]))
     assert reader.closes == [code]
 
 
 @pytest.mark.parametrize("kind", PUSHED)
 def test_a_stream_ends_with_4401_when_its_token_expires(
-    short_lived: Web, loop: Loop, kind: type[Reader], django_user_model: type[User]
+    web: Web, loop: Loop, kind: type[Reader], django_user_model: type[User]
 ) -> None:
     user = django_user_model.objects.create_user(f"short-{kind.__name__}", password=PASSWORD)
     login = {"username": user.username, "password": PASSWORD}
-    answer = requests.post(f"{short_lived.url}/api/v1/auth/login", json=login, timeout=20).json()
+    answer = requests.post(f"{web.url}/api/v1/auth/login", json=login, timeout=20).json()
     assert answer["expires_in"] == 2
-    reader = kind(bases=[short_lived.url], token=answer["access_token"], cursor=outbox.head())
+    reader = kind(bases=[web.url], token=answer["access_token"], cursor=outbox.head())
 
     with reading(loop, [reader]):
         ends_with(loop, reader, 4401)
