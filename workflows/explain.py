@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -31,11 +31,12 @@ class Reason:
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """What is asked of Airflow, once: None where it does not answer."""
+    """What is asked of Airflow, once; `error` says why there is no answer."""
 
-    health: types.Health | None
-    pools: dict[str, types.Pool]
-    active_runs: int
+    health: types.Health | None = None
+    pools: dict[str, types.Pool] = field(default_factory=dict)
+    active_runs: int = 0
+    error: str = ""
 
 
 def explain(run: Run, *, now: datetime) -> list[Reason]:
@@ -44,7 +45,10 @@ def explain(run: Run, *, now: datetime) -> list[Reason]:
         return [_reason("ended", f"The run has ended: {run.state}.", "you", "Retry it if it should run again.")]
     reasons = list(_here(run, now=now))
     if not reasons or run.state != RunState.PENDING:
-        reasons += _in_airflow(run, _look(run), now=now)
+        around = _look(run)
+        if around.error and not any(reason.code == "airflow_down" for reason in reasons):
+            reasons.append(_down(around.error))
+        reasons += _in_airflow(run, around, now=now)
     return reasons or [_reason("progressing", _progress(run), "nobody", "Wait.")]
 
 
@@ -64,13 +68,15 @@ def _here(run: Run, *, now: datetime) -> Iterator[Reason]:
             "scheduled", f"It is to start at {run.run_at:%Y-%m-%d %H:%M:%S} UTC.", "nobody", "Wait, or stop it."
         )
     if not state.reachable:
-        yield _reason(
-            "airflow_down", f"Airflow does not answer: {state.last_error}.", "operator", "Bring Airflow back."
-        )
+        yield _down(state.last_error)
     elif state.is_stale(now):
         yield _reason("not_watched", "Airflow was not looked at lately.", "operator", "Start the worker and beat.")
     for command in run.commands.filter(finished_at__isnull=True).exclude(last_error=""):
         yield _failing(command)
+
+
+def _down(error: str) -> Reason:
+    return _reason("airflow_down", f"Airflow does not answer: {error}.", "operator", "Bring Airflow back.")
 
 
 def _failing(command: AirflowCommand) -> Reason:
@@ -85,12 +91,12 @@ def _failing(command: AirflowCommand) -> Reason:
 
 def _look(run: Run) -> Surroundings:
     try:
-        with upstream.watched() as client:
+        with upstream.watched(hurried=True) as client:
             active = client.runs.list(dag_ids=[run.dag_id], states=("running",))
             pools = {pool.name: pool for pool in client.pools()}
             return Surroundings(health=client.health(), pools=pools, active_runs=len(active))
-    except AirflowError:
-        return Surroundings(health=None, pools={}, active_runs=0)
+    except AirflowError as exc:
+        return Surroundings(error=str(exc))
 
 
 def _in_airflow(run: Run, around: Surroundings, *, now: datetime) -> Iterator[Reason]:

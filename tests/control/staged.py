@@ -81,6 +81,7 @@ class ControlledAirflow(StagedAirflow):
         self._absence: Absence | None = None
         self._back = threading.Event()
         self.exchange: Exchange | None = None
+        self._refused: dict[str, Reply] = {}
         self.switched: list[tuple[str, bool]] = []
         self.pools = [{"name": "default_pool", "slots": 128, "open_slots": 128}]
         self.health: dict[str, Any] = {
@@ -90,6 +91,12 @@ class ControlledAirflow(StagedAirflow):
     @property
     def order(self) -> list[str]:
         return [dag_run_id for _, dag_run_id in self.runs]
+
+    @property
+    def changes(self) -> list[str]:
+        """What it was asked to change so far, in words."""
+        words = (_in_words(request) for request in self.requests)
+        return [word for word in words if word]
 
     def go_away(self, how: Absence) -> None:
         self._back.clear()
@@ -104,6 +111,10 @@ class ControlledAirflow(StagedAirflow):
         if how == "refuses":
             self._server = _Door(self, port=self._server.server_port)
             threading.Thread(target=self._server.serve_forever, args=(0.005,), daemon=True).start()
+
+    def refuse_run(self, dag_run_id: str, *, status: int, body: dict[str, Any]) -> None:
+        """Answer so when this run is to be created."""
+        self._refused[dag_run_id] = Reply(status, body)
 
     @contextmanager
     def away(self, how: Absence) -> Iterator[None]:
@@ -136,6 +147,8 @@ class ControlledAirflow(StagedAirflow):
         if (request.method, path) in self.answers:
             return super()._do(request, path)
         match request.method, path.strip("/").split("/"):
+            case "POST", ["dags", _, "dagRuns"] if request.body["dag_run_id"] in self._refused:
+                return self._refused[request.body["dag_run_id"]]
             case "PATCH", ["dags", dag_id]:
                 return self._switch(dag_id, request.body["is_paused"])
             case "GET", ["pools"]:
@@ -149,3 +162,17 @@ class ControlledAirflow(StagedAirflow):
         for part in ("listed", "details"):
             self.dags[dag_id][part]["is_paused"] = paused
         return Reply(200, self.dags[dag_id]["listed"])
+
+
+def _in_words(request: Request) -> str:
+    match request.method, request.path.removeprefix("/api/v2/").split("/"):
+        case "POST", ["dags", _, "dagRuns"]:
+            return "trigger"
+        case "PATCH", ["dags", _, "dagRuns", _]:
+            return f"mark {request.body['state']}"
+        case "PATCH", ["dags", dag_id]:
+            return f"{'pause' if request.body['is_paused'] else 'unpause'} {dag_id}"
+        case "POST", ["dags", _, "clearTaskInstances"] if not request.body["dry_run"]:
+            which = ", ".join(request.body.get("task_ids", ["failed" if request.body["only_failed"] else "all"]))
+            return f"clear {which}{' and after' if request.body['include_downstream'] else ''}"
+    return ""
