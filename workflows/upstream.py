@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cache
 from http import HTTPStatus
@@ -34,19 +34,28 @@ def airflow(*, hurried: bool = False) -> AirflowClient:
     """The pooled, thread-safe client of this process; `hurried` is the one for while somebody waits."""
     read = settings.DISPATCH_BUDGET if hurried else settings.AIRFLOW_READ_TIMEOUT
     connect = min(read, settings.AIRFLOW_CONNECT_TIMEOUT)
+    total = read if hurried else Timeout.total
     return AirflowClient(
         settings.AIRFLOW_URL,
         username=settings.AIRFLOW_USERNAME,
         password=settings.AIRFLOW_PASSWORD,
-        timeout=Timeout(connect=connect, read=read),
+        timeout=Timeout(connect=connect, read=read, total=total),
     )
+
+
+class _Storage(pybreaker.CircuitRedisStorage):
+    """The library's, which alone of all its accesses lets this one fail when Redis is away: the first."""
+
+    def _initialize_redis_state(self, state: str) -> None:
+        with suppress(redis.RedisError):
+            super()._initialize_redis_state(state)
 
 
 @cache
 def breaker() -> pybreaker.CircuitBreaker:
     """Shared by all processes through Redis. While Redis is away the circuit counts as closed: calls go through."""
     connection = redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=1, socket_timeout=1)
-    storage = pybreaker.CircuitRedisStorage(
+    storage = _Storage(
         pybreaker.STATE_CLOSED, connection, namespace="svops:airflow", fallback_circuit_state=pybreaker.STATE_CLOSED
     )
     return pybreaker.CircuitBreaker(
@@ -70,6 +79,7 @@ def watched(*, hurried: bool = False) -> Iterator[AirflowClient]:
 
     While the circuit is open, raises `AirflowUnavailableError` without asking.
     """
+    since = timezone.now()
     try:
         with breaker().calling():
             yield airflow(hurried=hurried)
@@ -77,7 +87,7 @@ def watched(*, hurried: bool = False) -> Iterator[AirflowClient]:
         message = f"the circuit is open: Airflow is tried again after {settings.BREAKER_RESET:g} s"
         raise AirflowUnavailableError(message, sent=False) from exc
     except (AirflowUnavailableError, AirflowAuthError) as exc:
-        note_down(reason=str(exc), now=timezone.now())
+        note_down(reason=str(exc), since=since, now=timezone.now())
         raise
 
 
@@ -92,9 +102,14 @@ def answers() -> bool:
 
 
 @transaction.atomic
-def note_down(*, reason: str, now: datetime) -> None:
-    """Record that Airflow does not answer; the first to notice tells it."""
+def note_down(*, reason: str, now: datetime, since: datetime | None = None) -> None:
+    """Record that Airflow does not answer a call made at `since`, else `now`; the first to notice tells it.
+
+    A call that hung in an outage may fail after it: when a later look was answered, that is old news.
+    """
     AirflowState.current()
+    if AirflowState.objects.filter(looked_at__gt=since or now).exists():
+        return
     if AirflowState.objects.filter(reachable=True).update(reachable=False, last_error=reason):
         logger.warning("Airflow does not answer", extra={"reason": reason})
         events.record(events.AirflowDown(reason=reason), now=now)

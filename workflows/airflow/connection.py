@@ -110,7 +110,7 @@ class Connection:
         return self._wire.exchange(method, url, params=params, json=json, headers=headers)
 
     def _known(self) -> Detected:
-        with self._lock:
+        with self._wire.turn(self._lock):
             if self._detected is None:
                 adapter = self._detect()
                 login = adapter.login(self._wire, username=self._username, password=self._password)
@@ -130,7 +130,7 @@ class Connection:
     def _notice_another_version(self, answer: Answer) -> None:
         # An Airflow upgraded under us answers so to its former API. Not to be taken for "no such run".
         if answer.status == HTTPStatus.NOT_FOUND and answer.problem is None:
-            with self._lock:
+            with self._wire.turn(self._lock):
                 self._detected = None
 
 

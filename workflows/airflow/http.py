@@ -152,6 +152,19 @@ class Wire:
                 else:
                     yield Answer(response.status_code, _body(response.raw, deadline=deadline)), iter(())
 
+    @contextmanager
+    def turn(self, lock: threading.Lock) -> Iterator[None]:
+        """Hold `lock` while one thread asks for all; `AirflowUnavailableError` to whom it takes too long.
+
+        Without that bound, threads that find Airflow hanging would wait for one another, each for all before it.
+        """
+        if not lock.acquire(timeout=self._timeout.read):
+            raise AirflowUnavailableError("another request still waits for Airflow's first answer", sent=False)
+        try:
+            yield
+        finally:
+            lock.release()
+
     def close(self) -> None:
         self._session.close()
 

@@ -38,7 +38,7 @@ class TokenLogin:
         self._headers: Headers | None = None
 
     def headers(self) -> Headers:
-        with self._lock:
+        with self._wire.turn(self._lock):
             if self._headers is None:
                 self._headers = {"Authorization": f"Bearer {self._new_token()}"}
             return self._headers
@@ -49,7 +49,7 @@ class TokenLogin:
         return stale or answer.status == HTTPStatus.UNAUTHORIZED
 
     def forget(self, headers: Headers) -> None:
-        with self._lock:
+        with self._wire.turn(self._lock):
             if self._headers is headers:
                 self._headers = None
 
@@ -79,7 +79,7 @@ class SessionLogin:
         self._not_before = 0.0
 
     def headers(self) -> Headers:
-        with self._lock:
+        with self._wire.turn(self._lock):
             if self._session is None and time.monotonic() >= self._not_before:
                 self._session = self._sign_in()
                 self._not_before = time.monotonic() + self.RETRY_AFTER
@@ -92,7 +92,7 @@ class SessionLogin:
         return refused and self._session is not None
 
     def forget(self, headers: Headers) -> None:
-        with self._lock:
+        with self._wire.turn(self._lock):
             if self._session is headers:
                 self._session = None
                 self._not_before = time.monotonic() + self.RETRY_AFTER

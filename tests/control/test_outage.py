@@ -1,0 +1,302 @@
+"""Airflow away while triggers keep coming: each is accepted, waits, and ends up in Airflow once, in its turn."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+from pytest_django import Settings
+from rest_framework.test import APIClient
+
+from accounts.models import User
+from tests.control.conftest import forget_airflow
+from tests.control.load import Answer, Callers, nothing_is_owed, outages, run_until, tick
+from tests.control.parts import Order, Victims
+from tests.control.staged import Absence, ControlledAirflow
+from workflows import events, handover, outbox, reconcile, upstream
+from workflows.models import AirflowCommand, Run, Workflow
+from workflows.states import RunState
+from workflows.tests.conftest import bearer, token_of
+from workflows.tests.stage import new_run, story
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+BUDGET = 1.0
+# Somebody waits for another to find out the version, does it then, signs in and asks: each once the budget at most.
+WORST = 4
+# What a request may take beside its waiting for Airflow, on a machine that does much else.
+OWN_WORK = 10.0
+
+
+@pytest.fixture(autouse=True)
+def _brisk(settings: Settings) -> None:
+    settings.DISPATCH_BUDGET = BUDGET
+    settings.BREAKER_FAILURES = 2
+    settings.BREAKER_RESET = 1.0
+
+
+@pytest.mark.parametrize("how", ["refuses", "hangs", "answers 503"])
+def test_triggers_that_come_while_airflow_goes_away_and_comes_back_all_end_up_there_once(
+    airflow: ControlledAirflow, nightly: Workflow, ada: User, how: Absence
+) -> None:
+    tick()
+    with Callers(nightly, ada) as callers:
+        run_until(callers.begin(12))
+        with airflow.away(how):
+            unnoticed = callers.begin(12)
+            run_until(lambda: not upstream.answers() and not upstream.is_closed())
+            run_until(unnoticed)
+            before = len(callers.answers)
+            run_until(callers.begin(24))
+            during = callers.answers[before:]
+        back = callers.begin(12)
+        run_until(upstream.answers)
+        run_until(back)
+        run_until(callers.begin(12))
+    run_until(nothing_is_owed)
+
+    answers = callers.answers
+    assert [answer.status for answer in answers] == [201] * 72
+    assert {answer.state for answer in during} == {RunState.PENDING}
+    assert max(answer.seconds for answer in answers) < WORST * BUDGET + OWN_WORK
+    runs = {str(run.pk): run for run in Run.objects.all()}
+    assert sorted(runs) == sorted(answer.run_id for answer in answers)
+    assert {run.state for run in runs.values()} == {RunState.QUEUED}
+    assert sorted(airflow.order) == sorted(run.dag_run_id for run in runs.values())
+    assert {tuple(story(run)) for run in runs.values()} == {("workflow.triggered",)}
+    assert outages() == ["system.airflow_down", "system.airflow_up"]
+    # What was accepted while it was known to be away keeps its order.
+    waited = [runs[answer.run_id] for answer in during]
+    owed = AirflowCommand.objects.filter(run__in=waited).order_by("pk").values_list("run__dag_run_id", flat=True)
+    assert [dag_run_id for dag_run_id in airflow.order if dag_run_id in set(owed)] == list(owed)
+
+
+@pytest.mark.parametrize("how", ["refuses", "hangs", "answers 503"])
+def test_what_was_accepted_during_an_outage_is_handed_over_in_the_order_of_acceptance(
+    airflow: ControlledAirflow, nightly: Workflow, api: APIClient, how: Absence
+) -> None:
+    tick()
+    path = f"/api/v1/workflows/{nightly.pk}/runs"
+    with airflow.away(how):
+        answers = [api.post(path, {"task_id": n}).json() for n in range(15)]
+        tick()
+    assert {answer["state"] for answer in answers} == {RunState.PENDING}
+    assert airflow.order == []
+
+    run_until(nothing_is_owed)
+
+    assert airflow.order == [answer["dag_run_id"] for answer in answers]
+
+
+def at_once(user: User, orders: list[tuple[str, dict[str, Any]]]) -> list[Answer]:
+    """POST all of these at the same moment."""
+    start = threading.Barrier(len(orders))
+    clients = [bearer(token_of(user)) for _ in orders]
+
+    def post(client: APIClient, order: tuple[str, dict[str, Any]]) -> Answer:
+        start.wait(30)
+        began = time.monotonic()
+        try:
+            answer = client.post(*order)
+        finally:
+            connection.close()
+        read = answer.json()
+        return Answer(answer.status_code, read["state"], read["id"], time.monotonic() - began)
+
+    with ThreadPoolExecutor(len(orders)) as pool:
+        return list(pool.map(post, clients, orders))
+
+
+@pytest.mark.parametrize("how", ["refuses", "hangs", "answers 503"])
+def test_triggers_at_once_are_answered_within_the_budget_when_nobody_has_noticed_that_airflow_is_away(
+    airflow: ControlledAirflow, nightly: Workflow, ada: User, how: Absence
+) -> None:
+    path = f"/api/v1/workflows/{nightly.pk}/runs"
+    with airflow.away(how):
+        answers = at_once(ada, [(path, {"task_id": n}) for n in range(16)])
+
+    assert [(answer.status, answer.state) for answer in answers] == [(201, RunState.PENDING)] * 16
+    assert max(answer.seconds for answer in answers) < WORST * BUDGET + OWN_WORK
+    assert Run.objects.filter(state=RunState.PENDING).count() == 16
+    assert outages() == ["system.airflow_down"]
+
+
+@pytest.mark.parametrize("how", ["refuses", "hangs", "answers 503"])
+def test_stops_at_once_are_answered_within_the_budget_when_nobody_has_noticed_that_airflow_is_away(
+    airflow: ControlledAirflow, nightly: Workflow, ada: User, how: Absence
+) -> None:
+    """Stops keep no order among them: all of them ask at the same time, over connections yet to be made."""
+    runs = [new_run(nightly, RunState.RUNNING) for _ in range(16)]
+    with airflow.away(how):
+        paths = [f"/api/v1/workflows/{nightly.pk}/runs/{run.pk}/control" for run in runs]
+        answers = at_once(ada, [(path, {"action": "stop"}) for path in paths])
+
+    assert [(answer.status, answer.state) for answer in answers] == [(200, RunState.STOPPING)] * 16
+    assert max(answer.seconds for answer in answers) < WORST * BUDGET + OWN_WORK
+    assert outages() == ["system.airflow_down"]
+
+
+def test_a_call_that_hung_in_an_outage_and_fails_after_it_does_not_tell_of_another_one(
+    airflow: ControlledAirflow, nightly: Workflow, api: APIClient
+) -> None:
+    tick()
+    began = timezone.now()
+    upstream.note_down(reason="it hangs", since=began, now=timezone.now())
+    tick()
+
+    upstream.note_down(reason="the other one that hung", since=began, now=timezone.now())
+
+    assert upstream.answers()
+    assert outages() == ["system.airflow_down", "system.airflow_up"]
+
+
+def test_the_circuit_opens_after_its_failures_for_every_process_and_closes_when_airflow_is_back(
+    airflow: ControlledAirflow, nightly: Workflow, api: APIClient
+) -> None:
+    circuit = Order(action="circuit")
+    with Victims() as others:
+        assert others.live(circuit).outcome is True
+        with airflow.away("refuses"):
+            reconcile.tick(now=timezone.now())
+            assert (upstream.is_closed(), others.live(circuit).outcome) == (True, True)
+            reconcile.tick(now=timezone.now())
+            assert (upstream.is_closed(), others.live(circuit).outcome) == (False, False)
+            # Open: Airflow is not asked.
+            asked = len(airflow.requests)
+        assert not reconcile.tick(now=timezone.now())
+        assert len(airflow.requests) == asked
+
+        run_until(upstream.answers)
+
+        assert (upstream.is_closed(), others.live(circuit).outcome) == (True, True)
+    assert outages() == ["system.airflow_down", "system.airflow_up"]
+
+
+@pytest.fixture
+def redis_away(settings: Settings, airflow: ControlledAirflow, unused_tcp_port: int) -> Iterator[None]:
+    """Nobody listens where Redis should be, from before the first use of it on."""
+    forget_airflow()
+    settings.REDIS_URL = f"redis://127.0.0.1:{unused_tcp_port}/0"
+    upstream.breaker.cache_clear()
+    outbox._redis.cache_clear()
+    yield
+    upstream.breaker.cache_clear()
+    outbox._redis.cache_clear()
+
+
+def test_without_redis_triggers_reach_airflow_and_controls_work(
+    redis_away: None, airflow: ControlledAirflow, nightly: Workflow, api: APIClient
+) -> None:
+    tick()
+    path = f"/api/v1/workflows/{nightly.pk}/runs"
+    answer = api.post(path, {})
+    assert (answer.status_code, answer.json()["state"]) == (201, RunState.QUEUED)
+    assert upstream.is_closed()
+
+    stopped = api.post(f"{path}/{answer.json()['id']}/control", {"action": "stop"})
+
+    assert (stopped.status_code, stopped.json()["state"]) == (200, RunState.STOPPING)
+    assert airflow.marked == [(answer.json()["dag_run_id"], "failed")]
+
+
+def test_without_redis_and_airflow_triggers_are_accepted_and_handed_over_later(
+    redis_away: None, airflow: ControlledAirflow, nightly: Workflow, api: APIClient
+) -> None:
+    tick()
+    path = f"/api/v1/workflows/{nightly.pk}/runs"
+    with airflow.away("refuses"):
+        answers = [api.post(path, {}) for _ in range(4)]
+        for _ in range(4):
+            tick()
+        assert upstream.is_closed()
+    assert [(answer.status_code, answer.json()["state"]) for answer in answers] == [(201, RunState.PENDING)] * 4
+
+    run_until(nothing_is_owed)
+
+    assert airflow.order == [answer.json()["dag_run_id"] for answer in answers]
+    assert outages() == ["system.airflow_down", "system.airflow_up"]
+
+
+def pending_run(airflow: ControlledAirflow, workflow: Workflow, api: APIClient, **body: Any) -> Run:
+    """A run accepted while Airflow is away, and away it stays."""
+    airflow.go_away("answers 503")
+    answer = api.post(f"/api/v1/workflows/{workflow.pk}/runs", body)
+    assert answer.json()["state"] == RunState.PENDING
+    return Run.objects.get(pk=answer.json()["id"])
+
+
+def test_a_trigger_that_could_not_be_handed_over_fails_with_the_reason_at_its_deadline(
+    airflow: ControlledAirflow, nightly: Workflow, api: APIClient, settings: Settings
+) -> None:
+    run = pending_run(airflow, nightly, api)
+    deadline = run.created_at + timedelta(seconds=settings.DISPATCH_DEADLINE)
+
+    handover.carry_out_due(now=deadline)
+    run.refresh_from_db()
+    assert run.state == RunState.PENDING
+
+    handover.carry_out_due(now=deadline + timedelta(seconds=1))
+    run.refresh_from_db()
+
+    reason = "Could not hand the run over to Airflow: down for maintenance; the deadline has passed"
+    assert (run.state, run.state_reason) == (RunState.FAILED, reason)
+    assert story(run) == ["workflow.triggered", "workflow.failed"]
+    failed = run.events.get(type=events.WorkflowFailed.type)
+    assert failed.data["reason"] == reason
+    airflow.come_back()
+    run_until(lambda: upstream.answers() and nothing_is_owed())
+    assert airflow.order == []
+
+
+def test_the_deadline_of_a_delayed_run_counts_from_its_time(
+    airflow: ControlledAirflow, nightly: Workflow, api: APIClient, settings: Settings
+) -> None:
+    run_at = timezone.now() + timedelta(days=2)
+    run = pending_run(airflow, nightly, api)
+    late = pending_run(airflow, nightly, api, run_at=run_at.isoformat())
+
+    handover.carry_out_due(now=run_at + timedelta(seconds=settings.DISPATCH_DEADLINE - 1))
+
+    states = dict(Run.objects.values_list("pk", "state"))
+    assert (states[run.pk], states[late.pk]) == (RunState.FAILED, RunState.PENDING)
+    handover.carry_out_due(now=run_at + timedelta(seconds=settings.DISPATCH_DEADLINE + 1))
+    late.refresh_from_db()
+    assert late.state == RunState.FAILED
+
+
+def test_a_held_run_has_no_deadline(
+    airflow: ControlledAirflow, nightly: Workflow, api: APIClient, settings: Settings
+) -> None:
+    run = pending_run(airflow, nightly, api)
+    held = api.post(f"/api/v1/workflows/{nightly.pk}/runs/{run.pk}/control", {"action": "pause"})
+    assert (held.status_code, held.json()["paused"]) == (200, True)
+
+    handover.carry_out_due(now=run.created_at + timedelta(seconds=settings.DISPATCH_DEADLINE + 1))
+
+    run.refresh_from_db()
+    assert (run.state, run.paused) == (RunState.PENDING, True)
+
+
+def test_what_airflow_refuses_for_good_fails_at_once_and_holds_nobody_else_up(
+    airflow: ControlledAirflow, nightly: Workflow, api: APIClient
+) -> None:
+    first, second = (pending_run(airflow, nightly, api) for _ in range(2))
+    refuse = {"detail": "DAG with dag_id: 'etl' has import errors"}
+    airflow.refuse_run(first.dag_run_id, status=400, body=refuse)
+    airflow.come_back()
+
+    run_until(lambda: upstream.answers() and nothing_is_owed())
+
+    first.refresh_from_db()
+    second.refresh_from_db()
+    reason = "Could not hand the run over to Airflow: DAG with dag_id: 'etl' has import errors"
+    assert (first.state, first.state_reason) == (RunState.FAILED, reason)
+    assert (second.state, airflow.order) == (RunState.QUEUED, [second.dag_run_id])
+    assert outages() == ["system.airflow_down", "system.airflow_up"]
