@@ -7,6 +7,7 @@ from datetime import datetime
 
 from django.db import IntegrityError, transaction
 
+from workflows import freezing
 from workflows.airflow import types
 from workflows.models import Run, TriggerType, Workflow
 from workflows.services.runs import accept
@@ -43,6 +44,7 @@ def _adopt(seen: types.DagRun, workflow: Workflow, *, now: datetime) -> Run | No
     try:
         with transaction.atomic():
             accept(run, now=now)
+            freezing.freeze_if_dag_paused(run, now=now)
     except IntegrityError:
         return None  # another worker saw it at the same time
     return run

@@ -24,6 +24,12 @@ def set_paused(runs: Iterable[Run], *, paused: bool, scope: str, note: str, by: 
             events.record(data, now=now, run=run)
 
 
+def freeze_if_dag_paused(run: Run, *, now: datetime) -> None:
+    """Mark a run that Airflow has just taken, or takes again, when its DAG is paused; call it in that transaction."""
+    if Dag.objects.filter(dag_id=run.dag_id, is_paused=True).exists():
+        set_paused([run], paused=True, scope="workflow", note="the DAG is paused", by="", now=now)
+
+
 def note_dag_paused(dag: Dag, *, now: datetime) -> None:
     """Somebody has paused or unpaused the DAG in Airflow; call it in the transaction that stores that."""
     runs = frozen_with(dag).filter(paused=not dag.is_paused)

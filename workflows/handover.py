@@ -18,7 +18,7 @@ from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from workflows import backoff, freezing, observe, upstream
-from workflows.airflow import AirflowClient
+from workflows.airflow import AirflowClient, types
 from workflows.airflow.errors import (
     AirflowAuthError,
     AirflowError,
@@ -189,9 +189,9 @@ def _trigger(command: AirflowCommand, client: AirflowClient) -> None:
         # A stop may have come first: its own command follows and finds the run in Airflow.
         pending = Run.objects.filter(pk=run.pk, state=RunState.PENDING)
         queued = pending.update(state=RunState.QUEUED, queued_at=seen.queued_at or now)
-        if queued and Dag.objects.filter(dag_id=run.dag_id, is_paused=True).exists():
+        if queued:
             run.state = RunState.QUEUED
-            freezing.set_paused([run], paused=True, scope="workflow", note="the DAG is paused", by="", now=now)
+            freezing.freeze_if_dag_paused(run, now=now)
 
 
 def _stop(command: AirflowCommand, client: AirflowClient) -> None:
@@ -211,9 +211,18 @@ def _clear(command: AirflowCommand, client: AirflowClient) -> None:
     """Have Airflow run tasks again. Repeated only while its first try has not taken effect."""
     run = _run_of(command)
     repeated = command.attempts > 1
-    if not (repeated and client.runs.get(run.dag_id, run.dag_run_id).state in {"queued", "running"}):
+    if not (repeated and _has_begun_again(run, client.runs.get(run.dag_id, run.dag_run_id))):
         clear(client, run, command.arguments, dry_run=False)
     _finish(command, now=timezone.now())
+
+
+def _has_begun_again(run: Run, seen: types.DagRun) -> bool:
+    """Whether Airflow has cleared the run since its attempt before: it may be over once more by now."""
+    if seen.state in {"queued", "running"}:
+        return True
+    before = run.attempts.last()
+    ended_at = before.ended_at if before else None
+    return bool(seen.start_date and ended_at and seen.start_date > ended_at)
 
 
 def clear(client: AirflowClient, run: Run, which: Mapping[str, Any], *, dry_run: bool) -> list[tuple[str, int]]:

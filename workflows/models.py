@@ -145,7 +145,7 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     def move(self, run_id: uuid.UUID, *, to: RunState, **changes: Any) -> bool:
         """Change state if the table allows it right now; tell whether it did."""
-        if to in TERMINAL:
+        if to in TERMINAL or to == RunState.STOPPING:
             changes["paused"] = False
         return self.filter(pk=run_id, state__in=ENTERED_FROM[to]).update(state=to, **changes) == 1
 

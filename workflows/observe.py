@@ -13,7 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 
-from workflows import events, receipt
+from workflows import events, freezing, receipt
 from workflows.airflow import types
 from workflows.models import AirflowCommand, CommandKind, Run, RunAttempt, TaskInstance
 from workflows.states import TASK_OVER, TASK_STARTED, TASK_TERMINAL, TERMINAL, RunState
@@ -182,6 +182,7 @@ def _reopen(run: Run, *, at: datetime) -> None:
     reopen(run)
     data = events.WorkflowExternalChange(state=run.state, attempt=run.attempt, change="cleared")
     events.record(data, now=at, run=run)
+    freezing.freeze_if_dag_paused(run, now=at)
 
 
 def _end(run: Run, seen: types.DagRun, known: Known, *, at: datetime) -> None:

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from accounts import audit
 from svops.errors import InvalidInputError
-from workflows import events, handover, observe, parameters, receipt, upstream
+from workflows import events, freezing, handover, observe, parameters, receipt, upstream
 from workflows.access import require_runner
 from workflows.models import CommandKind, IdempotencyKey, Run, TaskInstance, TriggerType, Workflow
 from workflows.services.errors import KeyReusedError, WorkflowInactiveError, WrongStateError
@@ -164,6 +164,8 @@ def _stop(run: Run, actor: User, *, note: str, now: datetime) -> None:
         return
     if not observe.move(run, to=RunState.STOPPING, stop_requested_at=now, state_reason=reason):
         raise WrongStateError(run, "stopped")
+    # A held trigger that may have arrived before it was held would keep the stop waiting behind it.
+    handover.hold_trigger(run, held=False, now=now)
     receipt.waive(run, now=now)
     handover.owe(CommandKind.STOP, run=run, now=now)
 
@@ -223,6 +225,7 @@ def _retry(run: Run, actor: User, *, mode: str, task_id: str | None, note: str, 
     by = actor.get_username()
     data = events.WorkflowRetried(state=run.state, attempt=run.attempt, mode=mode, note=note, by=by)
     events.record(data, now=now, run=run)
+    freezing.freeze_if_dag_paused(run, now=now)
     audit.record("run.retried", run, after={"mode": mode, "task_id": task_id, "note": note}, actor=actor)
     handover.owe(CommandKind.CLEAR, run=run, now=now, **tasks)
 
