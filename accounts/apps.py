@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.contrib.auth.signals import user_logged_in, user_logged_out
 
 
 class AccountsConfig(AppConfig):
@@ -8,4 +9,9 @@ class AccountsConfig(AppConfig):
     verbose_name = "Accounts"
 
     def ready(self) -> None:
+        from accounts import audit
         from accounts.api import schema  # noqa: F401 - registers itself; needs the apps to be loaded
+
+        # Django's own forms sign in and out without a service of ours.
+        user_logged_in.connect(audit.session_began, dispatch_uid="audit")
+        user_logged_out.connect(audit.session_ended, dispatch_uid="audit")

@@ -104,6 +104,19 @@ def changes(before: Facts, after: Facts) -> tuple[dict[str, Any], dict[str, Any]
     return {name: before.get(name) for name in names}, {name: after[name] for name in names}
 
 
+@transaction.atomic
+def session_began(user: User, **kwargs: Any) -> None:
+    """Receives Django's signal of a sign-in by a form."""
+    record("auth.signed_in", user, actor=user)
+
+
+@transaction.atomic
+def session_ended(user: User | None, **kwargs: Any) -> None:
+    """Receives Django's signal of a sign-out; there is nobody when the session had ended before."""
+    if user is not None:
+        record("auth.signed_out", user, actor=user)
+
+
 # --- The chain --------------------------------------------------------------------------------------------
 
 

@@ -107,6 +107,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "svops.headers.own_files_only",
     "django_guid.middleware.guid_middleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "accounts.limits.rate_headers",

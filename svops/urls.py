@@ -2,7 +2,7 @@
 
 from django.contrib import admin
 from django.urls import include, path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from svops import api, health, metrics
 
@@ -15,7 +15,11 @@ admin.site.site_header = admin.site.site_title = "SVOps"
 urlpatterns = [
     path("", include("workflows.console.urls")),
     path("admin/", admin.site.urls),
-    path("docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path(
+        "docs",
+        SpectacularSwaggerSplitView.as_view(url_name="schema", template_name="svops/docs.html"),
+        name="docs",
+    ),
     path("api/v1/schema", SpectacularAPIView.as_view(), name="schema"),
     path("api/v1/", include("accounts.api.urls")),
     path("api/v1/", include("workflows.api.urls")),

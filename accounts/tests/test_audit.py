@@ -17,7 +17,7 @@ from rest_framework.test import APIClient
 
 from accounts import audit, services
 from accounts.models import AuditEntry, AuditHead, Role, User
-from accounts.tests.conftest import bearer
+from accounts.tests.conftest import PASSWORD, bearer
 
 AsUser = Callable[[User], APIClient]
 AUDIT = "/api/v1/audit"
@@ -94,6 +94,15 @@ def test_signing_in_and_out_is_recorded(api: APIClient, ada: User) -> None:
     api.post("/api/v1/auth/logout", {"refresh_token": tokens.refresh_token})
 
     assert trail() == [("ada", "auth.signed_in", "ada"), ("ada", "auth.signed_out", "ada")]
+
+
+def test_signing_in_and_out_by_a_form_is_recorded(root: User) -> None:
+    browser = Client()
+    browser.post("/login", {"username": "root", "password": PASSWORD})
+    browser.post("/logout")
+
+    assert trail() == [("root", "auth.signed_in", "root"), ("root", "auth.signed_out", "root")]
+    assert set(AuditEntry.objects.values_list("via", "address")) == {("session", "127.0.0.1")}
 
 
 def test_what_is_refused_or_rolled_back_leaves_no_row(as_user: AsUser, root: User) -> None:

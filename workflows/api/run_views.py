@@ -144,6 +144,7 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
     @action(detail=False, methods=["post"], pagination_class=None, filterset_class=None)
     def batch(self, request: Request, workflow_pk: str) -> Response:
         workflow = self._workflow()
+        require_runner(workflow, current_user(request))
         batch = BatchInput(data=request.data)
         batch.is_valid(raise_exception=True)
         key = idempotency_key(request)
