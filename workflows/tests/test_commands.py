@@ -125,6 +125,7 @@ def test_stop_run_with_watch_ends_when_the_run_is_stopped(
     run = new_run(nightly, RunState.RUNNING, started_at=at(1))
     airflow.put(run, "running", start=1)
     airflow.put_task(run, "extract", "running", start=2)
+    airflow.put_log(run, "extract", "::group::Pre Execute", "::endgroup::", "Task killed!")
 
     lines = say("stop_run", str(run.pk), "--note", "enough", "--watch")
 
