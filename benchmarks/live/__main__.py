@@ -88,20 +88,20 @@ def _run(servers: list[Server], options: Options, directory: Path) -> Results:
     results = Results(clients=options.clients)
     began = time.monotonic()
     with ExitStack() as stack:
-        stands = []
+        stands: list[Stand] = []
         for number, server in enumerate(servers):
             _say(began, f"{server.name}: {options.clients} clients connect")
-            stands.append(
-                stack.enter_context(
-                    standing(
-                        server,
-                        directory=directory / str(number),
-                        port=FIRST_PORT + number,
-                        clients=options.clients,
-                        load=load,
-                    )
-                )
+            starting = standing(
+                server,
+                directory=directory / str(number),
+                port=FIRST_PORT + number,
+                clients=options.clients,
+                load=load,
             )
+            try:
+                stands.append(stack.enter_context(starting))
+            except BenchmarkError as exc:
+                results.problems[server.name] = f"left out, {exc}"
         for number in range(options.rounds):
             for stand in _in_turn(stands, number):
                 window = stand.saturate(warm_up=options.warm_up, seconds=options.seconds)
