@@ -8,12 +8,14 @@ from http import HTTPStatus
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import DatabaseError
 from django.http import Http404, HttpRequest, HttpResponseBase, JsonResponse
 from django_guid import get_guid
 from rest_framework import serializers
-from rest_framework.exceptions import APIException, ErrorDetail, ParseError, ValidationError
+from rest_framework.exceptions import APIException, ErrorDetail, NotFound, ParseError, ValidationError
 from rest_framework.pagination import CursorPagination, PageNumberPagination
+from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
@@ -36,6 +38,13 @@ class KeysetPages(CursorPagination):
     page_size = 50
     page_size_query_param = "page_size"
     max_page_size = 200
+
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any] | None:
+        # DRF takes a cursor apart without looking at what is in it: the database is the first to notice.
+        try:
+            return super().paginate_queryset(queryset, request, view)
+        except (NotFound, ValueError, DjangoValidationError) as exc:
+            raise InvalidInputError({"cursor": ["Expected the cursor of a next or previous link."]}) from exc
 
 
 def optional_trailing_slash(

@@ -66,11 +66,14 @@ def _redis() -> dict[str, Any]:
 
 
 def _airflow() -> dict[str, Any]:
-    health = upstream.airflow().health()
+    # A prober waits, and behind an open circuit Airflow is left alone.
+    if not upstream.is_closed():
+        raise NotReadyError("it does not answer: the circuit is open")
+    health = upstream.airflow(hurried=True).health()
     parts = {"metadatabase": health.metadatabase.status, "scheduler": health.scheduler.status}
     if bad := [name for name, status in parts.items() if status != "healthy"]:
         raise NotReadyError(f"not healthy: {', '.join(bad)}")
-    return {"version": upstream.airflow().version()}
+    return {"version": upstream.airflow(hurried=True).version()}
 
 
 def _beat() -> dict[str, Any]:

@@ -44,7 +44,7 @@ def tick(*, now: datetime) -> bool:
             _look(client, at=now)
             _sweep_if_due(client, now=now)
             _collect_receipts(client, receipt.awaited(now=now))
-            upstream.note_up(version=client.version(), now=now)
+            upstream.note_up(version=client.version(), now=timezone.now())
     except AirflowError as exc:
         logger.warning("look at Airflow failed", extra={"error": str(exc)})
         return False

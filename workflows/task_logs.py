@@ -169,6 +169,8 @@ def _not_found(run: Run, query: LogQuery) -> NotFoundError:
     indexes = sorted(task.map_index for task in tasks if task.task_id == query.task_id)
     if query.map_index in indexes:
         return NotFoundError(f"Airflow has no log of this attempt of the task {query.task_id}.")
+    if indexes == [-1]:
+        return NotFoundError(f"The task {query.task_id} is not mapped: leave map_index out.")
     if indexes:
         detail = f"The task {query.task_id} has instances of its own: name one by map_index."
         return NotFoundError(detail, extra={"map_indexes": [index for index in indexes if index >= 0]})

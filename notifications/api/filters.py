@@ -6,6 +6,7 @@ import django_filters
 
 from notifications.models import Delivery, Kind, NotificationConfig, Status
 from notifications.transports import OFFERED
+from workflows.api.filters import IdFilter
 
 
 class ConfigFilter(django_filters.FilterSet):
@@ -17,9 +18,9 @@ class ConfigFilter(django_filters.FilterSet):
 
 
 class DeliveryFilter(django_filters.FilterSet):
-    config = django_filters.NumberFilter(field_name="config_id")
+    config = IdFilter(field_name="config_id")
     run = django_filters.UUIDFilter(field_name="event__run_id")
-    workflow = django_filters.NumberFilter(field_name="event__workflow_id")
+    workflow = IdFilter(field_name="event__workflow_id")
     status = django_filters.MultipleChoiceFilter(choices=Status.choices, label="May be given several times")
     kind = django_filters.MultipleChoiceFilter(choices=Kind.choices, label="May be given several times")
     created_after = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")

@@ -11,9 +11,9 @@ from django.utils import timezone
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import status, viewsets
 from rest_framework.decorators import action
-from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.views import APIView
 
 from accounts.identity import Scope
 from accounts.permissions import current_user
@@ -163,11 +163,8 @@ def _secrets(values: dict[str, Any], config: NotificationConfig | None = None) -
 
 
 @extend_schema(tags=["notifications"])
-class TypesView(GenericAPIView[Any]):
+class TypesView(APIView):
     required_scope = Scope.WORKFLOW_READ
-    serializer_class = TypeSerializer
-    pagination_class = None
-    filter_backends = []
 
     @extend_schema(
         operation_id="notification_types_list",

@@ -227,7 +227,7 @@ class TriggerInput(ParametersInput):
 
 
 class BatchInput(StrictSerializer):
-    items = serializers.ListField(child=serializers.JSONField(), min_length=1, max_length=100)
+    items = serializers.ListField(child=serializers.JSONField(allow_null=True), min_length=1, max_length=100)
 
 
 class BatchResultSerializer(serializers.Serializer[Any]):

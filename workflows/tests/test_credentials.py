@@ -186,7 +186,7 @@ async def test_a_revoked_ticket_ends_its_stream_with_the_next_heartbeat(
     assert message["code"] == 4401
 
 
-REST = {
+REST: dict[str, list[tuple[Any, ...]]] = {
     "view": [("get", ""), ("get", "/tasks"), ("get", "/events"), ("get", "/explain")],
     "stop": [("post", "/control", {"action": "stop"})],
     "retry": [("post", "/control", {"action": "retry"})],

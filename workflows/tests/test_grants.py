@@ -32,7 +32,7 @@ def analysts(eve: User) -> Group:
     return group
 
 
-REQUESTS = {
+REQUESTS: dict[str, tuple[str, str, Any]] = {
     "see": ("get", "", None),
     "validate": ("post", "/runs/validate", {"parameters": {"rows": 1}}),
     "trigger": ("post", "/runs", {"parameters": {"rows": 1}}),
