@@ -559,10 +559,14 @@ def test_a_query_that_matches_nothing_or_orders_by_nothing_is_no_error(
         assert client.get(answer.json()["next"]).status_code == 200
 
 
-def test_a_cursor_that_makes_no_sense_is_refused(as_user: AsUser, ada: User) -> None:
+# The last two are well-formed cursors: "p=abc" and "p=1'r=1".
+@pytest.mark.parametrize("cursor", ["nonsense", "cD1hYmM=", "cD0xJ3I9MQ=="])
+def test_a_cursor_that_makes_no_sense_is_refused(as_user: AsUser, ada: User, cursor: str) -> None:
     client = as_user(ada)
 
-    refused(lambda: client.get(f"{V1}/runs?cursor=nonsense"), 404, "not_found")
+    body = refused(lambda: client.get(f"{V1}/runs?cursor={cursor}"), 400, "invalid")
+
+    assert list(body["errors"]) == ["cursor"]
 
 
 def test_the_tasks_of_a_run_are_listed(as_user: AsUser, ada: User, nightly: Workflow) -> None:
