@@ -564,9 +564,8 @@ def test_a_query_that_matches_nothing_or_orders_by_nothing_is_no_error(
 def test_a_cursor_that_makes_no_sense_is_refused(as_user: AsUser, ada: User, cursor: str) -> None:
     client = as_user(ada)
 
-    body = refused(lambda: client.get(f"{V1}/runs?cursor={cursor}"), 400, "invalid")
-
-    assert list(body["errors"]) == ["cursor"]
+    errors = {"cursor": ["Expected the cursor of a next or previous link."]}
+    refused(lambda: client.get(f"{V1}/runs?cursor={cursor}"), 400, "invalid", errors=errors)
 
 
 def test_the_tasks_of_a_run_are_listed(as_user: AsUser, ada: User, nightly: Workflow) -> None:
