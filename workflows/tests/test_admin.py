@@ -417,8 +417,20 @@ def test_a_refusal_of_one_run_stops_no_other(operator: Client, workflow: Workflo
     ("action", "before", "after", "kind", "arguments"),
     [
         ("stop", RunState.RUNNING, RunState.STOPPING, "stop", {}),
-        ("retry_failed", RunState.FAILED, RunState.QUEUED, "clear", {"mode": "failed", "task_id": None}),
-        ("retry_all", RunState.SUCCESS, RunState.QUEUED, "clear", {"mode": "all", "task_id": None}),
+        (
+            "retry_failed",
+            RunState.FAILED,
+            RunState.QUEUED,
+            "clear",
+            {"task_ids": None, "only_failed": True, "include_downstream": False},
+        ),
+        (
+            "retry_all",
+            RunState.SUCCESS,
+            RunState.QUEUED,
+            "clear",
+            {"task_ids": None, "only_failed": False, "include_downstream": False},
+        ),
     ],
 )
 def test_while_airflow_is_down_an_action_is_owed_to_it_and_that_is_an_error_message(
