@@ -24,6 +24,7 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "svops.settings"
 django.setup()
 
 from django.conf import settings  # noqa: E402 - after the set-up
+from django.db import connection  # noqa: E402
 from django.utils import timezone  # noqa: E402
 from rest_framework.test import APIClient  # noqa: E402
 
@@ -120,6 +121,8 @@ def warm_up() -> None:
     """Load before the first fork what each would load for itself; the database is not asked yet."""
     for sink in settings.EVENT_SINKS:
         import_string(sink)
+    if connection.vendor == "postgresql":
+        import_string("psycopg_pool.ConnectionPool")
     CLIENT.get("/api/v1/runs", headers={"Host": "127.0.0.1"})
     gc.freeze()
 
