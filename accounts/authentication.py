@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
+from datetime import datetime
 from importlib import import_module
 
 from django.conf import settings
@@ -29,6 +32,7 @@ __all__ = [
     "authenticate_token",
     "caller_of",
     "refreshed",
+    "refreshed_all",
     "token_in",
 ]
 
@@ -90,18 +94,29 @@ def caller_of(user: User, *, session_key: str | None = None) -> Caller:
 
 def refreshed(caller: Caller) -> Caller | None:
     """The caller with the rights of this moment; None when the credentials have expired or were revoked."""
-    if caller.expires_at is not None and caller.expires_at <= timezone.now():
+    return refreshed_all([caller])[0]
+
+
+def refreshed_all(callers: Sequence[Caller]) -> list[Caller | None]:
+    """The same for many, with one query for all who have signed in."""
+    holders = _all_signed_in({caller.sign_in_id for caller in callers if caller.sign_in_id})
+    now = timezone.now()
+    return [_refreshed(caller, holders, now) for caller in callers]
+
+
+def _refreshed(caller: Caller, signed_in: Mapping[uuid.UUID, User], now: datetime) -> Caller | None:
+    if caller.expires_at is not None and caller.expires_at <= now:
         return None
-    user = _holder(caller)
-    if user is None:
+    holder = signed_in.get(caller.sign_in_id) if caller.sign_in_id else _holder(caller)
+    if holder is None:
         return None
+    # Callers share what was found of their sign-in, but not what their credentials narrow it to.
+    user = copy(holder)
     user.bounds = caller.user.bounds
     return replace(caller, user=user, scopes=scopes_of(user) - caller.withheld)
 
 
 def _holder(caller: Caller) -> User | None:
-    if caller.sign_in_id is not None:
-        return _signed_in(caller.sign_in_id)
     if caller.api_key_id is not None:
         return api_keys.holder(caller.api_key_id)
     if caller.ticket_id is not None:
@@ -110,8 +125,15 @@ def _holder(caller: Caller) -> User | None:
 
 
 def _signed_in(sign_in_id: uuid.UUID) -> User | None:
-    sign_in = SignIn.objects.open().select_related("user").filter(pk=sign_in_id).first()
-    return sign_in.user if sign_in and sign_in.is_bound and sign_in.user.is_active else None
+    return _all_signed_in({sign_in_id}).get(sign_in_id)
+
+
+def _all_signed_in(sign_in_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, User]:
+    """Who signed in there and still is."""
+    if not sign_in_ids:
+        return {}
+    found = SignIn.objects.open().select_related("user").filter(pk__in=sign_in_ids)
+    return {sign_in.pk: sign_in.user for sign_in in found if sign_in.is_bound and sign_in.user.is_active}
 
 
 def _still_active(caller: Caller) -> User | None:
