@@ -1,10 +1,11 @@
 /* The load client of bench-live: many WebSocket clients in one epoll loop, each checking that nothing is lost.
  *
- *   load PROGRESS_FILE HOST PORT PATH CLIENTS SUBPROTOCOL DIALECT
+ *   load PROGRESS_FILE HOST PORT PATH CLIENTS PROTOCOLS_FILE DIALECT
  *
  * Every event carries "~NUMBER;NANOSECONDS~": the numbers of one run are 1, 2, 3 ..., the time is that of its making
  * on the monotonic clock. Several events may share a WebSocket message. What was counted lies in PROGRESS_FILE (struct
  * progress), which the driver reads while we run; we end with our standard input.
+ * PROTOCOLS_FILE has a line per client with the sub-protocols it asks for; where it ends it begins again.
  * DIALECT is "plain" or "socketio" (Engine.IO 4 over WebSocket: answer its open and its pings).
  */
 #define _GNU_SOURCE
@@ -49,7 +50,8 @@ struct client {
 static struct progress *progress;
 static struct client *clients;
 static unsigned count, started, opening;
-static const char *host, *port, *path, *subprotocol;
+static const char *host, *port, *path;
+static FILE *protocols;
 static int epoll, is_socketio;
 static unsigned char chunk[CHUNK];
 
@@ -113,9 +115,15 @@ static void begin(struct client *c) {
 }
 
 static void shake_hands(struct client *c) {
-    char request[4096], protocol[3072] = "";
-    if (*subprotocol)
-        snprintf(protocol, sizeof protocol, "Sec-WebSocket-Protocol: %s\r\n", subprotocol);
+    char request[4096], line[3000] = "", protocol[3072] = "";
+    if (!fgets(line, sizeof line, protocols)) {
+        rewind(protocols);
+        if (!fgets(line, sizeof line, protocols))
+            *line = 0;
+    }
+    line[strcspn(line, "\n")] = 0;
+    if (*line)
+        snprintf(protocol, sizeof protocol, "Sec-WebSocket-Protocol: %s\r\n", line);
     int length = snprintf(request, sizeof request,
                           "GET %s HTTP/1.1\r\nHost: %s:%s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                           "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s\r\n",
@@ -263,10 +271,13 @@ static void find_slowest(void) {
 
 int main(int argc, char **argv) {
     if (argc != 8) {
-        fprintf(stderr, "usage: load PROGRESS_FILE HOST PORT PATH CLIENTS SUBPROTOCOL DIALECT\n");
+        fprintf(stderr, "usage: load PROGRESS_FILE HOST PORT PATH CLIENTS PROTOCOLS_FILE DIALECT\n");
         return 2;
     }
-    host = argv[2], port = argv[3], path = argv[4], subprotocol = argv[6];
+    host = argv[2], port = argv[3], path = argv[4];
+    protocols = fopen(argv[6], "r");
+    if (!protocols)
+        fail(argv[6]);
     count = (unsigned)atoi(argv[5]);
     is_socketio = strcmp(argv[7], "socketio") == 0;
     int file = open(argv[1], O_RDWR | O_CREAT, 0600);

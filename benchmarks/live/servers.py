@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.live.processes import BenchmarkError
@@ -26,6 +26,7 @@ class Place:
     directory: Path
     port: int
     redis_url: str
+    clients: int
 
     @property
     def env(self) -> dict[str, str]:
@@ -41,12 +42,12 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A server on its place. `source` are the publisher's arguments; `protocol` is the clients' sub-protocol."""
+    """A server on its place. `source` are the publisher's arguments; `protocols` the sub-protocols of each client."""
 
     command: Sequence[str]
     path: str
     source: Sequence[str]
-    protocol: str = ""
+    protocols: Sequence[str] = ()
     dialect: str = "plain"
     env: Mapping[str, str] = field(default_factory=dict)
 
@@ -64,25 +65,26 @@ class Server:
 
 def _svops(command: Callable[[Place], list[str]]) -> Callable[[Place], Plan]:
     def plan(place: Place) -> Plan:
-        shutil.copytree(_prepared_home(place.directory.parent / "svops-home"), place.directory, dirs_exist_ok=True)
+        shutil.copytree(_prepared_home(place), place.directory, dirs_exist_ok=True)
         data = json.loads((place.directory / "data.json").read_text())
         return Plan(
             command=[sys.executable, "-m", *command(place)],
             path=f"/api/v1/ws/workflow/{data['workflow_id']}",
-            protocol=f"svops.v1, bearer.{data['token']}",
+            protocols=[f"svops.v1, bearer.{token}" for token in data["tokens"]],
             source=["svops", data["run_id"]],
         )
 
     return plan
 
 
-def _prepared_home(home: Path) -> Path:
-    """A home with a migrated database, made once for all."""
+def _prepared_home(place: Place) -> Path:
+    """A home with a migrated database and a user for each client, made once for all."""
+    home = place.directory.parent / "svops-home"
     if not home.is_dir():
         home.mkdir()
-        place = Place(directory=home, port=0, redis_url="redis://127.0.0.1:1/0")
-        _python(place, "manage.py", "migrate", "--no-input", "--verbosity", "0")
-        (home / "data.json").write_text(_python(place, "-m", "benchmarks.live.svops_data"))
+        beside = replace(place, directory=home)
+        _python(beside, "manage.py", "migrate", "--no-input", "--verbosity", "0")
+        (home / "data.json").write_text(_python(beside, "-m", "benchmarks.live.svops_data", str(place.clients)))
     return home
 
 

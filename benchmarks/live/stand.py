@@ -111,7 +111,7 @@ def standing(server: Server, *, directory: Path, port: int, clients: int, load: 
     with ExitStack() as stack:
         redis = Served("redis", home=directory / "redis-home")
         stack.callback(redis.stop)
-        place = Place(directory=directory, port=port, redis_url=redis.exports["REDIS_URL"])
+        place = Place(directory=directory, port=port, redis_url=redis.exports["REDIS_URL"], clients=clients)
         plan = server.plan(place)
         env = place.env | dict(plan.env)
         log = directory / "server.log"
@@ -155,7 +155,12 @@ def _connected(
     load: Path, plan: Plan, progress_file: Path, *, port: int, clients: int
 ) -> Iterator[subprocess.Popen[bytes]]:
     log = progress_file.with_suffix(".log")
-    argv = [str(load), str(progress_file), "127.0.0.1", str(port), plan.path, str(clients), plan.protocol, plan.dialect]
+    protocols = progress_file.with_suffix(".protocols")
+    protocols.write_text("".join(f"{line}\n" for line in plan.protocols))
+    argv = [
+        *(str(load), str(progress_file), "127.0.0.1", str(port)),
+        *(plan.path, str(clients), str(protocols), plan.dialect),
+    ]
     with started(argv, log=log, cores=OTHER_CORES) as process:
         deadline = time.monotonic() + CONNECT_TIMEOUT
         while not progress_file.is_file() or not progress_file.stat().st_size:

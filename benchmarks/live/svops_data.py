@@ -1,4 +1,4 @@
-"""A user, a workflow and a run to publish events of; prints how to follow them as JSON."""
+"""Users, a workflow and a run to publish events of; prints how to follow them as JSON."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from accounts.models import User  # noqa: E402
 from workflows.models import Dag, Run, Workflow  # noqa: E402
 
 
-def main() -> None:
-    user = User.objects.create_user(username="benchmark", email="benchmark@example.com")
-    workflow = Workflow.objects.create(name="benchmark", dag=Dag.objects.create(dag_id="benchmark"), owner=user)
+def main(users: int) -> None:
+    readers = [
+        User.objects.create_user(username=f"reader-{number}", email=f"reader-{number}@example.com")
+        for number in range(users)
+    ]
+    workflow = Workflow.objects.create(name="benchmark", dag=Dag.objects.create(dag_id="benchmark"), owner=readers[0])
     run = Run.objects.create(
-        workflow=workflow, user=user, dag_id="benchmark", dag_run_id="benchmark", created_at=timezone.now()
+        workflow=workflow, user=readers[0], dag_id="benchmark", dag_run_id="benchmark", created_at=timezone.now()
     )
     data = {
-        "token": services.sign_in(user=user).access_token,
+        "tokens": [services.sign_in(user=reader).access_token for reader in readers],
         "workflow_id": workflow.pk,
         "run_id": str(run.pk),
     }
@@ -31,4 +34,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]))
