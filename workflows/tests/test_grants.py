@@ -48,7 +48,7 @@ REQUESTS: dict[str, tuple[str, str, Any]] = {
     "grant": ("post", "/grants", {"user": "vera", "level": "view"}),
     "revoke": ("delete", "/grants/1", None),
 }
-RUNS = {"trigger", "stop", "pause", "retry", "preview a retry", "pause the DAG"}
+RUNS = {"trigger", "trigger several", "stop", "pause", "retry", "preview a retry", "pause the DAG"}
 MANAGES = {"change", "delete", "list grants", "grant", "revoke"}
 
 
