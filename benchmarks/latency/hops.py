@@ -96,11 +96,20 @@ def _seconds(time: str) -> float:
 
 
 def markdown(found: Sequence[Trace], *, otherwise: int) -> str:
-    lines = ["| hop | events | p50, ms | p95, ms |", "| --- | --: | --: | --: |"]
-    for name, hop in HOPS:
-        values = sorted(value for trace in found if (value := hop(trace)) is not None)
+    told = f"{len(found)} events came by push, {otherwise} were found by a look at Airflow first."
+    rows = [(name, [value for trace in found if (value := hop(trace)) is not None]) for name, hop in HOPS]
+    types = [(name, [trace for trace in found if trace.type == name]) for name in TOLD]
+    whole = [(f"hook → frame, {name}", [t.framed - t.hook for t in traces]) for name, traces in types]
+    inside = [
+        (f"POST received → committed, {name}", [t.committed - t.received for t in traces]) for name, traces in types
+    ]
+    return "\n\n".join([_table("hop", rows), _table("by event", whole + inside), told])
+
+
+def _table(head: str, rows: Iterable[tuple[str, list[float]]]) -> str:
+    lines = [f"| {head} | events | p50, ms | p95, ms |", "| --- | --: | --: | --: |"]
+    for name, values in rows:
         if len(values) > 1:
             cuts = quantiles(values, n=20, method="inclusive")
             lines.append(f"| {name} | {len(values)} | {cuts[9] * 1000:.1f} | {cuts[18] * 1000:.1f} |")
-    told = f"{len(found)} events came by push, {otherwise} were found by a look at Airflow first."
-    return "\n".join([*lines, "", told])
+    return "\n".join(lines)
