@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextvars import Context
@@ -32,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 QUIET = 5.0  # seconds without a wake-up before the table is read
 WITHOUT_REDIS = 1.0  # seconds between reads of the table while Redis is away
+LONGEST_REST = 0.02  # seconds between two deliveries
 AT_ONCE = 100  # wake-ups that are delivered together
 
 
@@ -263,7 +265,11 @@ class Hub:
                     self.forget_audiences()
                 data = [message["data"] for message in messages if message["channel"].decode() == outbox.CHANNEL]
                 if data or not messages:
+                    began = time.monotonic()
                     await self._take([event for wake in data for event in outbox.parse_wake(wake)])
+                    # The first event after a pause leaves at once. Under load this leaves half of the time to
+                    # others, and what comes meanwhile leaves together: fewer writes for as many events.
+                    await asyncio.sleep(min(time.monotonic() - began, LONGEST_REST))
 
     async def _take(self, events: list[Published]) -> None:
         """Deliver what follows on what has been delivered; where something is missing, the table has it."""
