@@ -169,10 +169,10 @@ PLAIN = "plain Channels, daphne"
 BARE = "bare asyncio protocol"
 
 SERVERS = [
-    Server(name=OURS, window=256, batch=32, plan=_svops(_uvicorn)),
-    Server(name="SVOps, daphne", window=256, batch=32, plan=_svops(_daphne)),
+    Server(name=OURS, window=512, batch=128, plan=_svops(_uvicorn)),
+    Server(name="SVOps, daphne", window=512, batch=128, plan=_svops(_daphne)),
     Server(name=PLAIN, window=4, batch=1, plan=_plain_channels),
     Server(name="Socket.IO", window=128, batch=16, plan=_socketio, missing=_without_socketio),
     Server(name="nginx-nchan", window=256, batch=16, plan=_nchan, missing=_without_nchan),
-    Server(name=BARE, window=256, batch=32, plan=_bare),
+    Server(name=BARE, window=512, batch=128, plan=_bare),
 ]
