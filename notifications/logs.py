@@ -7,6 +7,7 @@ from collections import deque
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from threading import Lock
 
 import pybreaker
 
@@ -48,12 +49,33 @@ def with_log(message: Message, wanted: Reference | None) -> Message:
     """The message with the end of the log; without it where Airflow does not answer. Touches no database."""
     if wanted is None:
         return message
+    turn = _turn_of(wanted)
+    # The second of two at the same time finds what the first has read. It does not wait for ever: a message
+    # matters more than the log in it.
+    if not turn.acquire(timeout=READING_LIMIT):
+        return message
     try:
         with upstream.breaker().calling():
             tail = _tail(wanted)
     except (AirflowError, pybreaker.CircuitBreakerError):
         return message
+    finally:
+        turn.release()
     return replace(message, excerpt=tail or message.excerpt)
+
+
+def _turn_of(wanted: Reference) -> Lock:
+    with _turns:
+        return _turn(wanted)
+
+
+# A cache by itself gives two threads that miss it at once a value each.
+_turns = Lock()
+
+
+@lru_cache(maxsize=128)
+def _turn(wanted: Reference) -> Lock:
+    return Lock()
 
 
 @lru_cache(maxsize=128)
