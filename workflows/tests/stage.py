@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import uuid
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,7 @@ from workflows.models import Event, Run, Workflow
 from workflows.states import RunState
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+_order = itertools.count()
 AIRFLOWS_WORDS = {"::group::Pre Execute", "::group::Post Execute", "::endgroup::", "Task killed!"}
 
 SCHEMA: dict[str, Any] = {
@@ -49,7 +51,7 @@ def iso(seconds: float | None) -> str | None:
 
 
 def new_run(workflow: Workflow, state: RunState = RunState.QUEUED, *, user: User | None = None, **fields: Any) -> Run:
-    """A run as the handover would have left it; a pending one is not known to Airflow yet."""
+    """A run as the handover would have left it; a pending one is unknown to Airflow. Each is newer than the last."""
     run_id = uuid.uuid4()
     known: dict[str, Any] = {} if state == RunState.PENDING else {"queued_at": NOW}
     return Run.objects.create(
@@ -59,7 +61,7 @@ def new_run(workflow: Workflow, state: RunState = RunState.QUEUED, *, user: User
         dag_run_id=f"svops__{run_id}",
         state=state,
         user=user or workflow.owner,
-        created_at=NOW,
+        created_at=NOW + timedelta(microseconds=next(_order)),
         **known | fields,
     )
 
