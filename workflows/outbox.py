@@ -11,9 +11,10 @@ import json
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
+from uuid import UUID
 
 import redis
 from django.conf import settings
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 CHANNEL = "svops:events"
 ACCESS_CHANNEL = "svops:access"
 BATCH = 500
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,33 @@ class Published:
     frame: str
 
 
-def envelope(event: Event) -> dict[str, Any]:
+class Line(Protocol):
+    """What an envelope is made of: an `Event`, or its columns alone, which are read in half of the time."""
+
+    @property
+    def position(self) -> int | None: ...
+    @property
+    def seq(self) -> int | None: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def workflow_id(self) -> int | None: ...
+    @property
+    def run_id(self) -> UUID | None: ...
+    @property
+    def task_id(self) -> str: ...
+    @property
+    def user_id(self) -> int | None: ...
+    @property
+    def timestamp(self) -> datetime: ...
+    @property
+    def data(self) -> Any: ...
+
+
+COLUMNS = ("id", "position", "seq", "type", "workflow_id", "run_id", "task_id", "user_id", "timestamp", "data")
+
+
+def envelope(event: Line) -> dict[str, Any]:
     """The one shape of an event on every transport."""
     return {
         "id": event.position,
@@ -55,7 +84,7 @@ def envelope(event: Event) -> dict[str, Any]:
     }
 
 
-def as_published(event: Event) -> Published:
+def as_published(event: Line) -> Published:
     """Encode an event that has its position."""
     if event.position is None:
         raise ValueError("only a published event has a frame")
@@ -65,13 +94,13 @@ def as_published(event: Event) -> Published:
         workflow_id=event.workflow_id,
         run_id=str(event.run_id) if event.run_id else None,
         user_id=event.user_id,
-        frame=json.dumps(envelope(event), separators=(",", ":")),
+        frame=_encode(envelope(event)),
     )
 
 
 def read_after(position: int, *, limit: int = BATCH) -> list[Published]:
     """The log after `position`, in order."""
-    page = Event.objects.filter(position__gt=position).order_by("position")[:limit]
+    page = Event.objects.filter(position__gt=position).order_by("position").values_list(*COLUMNS, named=True)[:limit]
     return [as_published(event) for event in page]
 
 
@@ -101,15 +130,14 @@ def publish() -> int:
 
 
 @transaction.atomic
-def _give_positions() -> list[Event]:
+def _give_positions() -> list[Line]:
     head, _ = LogHead.objects.select_for_update().get_or_create(pk=1)
-    events = list(Event.objects.filter(position__isnull=True).order_by("id")[:BATCH])
-    for position, event in enumerate(events, start=head.position + 1):
-        event.position = position
+    waiting = Event.objects.filter(position__isnull=True).order_by("id").values_list(*COLUMNS, named=True)[:BATCH]
+    events = [line._replace(position=position) for position, line in enumerate(waiting, start=head.position + 1)]
     # bulk_update() would write one CASE with a branch for each row: several times as slow.
     with connection.cursor() as cursor:
         cursor.executemany(
-            "UPDATE workflows_event SET position = %s WHERE id = %s", [(event.position, event.pk) for event in events]
+            "UPDATE workflows_event SET position = %s WHERE id = %s", [(event.position, event.id) for event in events]
         )
     head.position += len(events)
     head.save(update_fields=["position"])
