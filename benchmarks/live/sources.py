@@ -13,6 +13,11 @@ import redis
 
 NOTE_LENGTH = 230  # makes an event 500 bytes long
 
+INSERT = (
+    "INSERT INTO workflows_event (run_id, seq, workflow_id, user_id, type, task_id, timestamp, data)"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
+)
+
 # Publishes a batch; each string is the mark of one event, and has to reach the clients as it is.
 Publish = Callable[[Sequence[str]], None]
 
@@ -43,35 +48,31 @@ def _encoded(event: Any) -> str:
 
 
 def svops(run_id: str) -> Publish:
-    """Through the log: rows of a run committed in one transaction per batch, then published as always."""
+    """Through the log: rows of a run committed in one transaction per batch, then published as always.
+
+    The rows are the ones that `events.record()` writes. They are written without the ORM, whose cost per row is that
+    of whoever makes the events and not that of the log.
+    """
     import django
 
     django.setup()
-    from django.db import transaction
+    from django.db import connection, transaction
     from django.utils import timezone
 
     from workflows import outbox
-    from workflows.models import Event, Run
+    from workflows.models import Run
 
     run = Run.objects.get(pk=run_id)
 
+    def row(seq: int, mark: str, now: str) -> tuple[Any, ...]:
+        data = json.dumps(envelope(mark)["data"])
+        return (run.pk.hex, seq, run.workflow_id, run.user_id, "workflow.paused", "", now, data)
+
     def publish(marks: Sequence[str]) -> None:
-        now = timezone.now()
-        with transaction.atomic():
-            # As events.record() does, but for many events at once.
+        now = str(timezone.now().replace(tzinfo=None))
+        with transaction.atomic(), connection.cursor() as cursor:
             Run.objects.filter(pk=run.pk).update(event_count=run.event_count + len(marks))
-            Event.objects.bulk_create(
-                Event(
-                    run=run,
-                    seq=run.event_count + number,
-                    workflow_id=run.workflow_id,
-                    user_id=run.user_id,
-                    type="workflow.paused",
-                    timestamp=now,
-                    data=envelope(mark)["data"],
-                )
-                for number, mark in enumerate(marks, start=1)
-            )
+            cursor.executemany(INSERT, [row(seq, mark, now) for seq, mark in enumerate(marks, run.event_count + 1)])
         run.event_count += len(marks)
         outbox.publish()
 
