@@ -24,10 +24,11 @@ from django_guid import get_guid
 
 from accounts.addresses import address_of
 from accounts.identity import Caller, Via
-from accounts.models import AuditEntry, AuditHead, User
+from accounts.models import AuditEntry, AuditHead, Identity, User
 
 BATCH = 1000
 Facts = Mapping[str, Any]
+IDENTITY_FACTS = ("issuer", "subject")
 
 _request: ContextVar[HttpRequest | None] = ContextVar("audited_request", default=None)
 
@@ -104,10 +105,15 @@ def changes(before: Facts, after: Facts) -> tuple[dict[str, Any], dict[str, Any]
     return {name: before.get(name) for name in names}, {name: after[name] for name in names}
 
 
+def signed_in(user: User, identity: Identity | None) -> None:
+    """Record a sign-in, and who vouched for it if it was not we."""
+    record("auth.signed_in", user, after=facts_of(identity, IDENTITY_FACTS) if identity else None, actor=user)
+
+
 @transaction.atomic
-def session_began(user: User, **kwargs: Any) -> None:
-    """Receives Django's signal of a sign-in by a form."""
-    record("auth.signed_in", user, actor=user)
+def session_began(user: User, request: HttpRequest, **kwargs: Any) -> None:
+    """Receives Django's signal of a sign-in by a form or by single sign-on, which leaves the identity here."""
+    signed_in(user, getattr(request, "identity", None))
 
 
 @transaction.atomic

@@ -100,6 +100,26 @@ class User(AbstractUser):
         return salted_hmac("accounts.User.session", value, secret=secret, algorithm="sha256").hexdigest()
 
 
+class Identity(models.Model):
+    """Whom an identity provider calls `subject`: the only thing by which a sign-in of theirs finds its user.
+
+    Names and addresses do not count: they change hands, and some providers let people choose them.
+    """
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="identities")
+    issuer = models.CharField(max_length=255, help_text="OIDC_ISSUER, to the letter.")
+    subject = models.CharField(max_length=255, help_text="The claim `sub`: the provider's own name for the person.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name_plural = "identities"
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["issuer", "subject"], name="identity_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.subject} at {self.issuer}"
+
+
 class EndReason(models.TextChoices):
     LOGOUT = "logout"
     REUSE = "reuse"  # a refresh token was presented twice: one of the two holders has stolen it

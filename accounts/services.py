@@ -19,7 +19,7 @@ from django.utils import timezone
 from rest_framework_simplejwt.settings import api_settings
 
 from accounts import audit, lockout, tokens
-from accounts.models import EndReason, Role, SignIn, User
+from accounts.models import EndReason, Identity, Role, SignIn, User
 from accounts.tokens import InvalidTokenError
 from svops.errors import ConflictError, InvalidInputError, NotAllowedError, SVOpsError
 
@@ -77,8 +77,8 @@ def login(*, username: str, password: str, address: str) -> Tokens:
 
 
 @transaction.atomic
-def sign_in(*, user: User) -> Tokens:
-    """Begin a family of tokens for a user whose credentials were checked."""
+def sign_in(*, user: User, identity: Identity | None = None) -> Tokens:
+    """Begin a family of tokens for a user whose credentials were checked, by us or by the provider of `identity`."""
     now = timezone.now()
     sign_in_id = uuid.uuid4()
     refresh_token = tokens.new_refresh_token(sign_in_id, user.pk)
@@ -92,7 +92,7 @@ def sign_in(*, user: User) -> Tokens:
         expires_at=now + api_settings.REFRESH_TOKEN_LIFETIME,
     )
     update_last_login(None, user)  # type: ignore[arg-type]  # a signal's receiver, of which the sender is unused
-    audit.record("auth.signed_in", user, actor=user)
+    audit.signed_in(user, identity)
     logger.info("signed in", extra={"user_id": user.pk, "sign_in_id": str(sign_in_id)})
     return _tokens(started, refresh_token)
 
@@ -192,6 +192,16 @@ def create_user(*, username: str, email: str, name: str, password: str, role: Ro
     _refuse_taken(user)
     _refuse_weak(password, user=user, field="password")
     user.set_password(password)
+    _create(user)
+    logger.info("user created", extra={"user_id": user.pk, "role": user.role})
+    return user
+
+
+def create_user_from_elsewhere(*, username: str, email: str, name: str, role: Role) -> User:
+    """Create an account without a password, for somebody who signs in with a provider's; errors as `create_user`."""
+    user = User(username=User.normalize_username(username), email=email, name=name, role=role)
+    _refuse_taken(user)
+    user.set_unusable_password()
     _create(user)
     logger.info("user created", extra={"user_id": user.pk, "role": user.role})
     return user

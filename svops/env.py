@@ -108,6 +108,16 @@ def url(name: str, *, default: str, schemes: tuple[str, ...]) -> str:
     return value
 
 
+def secure_url(name: str, *, default: str = "") -> str:
+    """An `https://` URL; `http://` only to this machine itself."""
+    value = _raw(name) or default
+    parts = urlsplit(value)
+    allowed = {"https", "http"} if parts.hostname in {"localhost", "127.0.0.1", "::1"} else {"https"}
+    if value and (parts.scheme not in allowed or not parts.hostname):
+        raise ImproperlyConfigured(f"{name}={value!r} must start with https:// (http:// only to localhost)")
+    return value
+
+
 def rate(name: str, *, default: str) -> str:
     """A number of requests in a time, or `off`."""
     value = _raw(name) or default

@@ -83,6 +83,19 @@ X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_MEMORY_SIZE = env.integer("MAX_BODY_BYTES", default=1_000_000, minimum=1024)
 REGISTRATION = env.choice("REGISTRATION", default="open" if EMBEDDED else "closed", choices=("open", "closed"))
 
+# --- Single sign-on: off until there is an issuer -----------------------------------------------------------
+OIDC_ISSUER = env.secure_url("OIDC_ISSUER")
+OIDC_CLIENT_ID = env.text("OIDC_CLIENT_ID")
+OIDC_CLIENT_SECRET = env.text("OIDC_CLIENT_SECRET")
+OIDC_NAME = env.text("OIDC_NAME", default="single sign-on")
+OIDC_SCOPES = env.text("OIDC_SCOPES", default="openid profile email")
+OIDC_USERNAME_CLAIM = env.text("OIDC_USERNAME_CLAIM", default="preferred_username")
+OIDC_ROLE_CLAIM = env.text("OIDC_ROLE_CLAIM")
+OIDC_ADMIN_VALUES = env.items("OIDC_ADMIN_VALUES")
+OIDC_USER_VALUES = env.items("OIDC_USER_VALUES")
+OIDC_DEFAULT_ROLE = env.choice("OIDC_DEFAULT_ROLE", default="user", choices=("user", "viewer"))
+OIDC_TIMEOUT = env.seconds("OIDC_TIMEOUT", default=5)
+
 # --- Django -----------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
     # Daphne replaces runserver by an ASGI one; elsewhere it would only cost the import of Twisted.
@@ -131,6 +144,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "accounts.oidc.offered",
             ]
         },
     }
@@ -267,6 +281,14 @@ DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", default="svops@localhost")
 
 if EMAIL_USE_TLS and EMAIL_USE_SSL:
     raise ImproperlyConfigured("EMAIL_USE_TLS and EMAIL_USE_SSL are both true: one of them is expected")
+if OIDC_ISSUER and not OIDC_CLIENT_ID:
+    raise ImproperlyConfigured("OIDC_ISSUER is set and OIDC_CLIENT_ID is not: both are expected")
+if "openid" not in OIDC_SCOPES.split():
+    raise ImproperlyConfigured(f"OIDC_SCOPES={OIDC_SCOPES!r} must have openid among the scopes, divided by spaces")
+if bool(OIDC_ROLE_CLAIM) != bool(OIDC_ADMIN_VALUES or OIDC_USER_VALUES):
+    raise ImproperlyConfigured(
+        "OIDC_ROLE_CLAIM and OIDC_ADMIN_VALUES or OIDC_USER_VALUES go together: the claim, and which of its values count"
+    )
 if SVOPS_PORT == AIRFLOW_PORT:
     raise ImproperlyConfigured(f"SVOPS_PORT and AIRFLOW_PORT are both {SVOPS_PORT}: two different ports are expected")
 

@@ -1,0 +1,111 @@
+"""From what a provider vouches for to a user of ours: the first time one is made, never is one taken over."""
+
+from __future__ import annotations
+
+import logging
+
+from django.conf import settings
+from django.contrib.auth.validators import UnicodeUsernameValidator
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+
+from accounts import audit, oidc, services
+from accounts.models import Identity, Role, User
+from accounts.oidc import Claims
+from svops.errors import ConflictError, InvalidInputError, NotAllowedError
+
+logger = logging.getLogger(__name__)
+
+
+class AccountExistsError(ConflictError):
+    """Somebody has the name or the address already; only an administrator can know whether it is the same person."""
+
+    code = "account_exists"
+
+
+class AccountInactiveError(NotAllowedError):
+    code = "account_inactive"
+
+
+class IncompleteIdentityError(NotAllowedError):
+    code = "identity_incomplete"
+
+
+def exchange(*, id_token: str) -> services.Tokens:
+    """Tokens of ours for an ID token of the provider's."""
+    identity = enter(oidc.verify(id_token))
+    return services.sign_in(user=identity.user, identity=identity)
+
+
+@transaction.atomic
+def enter(claims: Claims) -> Identity:
+    """The identity and its active user, with the role that the provider gives; the first time both are made."""
+    identity = _known(claims) or _new(claims)
+    if not identity.user.is_active:
+        raise AccountInactiveError("This account was shut; ask an administrator.")
+    if claims.role is not None and claims.role != identity.user.role:
+        identity.user = services.change_role(user=identity.user, role=claims.role)
+    return identity
+
+
+def _known(claims: Claims) -> Identity | None:
+    return Identity.objects.select_related("user").filter(issuer=claims.issuer, subject=claims.subject).first()
+
+
+def _new(claims: Claims) -> Identity:
+    _refuse_unusable(claims.username)
+    try:
+        with transaction.atomic():
+            user = services.create_user_from_elsewhere(
+                username=claims.username,
+                email=claims.email,
+                name=claims.name,
+                role=claims.role or Role(settings.OIDC_DEFAULT_ROLE),
+            )
+            return link(user=user, issuer=claims.issuer, subject=claims.subject, actor=user)
+    except InvalidInputError as exc:
+        # Either another first sign-in of the same person was faster, or the name is somebody's.
+        if known := _known(claims):
+            return known
+        raise AccountExistsError(
+            f"There is an account with the name {claims.username} or with your address; ask an administrator to link it."
+        ) from exc
+
+
+def _refuse_unusable(username: str) -> None:
+    try:
+        UnicodeUsernameValidator()(username)
+    except ValidationError as exc:
+        raise _incomplete() from exc
+    if len(username) > 150:
+        raise _incomplete()
+
+
+def _incomplete() -> IncompleteIdentityError:
+    claim = settings.OIDC_USERNAME_CLAIM
+    return IncompleteIdentityError(f"The identity provider's claim {claim} is missing or can not be a username.")
+
+
+@transaction.atomic
+def link(*, user: User, issuer: str, subject: str, actor: User | None = None) -> Identity:
+    """From now on a sign-in of that subject is one of the user."""
+    try:
+        with transaction.atomic():
+            identity = Identity.objects.create(user=user, issuer=issuer, subject=subject)
+    except IntegrityError as exc:
+        raise InvalidInputError({"subject": ["This subject is linked to a user already."]}) from exc
+    audit.record("identity.linked", identity, after=_facts(identity), actor=actor)
+    logger.info("identity linked", extra={"user_id": user.pk, "identity_id": identity.pk})
+    return identity
+
+
+@transaction.atomic
+def unlink(*, identity: Identity) -> None:
+    """From now on that subject is a stranger; what the user holds stays good."""
+    audit.record("identity.unlinked", identity, before=_facts(identity))
+    logger.info("identity unlinked", extra={"user_id": identity.user_id, "identity_id": identity.pk})
+    identity.delete()
+
+
+def _facts(identity: Identity) -> dict[str, str]:
+    return {"username": identity.user.username, "issuer": identity.issuer, "subject": identity.subject}
