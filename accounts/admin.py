@@ -13,6 +13,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from accounts import api_keys, audit, services, tickets
+from accounts.forms import AdminSignInForm
 from accounts.models import ApiKey, AuditEntry, AuditHead, EndReason, Role, SignIn, Ticket, User
 from svops.errors import SVOpsError
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 else:
     UserForm, UserPages, SignInPages = AdminUserCreationForm, DjangoUserAdmin, admin.ModelAdmin
     ApiKeyPages = TicketPages = AuditPages = HeadPages = admin.ModelAdmin
+
+
+admin.site.login_form = AdminSignInForm
 
 
 class ShownOnly:

@@ -64,7 +64,7 @@ def record(
         credential=caller.credential if caller else "",
         action=action,
         object_type=obj._meta.label_lower,
-        object_id=str(obj.pk),
+        object_id=str(obj.pk or ""),
         object_name=str(obj)[:250],
         before=_plain(before),
         after=_plain(after),
@@ -103,6 +103,15 @@ def changes(before: Facts, after: Facts) -> tuple[dict[str, Any], dict[str, Any]
     """What differs, as it was and as it is."""
     names = [name for name in after if before.get(name) != after[name]]
     return {name: before.get(name) for name in names}, {name: after[name] for name in names}
+
+
+@transaction.atomic
+def sign_in_failed(username: str) -> None:
+    """Record that a password was wrong for this name."""
+    # Of an unknown name nothing is kept: it may be a password that went into the wrong field. A row there is all the
+    # same, or the time taken would tell whether there is such a user.
+    user = User.objects.filter(username=username).first()
+    record("auth.sign_in_failed", user or User(username="(unknown)"))
 
 
 def signed_in(user: User, identity: Identity | None) -> None:

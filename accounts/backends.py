@@ -5,19 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.auth.backends import ModelBackend
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 
-from accounts import limits, lockout
+from accounts import audit, limits, lockout
 from accounts.addresses import address_of
 from accounts.models import User
-from svops.errors import TooManyRequestsError
 
 
 class GuardedBackend(ModelBackend):
     """Django's, with lockout and rate limit for the forms of the console and the admin pages.
 
-    They show a refusal as they show a wrong password. The API asks `lockout` itself, and answers 429.
+    Raises `TooManyRequestsError` for a try that comes too early; their form shows it. The API asks `lockout` itself.
     """
 
     def authenticate(
@@ -26,12 +24,11 @@ class GuardedBackend(ModelBackend):
         if request is None:
             return super().authenticate(request, username, password, **kwargs)
         who = {"username": User.normalize_username(username or ""), "address": address_of(request)}
-        try:
-            limits.require(limits.Rate.AUTH, limits.by_address(request))
-            lockout.begin(**who)
-        except TooManyRequestsError as exc:
-            raise PermissionDenied from exc
+        limits.require(limits.Rate.AUTH, limits.by_address(request))
+        lockout.begin(**who)
         user = super().authenticate(request, username, password, **kwargs)
-        if user is not None:
+        if user is None:
+            audit.sign_in_failed(who["username"])
+        else:
             lockout.succeed(**who)
         return user

@@ -71,6 +71,7 @@ def login(*, username: str, password: str, address: str) -> Tokens:
     lockout.begin(username=username, address=address)
     user = authenticate(username=username, password=password)
     if not isinstance(user, User):
+        audit.sign_in_failed(username)
         raise InvalidCredentialsError("The username or the password is wrong.")
     lockout.succeed(username=username, address=address)
     return sign_in(user=user)

@@ -105,6 +105,25 @@ def test_signing_in_and_out_by_a_form_is_recorded(root: User) -> None:
     assert set(AuditEntry.objects.values_list("via", "address")) == {("session", "127.0.0.1")}
 
 
+@pytest.mark.parametrize(
+    ("path", "post"),
+    [("/api/v1/auth/login", APIClient().post), ("/login", Client().post), ("/admin/login/", Client().post)],
+)
+def test_a_failed_sign_in_is_recorded_and_of_an_unknown_name_nothing_but_that(
+    path: str, post: Callable[..., Any], root: User
+) -> None:
+    for name in ("root", "my password by mistake"):
+        post(path, {"username": name, "password": "wrong"}, REMOTE_ADDR="192.0.2.7")
+
+    rows = AuditEntry.objects.order_by("id").values_list(
+        "actor", "via", "action", "object_type", "object_id", "object_name", "address"
+    )
+    assert list(rows) == [
+        ("", "none", "auth.sign_in_failed", "accounts.user", object_id, object_name, "192.0.2.7")
+        for object_id, object_name in ((str(root.pk), "root"), ("", "(unknown)"))
+    ]
+
+
 def test_what_is_refused_or_rolled_back_leaves_no_row(as_user: AsUser, root: User) -> None:
     client = as_user(root)
     before = AuditEntry.objects.count()

@@ -249,10 +249,10 @@ def test_the_forms_of_console_and_admin_lock_out_too(root: User, settings: Setti
     settings.LOGIN_ATTEMPTS = 2
     browser = Client()
 
-    statuses = [
-        browser.post(path, {"username": "root", "password": password}).status_code
-        for password in ("wrong", "wrong", PASSWORD)
+    answers = [
+        browser.post(path, {"username": "root", "password": password}) for password in ("wrong", "wrong", PASSWORD)
     ]
 
-    assert statuses == [200, 200, 200]
+    told = ["Too many tries" in answer.content.decode() for answer in answers]
+    assert ([answer.status_code for answer in answers], told) == ([200] * 3, [False, False, True])
     assert "_auth_user_id" not in browser.session

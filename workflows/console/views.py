@@ -9,6 +9,8 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.generic import TemplateView
 
+from accounts.forms import SignInForm
+
 
 @method_decorator(ensure_csrf_cookie, name="dispatch")
 class ConsoleView(LoginRequiredMixin, TemplateView):
@@ -17,6 +19,7 @@ class ConsoleView(LoginRequiredMixin, TemplateView):
 
 
 class SignInView(LoginView):
+    form_class = SignInForm
     template_name = "console/login.html"
     next_page = "console:console"
     redirect_authenticated_user = True
