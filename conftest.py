@@ -33,7 +33,7 @@ def _describe_the_parts() -> None:
     os.environ.setdefault("REGISTRATION", "open")
     os.environ.setdefault("ALLOWED_HOSTS", "127.0.0.1,localhost,[::1]")
     # Every test comes from one address; those of the limits set their own.
-    for rate in ("API", "AUTH", "INGEST"):
+    for rate in ("API", "AUTH", "INGEST", "STREAM"):
         os.environ.setdefault(f"RATE_LIMIT_{rate}", "off")
     os.environ.setdefault("LOGIN_ATTEMPTS", "0")
     if not os.environ.get("REDIS_URL"):

@@ -42,6 +42,7 @@ class Rate(StrEnum):
     API = "api"
     AUTH = "auth"
     INGEST = "ingest"
+    STREAM = "stream"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -154,6 +154,7 @@ AUTHENTICATION_BACKENDS = ["accounts.backends.GuardedBackend"]
 RATE_LIMIT_API = env.rate("RATE_LIMIT_API", default="1200/minute")
 RATE_LIMIT_AUTH = env.rate("RATE_LIMIT_AUTH", default="30/minute")
 RATE_LIMIT_INGEST = env.rate("RATE_LIMIT_INGEST", default="600/minute")
+RATE_LIMIT_STREAM = env.rate("RATE_LIMIT_STREAM", default="600/minute")
 LOGIN_ATTEMPTS = env.integer("LOGIN_ATTEMPTS", default=5)
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
@@ -205,8 +206,8 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["svops.parsers.SoundJSONParser"],
     "DEFAULT_PAGINATION_CLASS": "svops.api.Pages",
     "DEFAULT_FILTER_BACKENDS": [
-        "django_filters.rest_framework.DjangoFilterBackend",
-        "rest_framework.filters.OrderingFilter",
+        "svops.query.Filters",
+        "svops.query.Ordering",
     ],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "svops.api.exception_handler",

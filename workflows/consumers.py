@@ -15,6 +15,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
 from accounts.identity import Caller
+from svops.errors import TooManyRequestsError
 from workflows import outbox, stream_access, stream_messages, wire
 from workflows.api.serializers import status_of
 from workflows.hub import Wanted
@@ -115,6 +116,10 @@ class StreamConsumer(AsyncWebsocketConsumer):
             yield
         except CloseError as exc:
             await self._close(exc.close_code)
+        except TooManyRequestsError as exc:
+            refusal = {"code": exc.code, "detail": str(exc), "retry_after": exc.retry_after}
+            await self.send(text_data=encode({"type": "error", **refusal}))
+            await self._close(stream_access.TOO_MANY)
 
     # --- Server to client -----------------------------------------------------------------------------
 

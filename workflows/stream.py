@@ -34,7 +34,8 @@ class Stream:
 
     @classmethod
     async def open(cls, caller: Caller, route: Wanted) -> Stream:
-        """Raises the `CloseError` that says why this caller may not read this."""
+        """Raises the `CloseError` that says why this caller may not read this, or `TooManyRequestsError`."""
+        await stream_access.admit(caller)
         route = stream_access.within_bounds(caller, route)
         await stream_access.check_route(
             caller, user_id=route.user_id, workflow_id=route.workflow_id, run_id=route.run_id

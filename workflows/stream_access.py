@@ -9,12 +9,14 @@ from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
+from asgiref.sync import sync_to_async
 from channels.db import database_sync_to_async
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
 from django.http.request import split_domain_port, validate_host
 
+from accounts import limits
 from accounts.authentication import authenticate_ticket, authenticate_token, caller_of, token_in
 from accounts.identity import Caller, TicketAction
 from accounts.models import User
@@ -51,6 +53,13 @@ class UnknownError(CloseError):
 
 
 TOO_SLOW = 4408
+TOO_MANY = 4429
+
+
+async def admit(caller: Caller) -> None:
+    """Count a stream that `caller` opens; raises `TooManyRequestsError` when it is one too many."""
+    # In a thread of its own: the others wait for the database there, and this for Redis.
+    await sync_to_async(limits.require, thread_sensitive=False)(limits.Rate.STREAM, limits.by_caller(caller))
 
 
 @database_sync_to_async

@@ -11,6 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.views.decorators.http import require_safe
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.renderers import BrowsableAPIRenderer, JSONRenderer
 from rest_framework.request import Request
@@ -19,17 +20,22 @@ from rest_framework.views import APIView
 
 from accounts.identity import Caller, Scope
 from accounts.permissions import current_caller
-from svops.api import error_body
+from svops.api import error_body, error_headers
 from svops.errors import InvalidInputError, SVOpsError
+from svops.query import StrictQuery, refuse_unknown
 from svops.schema import errors
 from workflows import outbox, stream_access
-from workflows.api.event_query import LARGEST_PAGE, EventQuery
+from workflows.api.event_query import LARGEST_PAGE, NARROWING, EventQuery
 from workflows.api.serializers import EventPageSerializer
+from workflows.events import CATALOGUE
 from workflows.hub import Bundle, Control
 from workflows.models import Event
 from workflows.outbox import Published
 from workflows.stream import Stream, encode
 from workflows.stream_access import CloseError, NotSignedInError
+
+WHOLE = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
+SIZE = {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE}
 
 
 class CursorError(SVOpsError):
@@ -45,7 +51,8 @@ class EnvelopeRenderer(JSONRenderer):
     ensure_ascii = True
 
 
-class EventsView(APIView):
+class EventsView(StrictQuery, APIView):
+    query_parameters = {"GET": NARROWING | {"limit"}}
     required_scope = Scope.WORKFLOW_READ
     renderer_classes = [EnvelopeRenderer, BrowsableAPIRenderer]
     follows_bounds = True
@@ -59,12 +66,14 @@ class EventsView(APIView):
             "server-sent events."
         ),
         parameters=[
-            OpenApiParameter("after", int, description="A cursor; 0, the default, is the beginning."),
-            OpenApiParameter("limit", int, description=f"At most so many events, 1 to {LARGEST_PAGE}; else 200."),
-            OpenApiParameter("workflow", int, description="Of this workflow."),
-            OpenApiParameter("run", str, description="Of this run (UUID)."),
-            OpenApiParameter("user", int, description="Of what this user triggered."),
-            OpenApiParameter("type", str, many=True, description="Of this type; may be given several times."),
+            OpenApiParameter("after", WHOLE, description="A cursor; 0, the default, is the beginning."),
+            OpenApiParameter("limit", SIZE, description=f"At most so many events, 1 to {LARGEST_PAGE}; else 200."),
+            OpenApiParameter("workflow", WHOLE, description="Of this workflow."),
+            OpenApiParameter("run", OpenApiTypes.UUID, description="Of this run."),
+            OpenApiParameter("user", WHOLE, description="Of what this user triggered."),
+            OpenApiParameter(
+                "type", str, many=True, enum=sorted(CATALOGUE), description="Of this type; may be given several times."
+            ),
         ],
         responses={200: EventPageSerializer, **errors(400, 401, 403, 404, 410)},
     )
@@ -88,6 +97,7 @@ class EventsView(APIView):
 async def event_stream(request: HttpRequest) -> HttpResponseBase:
     """`GET /events/stream`: server-sent events, resumed by `Last-Event-ID` or `?after=`."""
     try:
+        refuse_unknown(request.GET, NARROWING | {"ticket"})
         query = EventQuery.parse(request.GET, last_event_id=request.headers.get("Last-Event-ID"))
         stream = await Stream.open(await caller_of(request), query.wanted())
     except SVOpsError as exc:
@@ -114,8 +124,7 @@ async def caller_of(request: HttpRequest) -> Caller:
 def refusal(exc: SVOpsError) -> JsonResponse:
     """The answer of a stream that does not begin."""
     more: dict[str, Any] = {"errors": exc.errors} if isinstance(exc, InvalidInputError) else exc.extra
-    headers = {"WWW-Authenticate": "Bearer"} if exc.http_status == HTTPStatus.UNAUTHORIZED else {}
-    return JsonResponse(error_body(exc.code, str(exc), **more), status=exc.http_status, headers=headers)
+    return JsonResponse(error_body(exc.code, str(exc), **more), status=exc.http_status, headers=error_headers(exc))
 
 
 async def _server_sent(stream: Stream, *, after: int | None) -> AsyncIterator[str]:

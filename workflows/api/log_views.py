@@ -25,8 +25,9 @@ from accounts.identity import Caller, Scope, TicketAction
 from accounts.models import User
 from accounts.permissions import current_user
 from svops.errors import InvalidInputError, NotFoundError, SVOpsError
+from svops.query import StrictQuery, refuse_unknown, whole
 from svops.schema import errors
-from workflows import task_logs
+from workflows import stream_access, task_logs
 from workflows.api.event_views import caller_of, refusal
 from workflows.models import Run
 from workflows.stream import encode
@@ -39,6 +40,10 @@ SHORTEST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
 # A pass that took long is followed by a pause so many times as long.
 PAUSE_PER_READING = 4
+PARAMETERS = frozenset({"try_number", "map_index", "cursor", "tail", "limit"})
+NUMBER: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
+INDEX = {**NUMBER, "minimum": -1}
+LINES = {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE}
 
 
 class LogLineSerializer(serializers.Serializer[Any]):
@@ -60,7 +65,8 @@ class LogSerializer(serializers.Serializer[Any]):
     ended = serializers.BooleanField(help_text="Whether no line will ever follow: the process that wrote them is gone.")
 
 
-class TaskLogView(APIView):
+class TaskLogView(StrictQuery, APIView):
+    query_parameters = {"GET": PARAMETERS}
     required_scope = Scope.WORKFLOW_READ
     follows_bounds = True
     ticket_actions = {"GET": frozenset({TicketAction.LOGS})}
@@ -74,11 +80,11 @@ class TaskLogView(APIView):
             "that an `EventSource` resumes by itself, and is told by 204 that there is nothing to resume."
         ),
         parameters=[
-            OpenApiParameter("try_number", int, description="The attempt; else the newest."),
-            OpenApiParameter("map_index", int, description="The instance of a mapped task, from 0 on; else -1."),
+            OpenApiParameter("try_number", NUMBER, description="The attempt; else the newest."),
+            OpenApiParameter("map_index", INDEX, description="The instance of a mapped task, from 0 on; else -1."),
             OpenApiParameter("cursor", str, description="Go on where the answer with this cursor ended."),
-            OpenApiParameter("tail", int, description=f"Only the last so many lines, 1 to {LARGEST_PAGE}."),
-            OpenApiParameter("limit", int, description=f"At most so many lines, 1 to {LARGEST_PAGE}; else 1000."),
+            OpenApiParameter("tail", LINES, description=f"Only the last so many lines, 1 to {LARGEST_PAGE}."),
+            OpenApiParameter("limit", LINES, description=f"At most so many lines, 1 to {LARGEST_PAGE}; else 1000."),
         ],
         responses={200: LogSerializer, **errors(400, 401, 403, 404, 502, 503)},
     )
@@ -93,8 +99,11 @@ async def log_stream(request: HttpRequest, workflow_pk: int, pk: UUID, task_id: 
     """`GET …/logs/stream`: the log as server-sent events, resumed by `Last-Event-ID` or `?cursor=`."""
     last_event_id = request.headers.get("Last-Event-ID")
     try:
+        refuse_unknown(request.GET, PARAMETERS | {"ticket"})
         query = parse(request.GET, task_id, last_event_id=last_event_id)
-        follower = Follower(await caller_of(request), workflow_pk, pk, replace(query, limit=LARGEST_PAGE))
+        caller = await caller_of(request)
+        await stream_access.admit(caller)
+        follower = Follower(caller, workflow_pk, pk, replace(query, limit=LARGEST_PAGE))
         first = await follower.read()
     except SVOpsError as exc:
         return refusal(exc)
@@ -185,25 +194,18 @@ def visible_run(user: User, workflow_pk: int, pk: UUID) -> Run:
 def parse(params: QueryDict, task_id: str, *, last_event_id: str | None = None) -> LogQuery:
     """Raises `InvalidInputError` that names the parameter and what was expected."""
     cursor = last_event_id or params.get("cursor")
+    map_index = whole("map_index", params.get("map_index"), at_least=-1, at_most=NUMBER["maximum"])
     query = LogQuery(
         task_id=task_id,
-        map_index=_whole(params, "map_index", at_least=-1, default=-1),
-        try_number=_whole(params, "try_number", at_least=0, default=None),
+        map_index=-1 if map_index is None else map_index,
+        try_number=whole("try_number", params.get("try_number"), at_most=NUMBER["maximum"]),
         cursor=Cursor.parse(cursor) if cursor else None,
-        tail=_whole(params, "tail", at_least=1, at_most=LARGEST_PAGE, default=None),
-        limit=_whole(params, "limit", at_least=1, at_most=LARGEST_PAGE, default=1000),
+        tail=whole("tail", params.get("tail"), at_least=1, at_most=LARGEST_PAGE),
+        limit=whole("limit", params.get("limit"), at_least=1, at_most=LARGEST_PAGE) or 1000,
     )
     if query.cursor and query.try_number not in {None, query.cursor.try_number}:
         raise InvalidInputError({"cursor": [f"It is of attempt {query.cursor.try_number}, not {query.try_number}."]})
     return query
-
-
-def _whole(params: QueryDict, name: str, *, at_least: int, default: Any, at_most: int = 2**31 - 1) -> Any:
-    if (raw := params.get(name)) is None:
-        return default
-    if not raw.removeprefix("-").isdecimal() or len(raw) > 11 or not at_least <= int(raw) <= at_most:
-        raise InvalidInputError({name: [f"Expected a whole number, {at_least} to {at_most}."]})
-    return int(raw)
 
 
 def _event(kind: str, page: LogPage) -> str:

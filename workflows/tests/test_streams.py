@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+import redis
 from asgiref.sync import sync_to_async
 from channels.testing import WebsocketCommunicator
 from django.conf import settings as django_settings
 from django.db import connection, transaction
+from django.test import AsyncClient
 from django.test import Client as Browser
 from pytest_django import Settings
 
@@ -258,6 +260,35 @@ async def test_a_token_in_the_url_is_not_looked_at(connect: Connect, ada: User, 
 
 
 # --- Which streams there are ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_streams_an_hour(settings: Settings) -> Iterator[None]:
+    settings.RATE_LIMIT_STREAM = "2/hour"
+    server = redis.Redis.from_url(settings.REDIS_URL)
+    for key in server.scan_iter("LIMITS:*"):
+        server.delete(key)
+    yield
+    server.close()
+
+
+async def test_a_user_who_opens_too_many_streams_is_told_when_to_come_back(
+    two_streams_an_hour: None, stream: Connect, connect: Connect, ada: User, eve: User
+) -> None:
+    token = await in_thread(token_of)(ada)
+    await stream(ada)
+    await stream(ada)
+
+    third = await connect("", authorization=f"Bearer {token}")
+    refusal = await third.next()
+    code = await third.closed()
+    over_http = await AsyncClient().get("/api/v1/events/stream", headers={"authorization": f"Bearer {token}"})
+
+    assert (refusal["type"], refusal["code"]) == ("error", "throttled")
+    assert 1 <= refusal["retry_after"] <= 3600
+    assert (code, over_http.status_code, over_http.json()["code"]) == (4429, 429, "throttled")
+    assert 1 <= int(over_http["Retry-After"]) <= 3600
+    await stream(eve)
 
 
 @pytest.mark.parametrize("path", ["/workflow/999", "/nothing", "/workflow/99999999999999999999999"])
