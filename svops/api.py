@@ -20,24 +20,50 @@ from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
 from svops.errors import InvalidInputError, SVOpsError, TooManyRequestsError
+from svops.query import whole
 
 logger = logging.getLogger(__name__)
 
 
-class Pages(PageNumberPagination):
+LARGEST_PAGE = 200
+
+
+class StrictPages:
+    """Mixin of both kinds of pages: a size or a page that is no number is an error; a size too large is the largest."""
+
+    page_size: int | None = 50
+    page_size_query_param: str | None = "page_size"
+    max_page_size: int | None = LARGEST_PAGE
+
+    def get_page_size(self, request: Request) -> int:
+        given = whole("page_size", request.query_params.get("page_size"), at_least=1)
+        return min(given or self.page_size or LARGEST_PAGE, LARGEST_PAGE)
+
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        parameters: list[dict[str, Any]] = super().get_schema_operation_parameters(view)  # type: ignore[misc]  # DRF's
+        for parameter in parameters:
+            if parameter["schema"]["type"] == "integer":
+                parameter["schema"]["minimum"] = 1
+        return parameters
+
+
+class Pages(StrictPages, PageNumberPagination):
     """`{count, next, previous, results}`; `?page_size=` up to 200."""
 
-    page_size = 50
-    page_size_query_param = "page_size"
-    max_page_size = 200
+    def get_page_number(self, request: Request, paginator: Any) -> int | str:
+        given = request.query_params.get("page")
+        if given in self.last_page_strings:
+            return super().get_page_number(request, paginator)
+        return whole("page", given, at_least=1) or 1
 
 
-class KeysetPages(CursorPagination):
+class KeysetPages(StrictPages, CursorPagination):
     """`{next, previous, results}`, for tables that grow without bound: no count, no offset."""
 
-    page_size = 50
-    page_size_query_param = "page_size"
-    max_page_size = 200
+    def get_ordering(self, request: Request, queryset: Any, view: Any) -> tuple[str, ...]:
+        ordering = super().get_ordering(request, queryset, view)
+        # Rows that are equal in what was asked for keep one order from page to page.
+        return (*ordering, "-id" if ordering[0].startswith("-") else "id")
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any] | None:
         # DRF takes a cursor apart without looking at what is in it: the database is the first to notice.
@@ -142,6 +168,7 @@ class StrictSerializer(serializers.Serializer[Any]):
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, dict) and (unknown := data.keys() - self.fields.keys()):
-            expected = f"Unknown field; expected one of {', '.join(sorted(self.fields))}."
+            names = ", ".join(sorted(self.fields))
+            expected = f"Unknown field; expected one of {names}." if names else "Unknown field; none is expected."
             raise ValidationError({name: [expected] for name in sorted(map(str, unknown))})
         return super().to_internal_value(data)

@@ -20,6 +20,7 @@ from rest_framework.viewsets import GenericViewSet
 from accounts.identity import Scope
 from accounts.models import AuditEntry
 from svops.api import KeysetPages
+from svops.query import FilterSet, MomentFilter, StrictQuery
 from svops.schema import errors
 
 FIELDS = ["id", "position", *AuditEntry.SEALED, "hash"]
@@ -37,13 +38,13 @@ class AuditSerializer(serializers.ModelSerializer[AuditEntry]):
         read_only_fields = fields
 
 
-class AuditFilter(django_filters.FilterSet):
+class AuditFilter(FilterSet):
     actor = django_filters.CharFilter(help_text="Username.")
     action = django_filters.CharFilter(
         help_text="As `workflow.changed`; ending in a dot, all that begin so.", method="by_action"
     )
-    since = django_filters.IsoDateTimeFilter("at", "gte")
-    until = django_filters.IsoDateTimeFilter("at", "lt")
+    since = MomentFilter("at", "gte")
+    until = MomentFilter("at", "lt")
 
     class Meta:
         model = AuditEntry
@@ -65,12 +66,14 @@ class AuditPages(KeysetPages):
         responses={200: AuditSerializer, **errors(400, 401, 403)},
     )
 )
-class AuditViewSet(mixins.ListModelMixin, GenericViewSet[AuditEntry]):
+class AuditViewSet(StrictQuery, mixins.ListModelMixin, GenericViewSet[AuditEntry]):
     queryset = AuditEntry.objects.all()
     serializer_class = AuditSerializer
     pagination_class = AuditPages
     required_scope = Scope.AUDIT_READ
     filterset_class = AuditFilter
+    ordering_fields = ["id", "at"]
+    query_parameters = {"export": {"as"}}
 
     @extend_schema(
         operation_id="audit_export",

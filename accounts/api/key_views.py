@@ -17,6 +17,7 @@ from accounts import api_keys
 from accounts.api.serializers import ApiKeySerializer, NewApiKeySerializer, RotateSerializer, ShownApiKeySerializer
 from accounts.models import ApiKey
 from accounts.permissions import current_caller, current_user
+from svops.query import StrictQuery
 from svops.schema import errors
 
 _REQUEST: dict[str, Any] = {
@@ -60,7 +61,7 @@ def _shown(new: api_keys.NewKey, code: int) -> Response:
         responses={200: ApiKeySerializer, **errors(401, 403, 404)},
     ),
 )
-class ApiKeyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet[ApiKey]):
+class ApiKeyViewSet(StrictQuery, mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet[ApiKey]):
     serializer_class = ApiKeySerializer
     required_scope = None
     # A key that could make keys would outlive its own revocation.

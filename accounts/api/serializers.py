@@ -41,6 +41,10 @@ class LoginSerializer(serializers.Serializer[Any]):
     password = PasswordField()
 
 
+class SingleSignOnSerializer(serializers.Serializer[Any]):
+    id_token = serializers.CharField(max_length=16_384, trim_whitespace=False)
+
+
 class RefreshSerializer(serializers.Serializer[Any]):
     refresh_token = serializers.CharField(max_length=4096, trim_whitespace=False)
 

@@ -16,6 +16,7 @@ router.register("audit", audit_views.AuditViewSet, basename="audit")
 urlpatterns: list[URLPattern | URLResolver] = [
     path("auth/register", views.RegisterView.as_view(), name="register"),
     path("auth/login", views.LoginView.as_view(), name="login"),
+    path("auth/oidc", views.SingleSignOnView.as_view(), name="oidc"),
     path("auth/refresh", views.RefreshView.as_view(), name="refresh"),
     path("auth/logout", views.LogoutView.as_view(), name="logout"),
     path("auth/me", views.MeView.as_view(), name="me"),

@@ -6,18 +6,16 @@ from typing import Any
 
 from django.contrib.auth import logout as end_session
 from django.contrib.auth import update_session_auth_hash
-from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import mixins, status
 from rest_framework.exceptions import NotAuthenticated
-from rest_framework.filters import OrderingFilter, SearchFilter
 from rest_framework.generics import GenericAPIView
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from accounts import services
+from accounts import identities, oidc, services
 from accounts.addresses import address_of
 from accounts.api import serializers
 from accounts.identity import Scope, Via
@@ -25,6 +23,7 @@ from accounts.limits import Rate
 from accounts.models import User
 from accounts.permissions import current_caller, current_user
 from svops.errors import NotAllowedError
+from svops.query import Filters, Ordering, Search, StrictQuery
 from svops.schema import errors
 
 _USER = {
@@ -54,7 +53,7 @@ def _answers(value: Any, code: int = 200) -> OpenApiExample:
     return OpenApiExample("Answer", value=value, response_only=True, status_codes=[str(code)])
 
 
-class PublicView(GenericAPIView[User]):
+class PublicView(StrictQuery, GenericAPIView[User]):
     """Open to anybody; credentials that come along are not looked at, so that a stale one does no harm."""
 
     authentication_classes = []
@@ -111,6 +110,30 @@ class LoginView(PublicView):
 
 
 @extend_schema(tags=["auth"])
+class SingleSignOnView(PublicView):
+    serializer_class = serializers.SingleSignOnSerializer
+
+    @extend_schema(
+        operation_id="auth_oidc",
+        summary="Exchange an ID token of the identity provider for tokens",
+        description=(
+            "For programs that sign people in with the same OpenID Connect provider. The token has to be signed by the "
+            "issuer, for the client `OIDC_CLIENT_ID`, and in force; else 401 `invalid_token`. The first time an "
+            "account is made. 409 `account_exists`: the name or address is somebody's already, and an administrator "
+            "has to link the two. 403 `account_inactive` or `identity_incomplete`; 503 "
+            "`identity_provider_unavailable`; 404 where there is no single sign-on."
+        ),
+        examples=[_takes(id_token="eyJhbGciOiJSUzI1NiIs…"), _answers(_TOKENS)],  # noqa: S106
+        responses={200: serializers.TokensSerializer, **errors(400, 401, 403, 404, 409, 503)},
+    )
+    def post(self, request: Request) -> Response:
+        oidc.require()
+        wanted = self.get_serializer(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        return _tokens_answer(identities.exchange(**wanted.validated_data), status.HTTP_200_OK)
+
+
+@extend_schema(tags=["auth"])
 class RefreshView(PublicView):
     serializer_class = serializers.RefreshSerializer
 
@@ -129,7 +152,7 @@ class RefreshView(PublicView):
 
 
 @extend_schema(tags=["auth"])
-class LogoutView(GenericAPIView[User]):
+class LogoutView(StrictQuery, GenericAPIView[User]):
     permission_classes = [AllowAny]
     serializer_class = serializers.LogoutSerializer
 
@@ -164,7 +187,7 @@ def _sign_out(request: Request) -> None:
 
 
 @extend_schema(tags=["auth"])
-class MeView(GenericAPIView[User]):
+class MeView(StrictQuery, GenericAPIView[User]):
     required_scope = None
     people_only = {"PATCH"}
     follows_bounds = True
@@ -195,7 +218,7 @@ class MeView(GenericAPIView[User]):
 
 
 @extend_schema(tags=["auth"])
-class ChangePasswordView(GenericAPIView[User]):
+class ChangePasswordView(StrictQuery, GenericAPIView[User]):
     required_scope = None
     people_only = {"POST"}
     rate_limit = Rate.AUTH
@@ -232,12 +255,12 @@ class ChangePasswordView(GenericAPIView[User]):
         responses={200: serializers.UserSerializer, **errors(401, 403, 404)},
     ),
 )
-class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet[User]):
+class UserViewSet(StrictQuery, mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet[User]):
     queryset = User.objects.all()
     serializer_class = serializers.UserSerializer
     required_scope = Scope.USER_ADMIN
     lookup_value_converter = "int"
-    filter_backends = [DjangoFilterBackend, OrderingFilter, SearchFilter]
+    filter_backends = [Filters, Ordering, Search]
     filterset_fields = ["role", "is_active"]
     search_fields = ["username", "email", "name"]
     ordering_fields = ["id", "username", "email", "role", "date_joined", "last_login"]

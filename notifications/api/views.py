@@ -33,6 +33,7 @@ from notifications.api.serializers import (
 )
 from notifications.models import Delivery, NotificationConfig
 from svops.api import KeysetPages
+from svops.query import StrictQuery
 from svops.schema import errors
 from workflows.events import CATALOGUE
 
@@ -57,7 +58,7 @@ SCOPES = {
         responses={200: ConfigSerializer, **errors(401, 403, 404)},
     ),
 )
-class ConfigViewSet(viewsets.ReadOnlyModelViewSet[NotificationConfig]):
+class ConfigViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[NotificationConfig]):
     serializer_class = ConfigSerializer
     lookup_value_regex = r"\d{1,18}"
     filterset_class = ConfigFilter
@@ -163,7 +164,7 @@ def _secrets(values: dict[str, Any], config: NotificationConfig | None = None) -
 
 
 @extend_schema(tags=["notifications"])
-class TypesView(APIView):
+class TypesView(StrictQuery, APIView):
     required_scope = Scope.WORKFLOW_READ
 
     @extend_schema(
@@ -180,7 +181,7 @@ class TypesView(APIView):
 
 
 class DeliveryPages(KeysetPages):
-    ordering = ("-created_at", "-id")
+    ordering = "-created_at"
 
 
 @extend_schema(tags=["notifications"])
@@ -196,11 +197,12 @@ class DeliveryPages(KeysetPages):
         responses={200: DeliverySerializer, **errors(401, 403, 404)},
     ),
 )
-class DeliveryViewSet(viewsets.ReadOnlyModelViewSet[Delivery]):
+class DeliveryViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Delivery]):
     serializer_class = DeliverySerializer
     pagination_class = DeliveryPages
     lookup_value_regex = r"\d{1,18}"
     filterset_class = DeliveryFilter
+    ordering_fields = ["created_at", "due_at"]
     required_scopes = SCOPES
 
     def get_queryset(self) -> QuerySet[Delivery]:

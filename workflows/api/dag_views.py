@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.identity import Scope
+from svops.query import StrictQuery
 from svops.schema import errors
 from workflows import dag_sync, upstream
 from workflows.api.filters import DagFilter
@@ -35,7 +36,7 @@ from workflows.models import Dag
         responses={200: DagDetailSerializer, **errors(401, 403, 404)},
     ),
 )
-class DagViewSet(viewsets.ReadOnlyModelViewSet[Dag]):
+class DagViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Dag]):
     queryset = Dag.objects.all()
     lookup_field = "dag_id"
     lookup_value_regex = "[^/]+"

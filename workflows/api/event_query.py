@@ -10,11 +10,13 @@ from django.db.models import QuerySet
 from django.http import QueryDict
 
 from svops.errors import InvalidInputError
+from svops.query import whole
 from workflows import events
 from workflows.hub import Wanted
 from workflows.models import Event
 
 LARGEST_PAGE = 1000
+NARROWING = frozenset({"after", "workflow", "run", "user", "type"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,16 +37,14 @@ class EventQuery:
         if unknown := types - events.CATALOGUE.keys():
             expected = f"Unknown: {', '.join(sorted(unknown))}. Expected of {', '.join(sorted(events.CATALOGUE))}."
             raise InvalidInputError({"type": [expected]})
-        given_after = _whole("Last-Event-ID", last_event_id) if last_event_id else _whole("after", params.get("after"))
-        limit = _whole("limit", params.get("limit"))
-        if limit is not None and not 1 <= limit <= LARGEST_PAGE:
-            raise InvalidInputError({"limit": [f"Expected 1 to {LARGEST_PAGE}."]})
+        given_after = whole("Last-Event-ID", last_event_id) if last_event_id else whole("after", params.get("after"))
+        limit = whole("limit", params.get("limit"), at_least=1, at_most=LARGEST_PAGE)
         return cls(
             after=given_after,
             limit=limit or 200,
-            workflow_id=_whole("workflow", params.get("workflow")),
+            workflow_id=whole("workflow", params.get("workflow")),
             run_id=_uuid("run", params.get("run")),
-            user_id=_whole("user", params.get("user")),
+            user_id=whole("user", params.get("user")),
             types=types or None,
         )
 
@@ -63,14 +63,6 @@ class EventQuery:
             "position__gt": self.after,
         }
         return found.filter(**{name: value for name, value in asked.items() if value is not None})
-
-
-def _whole(name: str, raw: str | None) -> int | None:
-    if raw is None:
-        return None
-    if not raw.isdecimal() or len(raw) > 18:
-        raise InvalidInputError({name: ["Expected a whole number."]})
-    return int(raw)
 
 
 def _uuid(name: str, raw: str | None) -> UUID | None:

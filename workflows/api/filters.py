@@ -10,6 +10,7 @@ from typing import Any
 import django_filters
 from django.db.models import Q, QuerySet
 
+from svops.query import FilterSet, MomentFilter
 from workflows.models import Dag, Run, Visibility, Workflow
 from workflows.states import RunState
 
@@ -21,7 +22,7 @@ class IdFilter(django_filters.NumberFilter):
         super().__init__(min_value=0, max_value=2**63 - 1, decimal_places=0, **options)
 
 
-class DagFilter(django_filters.FilterSet):
+class DagFilter(FilterSet):
     tag = django_filters.CharFilter(method="by_tag", label="Has this tag")
     search = django_filters.CharFilter(field_name="dag_id", lookup_expr="icontains", label="Part of the dag_id")
 
@@ -34,7 +35,7 @@ class DagFilter(django_filters.FilterSet):
         return dags.filter(pk__in=[dag.pk for dag in dags if value in dag.tags])
 
 
-class WorkflowFilter(django_filters.FilterSet):
+class WorkflowFilter(FilterSet):
     dag_id = django_filters.CharFilter(field_name="dag__dag_id")
     # A number and no choice: the browsable page would offer every user to everybody.
     owner = IdFilter(field_name="owner_id")
@@ -58,7 +59,7 @@ class ReferenceFilter(django_filters.CharFilter):
         return qs.filter(**{f"{self.field_name}__in": forms})
 
 
-class RunFilter(django_filters.FilterSet):
+class RunFilter(FilterSet):
     state = django_filters.MultipleChoiceFilter(choices=RunState.choices, label="May be given several times")
     workflow = IdFilter(field_name="workflow_id")
     dag_id = django_filters.CharFilter()
@@ -66,8 +67,8 @@ class RunFilter(django_filters.FilterSet):
     task_id = ReferenceFilter()
     dataset_id = ReferenceFilter()
     search = django_filters.CharFilter(method="by_text", label="Part of the note, reason, workflow or dag_run_id")
-    created_after = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
-    created_before = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt")
+    created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
+    created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
 
     class Meta:
         model = Run

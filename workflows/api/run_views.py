@@ -20,6 +20,7 @@ from accounts.models import User
 from accounts.permissions import current_caller, current_user
 from svops.api import KeysetPages, exception_handler
 from svops.errors import InvalidInputError, NotAllowedError, SVOpsError
+from svops.query import StrictQuery
 from svops.schema import errors
 from workflows import explain, outbox, services
 from workflows.access import require_runner
@@ -48,7 +49,7 @@ UUID = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 
 
 class RunPages(KeysetPages):
-    ordering = ("-created_at", "-id")
+    ordering = "-created_at"
 
 
 class EventPages(KeysetPages):
@@ -63,10 +64,11 @@ class EventPages(KeysetPages):
         responses={200: RunSerializer, **errors(400, 401, 403)},
     )
 )
-class RunViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Run]):
+class RunViewSet(StrictQuery, mixins.ListModelMixin, viewsets.GenericViewSet[Run]):
     serializer_class = RunSerializer
     pagination_class = RunPages
     filterset_class = RunFilter
+    ordering_fields = ["created_at"]
     follows_bounds = True
     required_scopes = {"GET": Scope.WORKFLOW_READ}
 
@@ -93,6 +95,7 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         "POST": Scope.RUN_TRIGGER,
         "control": Scope.RUN_CONTROL,
     }
+    query_parameters = {"events": {"cursor", "page_size"}}
     ticket_actions = {
         **dict.fromkeys(("retrieve", "tasks", "events", "explain"), frozenset({TicketAction.VIEW})),
         "control": frozenset({TicketAction.STOP, TicketAction.RETRY}),
@@ -171,7 +174,7 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         description="Its task instances as last seen in Airflow.",
         responses={200: TaskSerializer(many=True), **errors(401, 403, 404)},
     )
-    @action(detail=True, filterset_class=None, pagination_class=None)
+    @action(detail=True, filter_backends=[], pagination_class=None)
     def tasks(self, request: Request, workflow_pk: str, pk: str) -> Response:
         tasks = TaskInstance.objects.filter(run=self.get_object()).select_related("run")
         return Response(TaskSerializer(tasks, many=True).data)
@@ -181,7 +184,7 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         description="Why it makes no progress, in plain words, and who can do what about it. Asks Airflow.",
         responses={200: ExplanationSerializer, **errors(401, 403, 404)},
     )
-    @action(detail=True, filterset_class=None, pagination_class=None)
+    @action(detail=True, filter_backends=[], pagination_class=None)
     def explain(self, request: Request, workflow_pk: str, pk: str) -> Response:
         run = self.get_object()
         reasons = explain.explain(run, now=timezone.now())
@@ -192,7 +195,7 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         description="In order of `seq`, paged by keyset.",
         responses={200: EventSerializer(many=True), **errors(401, 403, 404)},
     )
-    @action(detail=True, filterset_class=None, pagination_class=EventPages)
+    @action(detail=True, filter_backends=[], pagination_class=EventPages)
     def events(self, request: Request, workflow_pk: str, pk: str) -> Response:
         published = Event.objects.filter(run=self.get_object(), position__isnull=False)
         pages = EventPages()

@@ -19,6 +19,7 @@ from accounts.permissions import current_caller, current_user
 from accounts.tickets import issue_ticket, revoke_ticket
 from svops.api import StrictSerializer
 from svops.errors import InvalidInputError
+from svops.query import StrictQuery
 from svops.schema import errors
 from workflows.access import require_runner
 from workflows.models import Run
@@ -64,7 +65,7 @@ class ShownTicketSerializer(TicketSerializer):
         responses={200: TicketSerializer(many=True), **errors(401, 403)},
     )
 )
-class TicketViewSet(mixins.ListModelMixin, GenericViewSet[Ticket]):
+class TicketViewSet(StrictQuery, mixins.ListModelMixin, GenericViewSet[Ticket]):
     serializer_class = TicketSerializer
     required_scope = Scope.WORKFLOW_READ
     follows_bounds = True

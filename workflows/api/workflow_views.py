@@ -12,6 +12,7 @@ from rest_framework.response import Response
 
 from accounts.identity import Scope
 from accounts.permissions import current_user
+from svops.query import StrictQuery
 from svops.schema import errors
 from workflows import services
 from workflows.access import require_manager, require_runner
@@ -39,7 +40,7 @@ from workflows.models import Workflow
         responses={200: WorkflowSerializer, **errors(401, 403, 404)},
     ),
 )
-class WorkflowViewSet(viewsets.ReadOnlyModelViewSet[Workflow]):
+class WorkflowViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Workflow]):
     serializer_class = WorkflowSerializer
     follows_bounds = True
     lookup_value_regex = r"\d{1,18}"
@@ -129,7 +130,7 @@ class WorkflowViewSet(viewsets.ReadOnlyModelViewSet[Workflow]):
         description="The grants on a workflow. Its owner, admins and those granted `manage` may ask.",
         responses={200: GrantSerializer(many=True), **errors(401, 403, 404)},
     )
-    @action(detail=True, filterset_class=None, pagination_class=None)
+    @action(detail=True, filter_backends=[], pagination_class=None)
     def grants(self, request: Request, pk: str) -> Response:
         workflow = self.get_object()
         require_manager(workflow, current_user(request))

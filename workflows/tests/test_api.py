@@ -539,13 +539,11 @@ def test_a_filter_that_makes_no_sense_is_refused(as_user: AsUser, ada: User, nig
         "task_id=" + "9" * 5000,
         "task_id=" + "9" * 30,
         "task_id=--7",
-        "ordering=username",
-        "ordering=parameters",
-        "ordering=-ended_at",
+        "ordering=created_at",
         "search=%25",
     ],
 )
-def test_a_query_that_matches_nothing_or_orders_by_nothing_is_no_error(
+def test_a_query_that_matches_nothing_is_no_error(
     as_user: AsUser, ada: User, nightly: Workflow, query: str
 ) -> None:
     for _ in range(3):
