@@ -5,7 +5,7 @@ run along in Airflow's name. A repeat, or an older view than the last, changes n
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -26,7 +26,8 @@ class Sight:
     """What one look at Airflow showed of one run.
 
     `at` is our own clock before the look. `run` is None where only tasks were looked at. `all_tasks` says that
-    `tasks` are all there are and were looked at after `run`, as they have to be when `run` has ended. `pushed`
+    `tasks` are all there are and were looked at after `run`, as they have to be when `run` has ended and they are
+    not known to have ended already (`is_known_whole`). `pushed`
     says that Airflow told it by itself: such news come from several processes, in no order, so each is judged
     against what is known of its own task.
     """
@@ -51,13 +52,29 @@ def observe(run_id: uuid.UUID, sight: Sight) -> None:
     if sight.run:
         _begin(run, sight.run, at=sight.at)
     happenings = [h for seen in _tellable(run, sight, known) for h in _note_task(run, seen, known)]
-    for happening in sorted(happenings, key=lambda h: (_time_of(h, run, sight), h.ends)):
-        events.record(happening.data, now=_time_of(happening, run, sight), run=run, task_id=happening.task_id)
+    for at, happening in _in_order(happenings, run, sight):
+        events.record(happening.data, now=at, run=run, task_id=happening.task_id)
     if sight.all_tasks:
         _forget_vanished(known, sight.tasks)
-    if sight.run and sight.run.state in AIRFLOW_TERMINAL and sight.all_tasks:
+    if (
+        sight.run
+        and sight.run.state in AIRFLOW_TERMINAL
+        and (sight.all_tasks or (sight.pushed and is_known_whole(run, known.values())))
+    ):
         _end(run, sight.run, known, at=sight.at)
     Run.objects.filter(pk=run.pk).update(observed_at=max(sight.at, run.observed_at or sight.at))
+
+
+def is_known_whole(run: Run, tasks: Collection[TaskInstance]) -> bool:
+    """Whether each task of the run's DAG is known to be over, so that its end can be told without asking for them.
+
+    Never so of a mapped task, whose instances nobody has counted; of a retry, whose tasks begin with the states of
+    the attempt before; of a stop, which is no matter of these states alone.
+    """
+    if run.state != RunState.RUNNING or run.attempt > 1 or not all(task.state in TASK_TERMINAL for task in tasks):
+        return False
+    of_dag = {task["task_id"] for task in run.workflow.dag.tasks}
+    return bool(of_dag) and of_dag <= {task.task_id for task in tasks if task.map_index < 0}
 
 
 def may_be_news(run: Run, sight: Sight) -> bool:
@@ -260,11 +277,19 @@ class _Happening:
     data: events.TaskEventData
 
 
-def _time_of(happening: _Happening, run: Run, sight: Sight) -> datetime:
-    """When it happened. A task of 2.11 that is skipped once more after a clear has the times of the first time."""
-    if happening.at is None or (run.attempt > 1 and run.started_at and happening.at < run.started_at):
-        return sight.at
-    return happening.at
+def _in_order(happenings: Iterable[_Happening], run: Run, sight: Sight) -> list[tuple[datetime, _Happening]]:
+    """When each happened, oldest first. One without a time of its own is told when the others have been."""
+    timed = [(_time_of(happening, run), happening) for happening in happenings]
+    # Not simply the time of the look, which is when it began: what it showed may have happened since.
+    latest = max([sight.at, *(at for at, _ in timed if at)])
+    in_order = sorted(timed, key=lambda one: (one[0] or latest, one[1].ends, one[0] is None))
+    return [(at or latest, happening) for at, happening in in_order]
+
+
+def _time_of(happening: _Happening, run: Run) -> datetime | None:
+    """Its own time. A task of 2.11 that is skipped once more after a clear has the times of the first time."""
+    is_of_before = happening.at and run.attempt > 1 and run.started_at and happening.at < run.started_at
+    return None if is_of_before else happening.at
 
 
 def _note_task(run: Run, seen: types.TaskInstance, known: Known) -> list[_Happening]:

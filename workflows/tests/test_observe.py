@@ -492,7 +492,10 @@ def test_a_run_cleared_in_airflow_begins_again(run: Run) -> None:
     assert [event.data["attempt"] for event in completions] == [1, 2]
 
 
-def test_what_is_skipped_again_after_a_clear_with_its_old_times_is_told_at_its_turn(run: Run) -> None:
+@pytest.mark.parametrize(("began", "told_at"), [(30, 30), (22.5, 23)], ids=["late look", "look that waited"])
+def test_what_is_skipped_again_after_a_clear_with_its_old_times_is_told_at_its_turn(
+    run: Run, began: float, told_at: float
+) -> None:
     look(run, 5, "running", start=1)
     first = [task(run, "extract", "failed", start=2, end=3), task(run, "load", "upstream_failed", tries=0, end=4)]
     look(run, 6, "failed", *first, start=1, end=5)
@@ -501,7 +504,7 @@ def test_what_is_skipped_again_after_a_clear_with_its_old_times_is_told_at_its_t
 
     skipped = task(run, "load", "upstream_failed", tries=0, end=4)
     again = [skipped, task(run, "extract", "failed", tries=2, start=22, end=23)]
-    look(run, 30, "failed", *again, start=21, end=24)
+    look(run, began, "failed", *again, start=21, end=24)
 
     assert story(run)[told:] == [
         "workflow.started",
@@ -510,7 +513,7 @@ def test_what_is_skipped_again_after_a_clear_with_its_old_times_is_told_at_its_t
         "task.skipped load 0",
         "workflow.failed",
     ]
-    assert run.events.filter(type="task.skipped").latest("seq").timestamp == at(30)
+    assert run.events.filter(type="task.skipped").latest("seq").timestamp == at(told_at)
 
 
 def test_a_run_cleared_and_over_again_between_two_looks_is_told_in_order(run: Run) -> None:
