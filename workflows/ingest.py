@@ -46,7 +46,8 @@ def check_signature(body: bytes, *, timestamp: str, signature: str, now: datetim
 def take(records: list[Any], *, now: datetime) -> None:
     """Observe a batch of pushed records; raises `InvalidInputError` for one that is not of the plugin's form.
 
-    Of a run that has ended, all tasks are read from Airflow, as in a look: skipped ones are never pushed.
+    Of a run that has ended, all tasks are read from Airflow, as in a look, unless each was pushed to its end:
+    skipped ones never are.
     """
     if len(records) > LARGEST_BATCH:
         raise InvalidInputError({"records": [f"Expected at most {LARGEST_BATCH}."]})

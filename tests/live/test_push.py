@@ -18,6 +18,7 @@ import requests
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 from pytest_django import Settings
 
 from accounts.models import User
@@ -25,8 +26,9 @@ from tests.live.conftest import SECRET, new_run, new_workflow
 from tests.live.parts import Web, until
 from workflows import reconcile, upstream
 from workflows.airflow.tests.scripted import Hold, Reply, ScriptedAirflow, paged, run_json, task_json
-from workflows.models import AirflowState, Event, Run, TaskInstance, TriggerType, Workflow
+from workflows.models import AirflowState, Dag, Event, Run, TaskInstance, TriggerType, Workflow
 from workflows.states import RunState
+from workflows.tests.stage import dag_task
 
 NOON = datetime.now(UTC).replace(microsecond=0)
 
@@ -372,6 +374,85 @@ def test_while_airflow_does_not_answer_an_end_is_taken_and_told_by_the_next_look
     look()
 
     assert told(run)[1:] == [("task.started", "extract"), ("task.completed", "extract"), ("workflow.completed", "")]
+
+
+# --- Ends -----------------------------------------------------------------------------------------------------
+
+
+def of_dag(run: Run, *task_ids: str) -> None:
+    """Let the DAG of this run have these tasks."""
+    Dag.objects.filter(dag_id=run.dag_id).update(tasks=[dag_task(task_id) for task_id in task_ids])
+
+
+def reads_of(airflow: ScriptedAirflow, run: Run) -> int:
+    """How often the tasks of this run were read from Airflow."""
+    return airflow.calls.count(("GET", f"/dags/{run.dag_id}/dagRuns/{run.dag_run_id}/taskInstances"))
+
+
+def test_an_end_is_told_without_asking_airflow_where_each_task_was_pushed_to_its_end(
+    web: Web, airflow: ScriptedAirflow, run: Run
+) -> None:
+    of_dag(run, "extract", "load")
+    push(web, told_run(run, "running"), told_task(run, "extract", "success", start=2, end=3))
+    push(web, told_task(run, "load", "failed", start=4, end=5))
+    push(web, told_run(run, "failed", end=6))
+
+    assert reads_of(airflow, run) == 0
+    run.refresh_from_db()
+    assert (run.state, run.ended_at) == (RunState.FAILED, parse_datetime(at(6)))
+    assert told(run)[-2:] == [("task.failed", "load"), ("workflow.failed", "")]
+    assert run.events.get(type="workflow.failed").data["failed_tasks"] == ["load"]
+
+    before = told(run)
+    shows(
+        airflow,
+        [seen_run(run, "failed", end=6)],
+        [seen_task(run, "extract", "success", start=2, end=3), seen_task(run, "load", "failed", start=4, end=5)],
+    )
+    look()
+    assert told(run) == before
+
+
+def test_an_end_waits_for_the_tasks_of_its_dag_that_no_push_has_told(
+    web: Web, airflow: ScriptedAirflow, run: Run
+) -> None:
+    of_dag(run, "extract", "load")
+    push(web, told_run(run, "running"), told_task(run, "extract", "success", start=2, end=3))
+    tasks = [seen_task(run, "extract", "success", start=2, end=3), seen_task(run, "load", "skipped", start=3, end=3)]
+    shows(airflow, [seen_run(run, "success", end=4)], tasks)
+    push(web, told_run(run, "success", end=4))
+
+    assert reads_of(airflow, run) == 1
+    assert told(run)[-2:] == [("task.skipped", "load"), ("workflow.completed", "")]
+
+
+def test_the_end_of_a_retry_is_not_judged_by_the_tasks_of_the_attempt_before(
+    web: Web, airflow: ScriptedAirflow, run: Run
+) -> None:
+    of_dag(run, "extract")
+    push(web, told_run(run, "running"), told_task(run, "extract", "failed", start=2, end=3))
+    Run.objects.filter(pk=run.pk).update(attempt=2)
+    again = seen_task(run, "extract", "success", start=5, end=6) | {"try_number": 2}
+    shows(airflow, [seen_run(run, "success", end=7)], [again])
+    push(web, told_run(run, "success", end=7))
+
+    assert reads_of(airflow, run) == 1
+    assert told(run)[-2:] == [("task.completed", "extract"), ("workflow.completed", "")]
+
+
+def test_a_run_that_is_stopped_is_not_over_because_its_tasks_were_pushed_to_their_ends(
+    web: Web, airflow: ScriptedAirflow, run: Run
+) -> None:
+    of_dag(run, "extract")
+    push(web, told_run(run, "running"), told_task(run, "extract", "failed", start=2, end=3))
+    Run.objects.filter(pk=run.pk).update(state=RunState.STOPPING, stop_requested_at=at(3))
+    shows(airflow, [seen_run(run, "failed", end=4)], [seen_task(run, "extract", "failed", start=2, end=3)])
+    push(web, told_run(run, "failed", end=4))
+
+    assert reads_of(airflow, run) == 1
+    run.refresh_from_db()
+    assert (run.state, run.ended_at) == (RunState.STOPPING, parse_datetime(at(4)))
+    assert told(run)[-1] == ("task.failed", "extract")
 
 
 # --- Adoption -----------------------------------------------------------------------------------------------
