@@ -1,7 +1,8 @@
-"""What the OpenAPI description of every endpoint shares: the shape of an error and its statuses."""
+"""What the OpenAPI description of every endpoint shares: the shape of an error, and the statuses that any can have."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -30,10 +31,30 @@ _EXAMPLES: dict[HTTPStatus, tuple[str, str, str]] = {
         "not_found",
         "There is no such object, or none that you may see.",
     ),
+    HTTPStatus.METHOD_NOT_ALLOWED: (
+        "There is such a path, but not for this method.",
+        "method_not_allowed",
+        'Method "PUT" not allowed.',
+    ),
+    HTTPStatus.NOT_ACCEPTABLE: (
+        "The answer is JSON, or a page for a browser; `Accept` asks for something else.",
+        "not_acceptable",
+        "Could not satisfy the request Accept header.",
+    ),
     HTTPStatus.CONFLICT: (
         "The object is in a state in which this can not be done; nothing was changed.",
         "conflict",
         "The object is in a state in which this can not be done.",
+    ),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (
+        "The body is larger than `MAX_BODY_BYTES`.",
+        "too_large",
+        "The body of the request is too large; expected at most 1000000 bytes.",
+    ),
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: (
+        "The body is not of the type `application/json`.",
+        "unsupported_media_type",
+        'Unsupported media type "text/plain" in request.',
     ),
     HTTPStatus.UNPROCESSABLE_ENTITY: (
         "The Idempotency-Key was used before with another body.",
@@ -72,14 +93,55 @@ class ErrorSerializer(serializers.Serializer[Any]):
 
 
 def errors(*statuses: int) -> dict[int, OpenApiResponse]:
-    """The error answers of an operation, for `extend_schema(responses={200: …, **errors(400, 404)})`."""
+    """The error answers that an operation has of its own, for `extend_schema(responses={200: …, **errors(409)})`.
+
+    What any operation can be answered is added by `add_common_errors`.
+    """
     return {status: _error(HTTPStatus(status)) for status in statuses}
 
 
 def _error(status: HTTPStatus) -> OpenApiResponse:
     description, code, detail = _EXAMPLES.get(status, (status.description, "error", status.phrase))
+    value = _example(status, code, detail)
+    example = OpenApiExample(status.phrase, value=value, response_only=True, status_codes=[str(status.value)])
+    return OpenApiResponse(ErrorSerializer, description=description, examples=[example])
+
+
+def _example(status: HTTPStatus, code: str, detail: str) -> dict[str, Any]:
     value: dict[str, Any] = {"code": code, "detail": detail, "request_id": _REQUEST_ID}
     if status == HTTPStatus.BAD_REQUEST:
         value["errors"] = {"name": ["This field is required."]}
-    example = OpenApiExample(status.phrase, value=value, response_only=True, status_codes=[str(status.value)])
-    return OpenApiResponse(ErrorSerializer, description=description, examples=[example])
+    return value
+
+
+def add_common_errors(result: dict[str, Any], **of_spectacular: Any) -> dict[str, Any]:
+    """Postprocessing hook: each operation names the statuses that it can have for no reason of its own."""
+    for path, operations in result["paths"].items():
+        for operation in operations.values():
+            for status in _common(path, operation):
+                reference = {"$ref": f"#/components/responses/{status.value}"}
+                operation["responses"].setdefault(str(status.value), reference)
+            operation["responses"] = dict(sorted(operation["responses"].items()))
+    result["components"]["responses"] = {str(status.value): _shared(status) for status in _EXAMPLES}
+    return result
+
+
+def _common(path: str, operation: Mapping[str, Any]) -> Iterator[HTTPStatus]:
+    yield HTTPStatus.BAD_REQUEST  # an unknown query parameter
+    if operation.get("security"):
+        yield from (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+    if "{" in path or any(parameter["name"] == "page" for parameter in operation.get("parameters", ())):
+        yield HTTPStatus.NOT_FOUND
+    if "requestBody" in operation:
+        yield from (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+    yield from (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_ACCEPTABLE)
+    yield from (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def _shared(status: HTTPStatus) -> dict[str, Any]:
+    description, code, detail = _EXAMPLES[status]
+    schema = {"$ref": "#/components/schemas/Error"}
+    return {
+        "description": description,
+        "content": {"application/json": {"schema": schema, "example": _example(status, code, detail)}},
+    }

@@ -53,12 +53,12 @@ def _shown(new: api_keys.NewKey, code: int) -> Response:
     list=extend_schema(
         summary="List my API keys",
         description="Those that were revoked or have expired too.",
-        responses={200: ApiKeySerializer(many=True), **errors(401, 403)},
+        responses={200: ApiKeySerializer(many=True)},
     ),
     retrieve=extend_schema(
         summary="Get an API key",
         description="One of mine; never with its secret.",
-        responses={200: ApiKeySerializer, **errors(401, 403, 404)},
+        responses={200: ApiKeySerializer},
     ),
 )
 class ApiKeyViewSet(StrictQuery, mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet[ApiKey]):
@@ -82,7 +82,7 @@ class ApiKeyViewSet(StrictQuery, mixins.ListModelMixin, mixins.RetrieveModelMixi
         ),
         request=NewApiKeySerializer,
         examples=EXAMPLES,
-        responses={201: ShownApiKeySerializer, **errors(400, 401, 403)},
+        responses={201: ShownApiKeySerializer},
     )
     def create(self, request: Request) -> Response:
         wanted = NewApiKeySerializer(data=request.data)
@@ -94,7 +94,7 @@ class ApiKeyViewSet(StrictQuery, mixins.ListModelMixin, mixins.RetrieveModelMixi
         summary="Rotate an API key",
         description="A new secret; the one before stays good for `grace_seconds`. 409 for a key that is dead.",
         request=RotateSerializer,
-        responses={200: ShownApiKeySerializer, **errors(400, 401, 403, 404, 409)},
+        responses={200: ShownApiKeySerializer, **errors(409)},
     )
     @action(detail=True, methods=["post"])
     def rotate(self, request: Request, pk: int) -> Response:
@@ -107,7 +107,7 @@ class ApiKeyViewSet(StrictQuery, mixins.ListModelMixin, mixins.RetrieveModelMixi
     @extend_schema(
         summary="Revoke an API key",
         description="At once, with the tickets that were issued with it; its entry is kept.",
-        responses={204: None, **errors(401, 403, 404)},
+        responses={204: None},
     )
     def destroy(self, request: Request, pk: int) -> Response:
         api_keys.revoke_key(api_key=self.get_object())

@@ -80,7 +80,7 @@ class RegisterView(PublicView):
             _takes(username="ada", email="ada@example.com", name="Ada Lovelace", password="correct horse"),  # noqa: S106
             _answers(_TOKENS, 201),
         ],
-        responses={201: serializers.TokensSerializer, **errors(400, 403)},
+        responses={201: serializers.TokensSerializer, **errors(403)},
     )
     def post(self, request: Request) -> Response:
         wanted = self.get_serializer(data=request.data)
@@ -100,7 +100,7 @@ class LoginView(PublicView):
             "has to wait, twice as long each time: 429 `locked_out`, for this name from this address alone."
         ),
         examples=[_takes(username="ada", password="correct horse"), _answers(_TOKENS)],  # noqa: S106
-        responses={200: serializers.TokensSerializer, **errors(400, 401, 429)},
+        responses={200: serializers.TokensSerializer, **errors(401)},
     )
     def post(self, request: Request) -> Response:
         wanted = self.get_serializer(data=request.data)
@@ -124,7 +124,7 @@ class SingleSignOnView(PublicView):
             "`identity_provider_unavailable`; 404 where there is no single sign-on."
         ),
         examples=[_takes(id_token="eyJhbGciOiJSUzI1NiIs…"), _answers(_TOKENS)],  # noqa: S106
-        responses={200: serializers.TokensSerializer, **errors(400, 401, 403, 404, 409, 503)},
+        responses={200: serializers.TokensSerializer, **errors(401, 403, 404, 409)},
     )
     def post(self, request: Request) -> Response:
         oidc.require()
@@ -143,7 +143,7 @@ class RefreshView(PublicView):
         description="Each refresh token is good once. Presenting it again ends the whole sign-in: one of its "
         "two holders must have stolen it.",
         examples=[_takes(refresh_token=_TOKENS["refresh_token"]), _answers(_TOKENS)],
-        responses={200: serializers.TokensSerializer, **errors(400, 401)},
+        responses={200: serializers.TokensSerializer, **errors(401)},
     )
     def post(self, request: Request) -> Response:
         wanted = self.get_serializer(data=request.data)
@@ -162,7 +162,7 @@ class LogoutView(StrictQuery, GenericAPIView[User]):
         description="Ends the sign-in that the `refresh_token` belongs to, or, without one, the sign-in or "
         "browser session that the request is made with. Its tokens are refused at once.",
         examples=[_takes(refresh_token=_TOKENS["refresh_token"])],
-        responses={204: OpenApiResponse(description="Signed out."), **errors(400, 401, 403)},
+        responses={204: OpenApiResponse(description="Signed out.")},
     )
     def post(self, request: Request) -> Response:
         wanted = self.get_serializer(data=request.data)
@@ -197,7 +197,7 @@ class MeView(StrictQuery, GenericAPIView[User]):
         operation_id="auth_me",
         summary="Who am I, and what may I do",
         examples=[_answers({**_USER, "scopes": ["run:control", "run:trigger", "workflow:read"]})],
-        responses={200: serializers.MeSerializer, **errors(401)},
+        responses={200: serializers.MeSerializer},
     )
     def get(self, request: Request) -> Response:
         return self._me(current_user(request))
@@ -206,7 +206,7 @@ class MeView(StrictQuery, GenericAPIView[User]):
         operation_id="auth_change_me",
         summary="Change my name or address",
         examples=[_takes(name="Ada King")],
-        responses={200: serializers.MeSerializer, **errors(400, 401, 403)},
+        responses={200: serializers.MeSerializer},
     )
     def patch(self, request: Request) -> Response:
         wanted = self.get_serializer(data=request.data)
@@ -229,7 +229,7 @@ class ChangePasswordView(StrictQuery, GenericAPIView[User]):
         summary="Change my password",
         description="Every other session and token of mine ends; the one that asks goes on.",
         examples=[_takes(current_password="correct horse", new_password="battery staple")],  # noqa: S106
-        responses={204: OpenApiResponse(description="Changed."), **errors(400, 401, 403)},
+        responses={204: OpenApiResponse(description="Changed.")},
     )
     def post(self, request: Request) -> Response:
         wanted = self.get_serializer(data=request.data)
@@ -246,13 +246,13 @@ class ChangePasswordView(StrictQuery, GenericAPIView[User]):
     list=extend_schema(
         summary="List users",
         description="Needs `user:admin`. `search` looks in name, username and address.",
-        responses={200: serializers.UserSerializer(many=True), **errors(400, 401, 403)},
+        responses={200: serializers.UserSerializer(many=True)},
     ),
     retrieve=extend_schema(
         summary="Get a user",
         description="Needs `user:admin`.",
         examples=[_answers(_USER)],
-        responses={200: serializers.UserSerializer, **errors(401, 403, 404)},
+        responses={200: serializers.UserSerializer},
     ),
 )
 class UserViewSet(StrictQuery, mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet[User]):
@@ -273,7 +273,7 @@ class UserViewSet(StrictQuery, mixins.ListModelMixin, mixins.RetrieveModelMixin,
             _takes(username="ada", email="ada@example.com", password="correct horse", role="viewer"),  # noqa: S106
             _answers(_USER, 201),
         ],
-        responses={201: serializers.UserSerializer, **errors(400, 401, 403)},
+        responses={201: serializers.UserSerializer},
     )
     def create(self, request: Request) -> Response:
         wanted = serializers.NewUserSerializer(data=request.data)
@@ -288,7 +288,7 @@ class UserViewSet(StrictQuery, mixins.ListModelMixin, mixins.RetrieveModelMixin,
         "neither demoted nor shut out: 409 `last_admin`.",
         request=serializers.ChangeUserSerializer,
         examples=[_takes(role="viewer"), _answers(_USER)],
-        responses={200: serializers.UserSerializer, **errors(400, 401, 403, 404, 409)},
+        responses={200: serializers.UserSerializer, **errors(409)},
     )
     def partial_update(self, request: Request, pk: int) -> Response:
         user = self.get_object()

@@ -50,12 +50,12 @@ SCOPES = {
     list=extend_schema(
         summary="List notification configs",
         description="Your own; for admins those for everyone too. Targets and secrets are masked.",
-        responses={200: ConfigSerializer, **errors(400, 401, 403)},
+        responses={200: ConfigSerializer},
     ),
     retrieve=extend_schema(
         summary="Get a notification config",
         description="Target and secrets are masked.",
-        responses={200: ConfigSerializer, **errors(401, 403, 404)},
+        responses={200: ConfigSerializer},
     ),
 )
 class ConfigViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[NotificationConfig]):
@@ -77,7 +77,7 @@ class ConfigViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[NotificationConfi
         ),
         request=ConfigInput,
         examples=examples.CONFIG,
-        responses={201: NewConfigSerializer, **errors(400, 401, 403)},
+        responses={201: NewConfigSerializer},
     )
     def create(self, request: Request) -> Response:
         wanted = ConfigInput(data=request.data)
@@ -93,7 +93,7 @@ class ConfigViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[NotificationConfi
         summary="Change a notification config",
         description="Fields that are not sent stay as they are; `filters` and `notification_types` are replaced whole.",
         request=ConfigInput(partial=True),
-        responses={200: ConfigSerializer, **errors(400, 401, 403, 404)},
+        responses={200: ConfigSerializer},
     )
     def partial_update(self, request: Request, pk: str) -> Response:
         config = self.get_object()
@@ -106,7 +106,7 @@ class ConfigViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[NotificationConfi
     @extend_schema(
         summary="Delete a notification config",
         description="What is owed to it is suppressed; its ledger is kept.",
-        responses={204: None, **errors(401, 403, 404)},
+        responses={204: None},
     )
     def destroy(self, request: Request, pk: str) -> Response:
         services.delete_config(config=self.get_object())
@@ -116,7 +116,7 @@ class ConfigViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[NotificationConfi
         summary="Send a test",
         description="Sends at once and waits; the delivery's one attempt says what the receiver answered.",
         request=None,
-        responses={200: DeliverySerializer, **errors(401, 403, 404, 409)},
+        responses={200: DeliverySerializer, **errors(409)},
     )
     @action(detail=True, methods=["post"], filterset_class=None)
     def test(self, request: Request, pk: str) -> Response:
@@ -126,7 +126,7 @@ class ConfigViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[NotificationConfi
         summary="Enable a notification config",
         description="What was suppressed meanwhile stays so until it is redelivered.",
         request=None,
-        responses={200: ConfigSerializer, **errors(401, 403, 404)},
+        responses={200: ConfigSerializer},
     )
     @action(detail=True, methods=["post"], filterset_class=None)
     def enable(self, request: Request, pk: str) -> Response:
@@ -136,7 +136,7 @@ class ConfigViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[NotificationConfi
         summary="Disable a notification config",
         description="What is owed to it, and what it would get until it is enabled again, is recorded as suppressed.",
         request=DisableInput,
-        responses={200: ConfigSerializer, **errors(400, 401, 403, 404)},
+        responses={200: ConfigSerializer},
     )
     @action(detail=True, methods=["post"], filterset_class=None)
     def disable(self, request: Request, pk: str) -> Response:
@@ -149,7 +149,7 @@ class ConfigViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[NotificationConfi
         summary="Rotate the secret of a webhook",
         description="Makes a new one. The one before it goes on signing beside it until the next rotation.",
         request=None,
-        responses={200: NewSecretSerializer, **errors(400, 401, 403, 404)},
+        responses={200: NewSecretSerializer},
     )
     @action(detail=True, methods=["post"], url_path="rotate-secret", filterset_class=None)
     def rotate_secret(self, request: Request, pk: str) -> Response:
@@ -170,7 +170,7 @@ class TypesView(StrictQuery, APIView):
     @extend_schema(
         operation_id="notification_types_list",
         summary="List what can be notified of",
-        responses={200: TypeSerializer(many=True), **errors(401, 403)},
+        responses={200: TypeSerializer(many=True)},
     )
     def get(self, request: Request) -> Response:
         types = [
@@ -189,12 +189,12 @@ class DeliveryPages(KeysetPages):
     list=extend_schema(
         summary="List deliveries",
         description="The ledger, newest first, paged by keyset: what was owed, each attempt, why it was not sent.",
-        responses={200: DeliverySerializer, **errors(400, 401, 403)},
+        responses={200: DeliverySerializer},
     ),
     retrieve=extend_schema(
         summary="Get a delivery",
         description="With every attempt.",
-        responses={200: DeliverySerializer, **errors(401, 403, 404)},
+        responses={200: DeliverySerializer},
     ),
 )
 class DeliveryViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Delivery]):
@@ -213,7 +213,7 @@ class DeliveryViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Delivery]):
         summary="Redeliver",
         description="Puts it on the schedule again, from its start, under the same message id.",
         request=None,
-        responses={200: DeliverySerializer, **errors(401, 403, 404, 409)},
+        responses={200: DeliverySerializer, **errors(409)},
     )
     @action(detail=True, methods=["post"], filterset_class=None)
     def redeliver(self, request: Request, pk: str) -> Response:
@@ -225,7 +225,7 @@ class DeliveryViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Delivery]):
         description="What was owed to one config in that time, and was given up or suppressed.",
         request=RedeliverRangeInput,
         examples=examples.RANGE,
-        responses={200: RedeliveredSerializer, **errors(400, 401, 403, 404, 409)},
+        responses={200: RedeliveredSerializer, **errors(404, 409)},
     )
     @action(detail=False, methods=["post"], url_path="redeliver", filterset_class=None, pagination_class=None)
     def redeliver_range(self, request: Request) -> Response:

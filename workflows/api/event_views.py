@@ -75,7 +75,7 @@ class EventsView(StrictQuery, APIView):
                 "type", str, many=True, enum=sorted(CATALOGUE), description="Of this type; may be given several times."
             ),
         ],
-        responses={200: EventPageSerializer, **errors(400, 401, 403, 404, 410)},
+        responses={200: EventPageSerializer, **errors(404, 410)},
     )
     def get(self, request: Request) -> Response:
         query = EventQuery.parse(request.query_params)

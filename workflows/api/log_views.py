@@ -86,7 +86,7 @@ class TaskLogView(StrictQuery, APIView):
             OpenApiParameter("tail", LINES, description=f"Only the last so many lines, 1 to {LARGEST_PAGE}."),
             OpenApiParameter("limit", LINES, description=f"At most so many lines, 1 to {LARGEST_PAGE}; else 1000."),
         ],
-        responses={200: LogSerializer, **errors(400, 401, 403, 404, 502, 503)},
+        responses={200: LogSerializer, **errors(502)},
     )
     def get(self, request: Request, workflow_pk: int, pk: UUID, task_id: str) -> Response:
         query = parse(request.query_params, task_id)

@@ -61,7 +61,7 @@ class EventPages(KeysetPages):
     list=extend_schema(
         summary="List runs across workflows",
         description="Newest first, paged by keyset.",
-        responses={200: RunSerializer, **errors(400, 401, 403)},
+        responses={200: RunSerializer},
     )
 )
 class RunViewSet(StrictQuery, mixins.ListModelMixin, viewsets.GenericViewSet[Run]):
@@ -80,12 +80,12 @@ class RunViewSet(StrictQuery, mixins.ListModelMixin, viewsets.GenericViewSet[Run
     list=extend_schema(
         summary="List the runs of a workflow",
         description="Newest first, paged by keyset.",
-        responses={200: RunSerializer, **errors(400, 401, 403, 404)},
+        responses={200: RunSerializer},
     ),
     retrieve=extend_schema(
         summary="Get a run",
         description="`stale` is true while Airflow can not be seen.",
-        responses={200: RunDetailSerializer, **errors(401, 403, 404)},
+        responses={200: RunDetailSerializer},
     ),
 )
 class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
@@ -124,7 +124,7 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         request=TriggerInput,
         parameters=[IDEMPOTENCY_KEY],
         examples=examples.TRIGGER,
-        responses={201: RunSerializer, **errors(400, 401, 403, 404, 409, 422)},
+        responses={201: RunSerializer, **errors(409, 422)},
     )
     def create(self, request: Request, workflow_pk: str) -> Response:
         wanted = TriggerInput(data=request.data)
@@ -142,7 +142,7 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         ),
         request=BatchInput,
         parameters=[IDEMPOTENCY_KEY],
-        responses={200: BatchSerializer, **errors(400, 401, 403, 404)},
+        responses={200: BatchSerializer},
     )
     @action(detail=False, methods=["post"], pagination_class=None, filterset_class=None)
     def batch(self, request: Request, workflow_pk: str) -> Response:
@@ -159,7 +159,7 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         summary="Validate parameters",
         description="Does only the checking of a trigger and answers the merged parameters.",
         request=ParametersInput,
-        responses={200: ParametersInput, **errors(400, 401, 403, 404)},
+        responses={200: ParametersInput},
     )
     @action(detail=False, methods=["post"], pagination_class=None, filterset_class=None)
     def validate(self, request: Request, workflow_pk: str) -> Response:
@@ -172,7 +172,7 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
     @extend_schema(
         summary="List the tasks of a run",
         description="Its task instances as last seen in Airflow.",
-        responses={200: TaskSerializer(many=True), **errors(401, 403, 404)},
+        responses={200: TaskSerializer(many=True)},
     )
     @action(detail=True, filter_backends=[], pagination_class=None)
     def tasks(self, request: Request, workflow_pk: str, pk: str) -> Response:
@@ -182,7 +182,7 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
     @extend_schema(
         summary="Explain a run",
         description="Why it makes no progress, in plain words, and who can do what about it. Asks Airflow.",
-        responses={200: ExplanationSerializer, **errors(401, 403, 404)},
+        responses={200: ExplanationSerializer},
     )
     @action(detail=True, filter_backends=[], pagination_class=None)
     def explain(self, request: Request, workflow_pk: str, pk: str) -> Response:
@@ -193,7 +193,7 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
     @extend_schema(
         summary="List the events of a run",
         description="In order of `seq`, paged by keyset.",
-        responses={200: EventSerializer(many=True), **errors(401, 403, 404)},
+        responses={200: EventSerializer(many=True)},
     )
     @action(detail=True, filter_backends=[], pagination_class=EventPages)
     def events(self, request: Request, workflow_pk: str, pk: str) -> Response:
@@ -219,7 +219,7 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
                 serializers=[RunSerializer, RetryPreviewSerializer],
                 resource_type_field_name=None,
             ),
-            **errors(400, 401, 403, 404, 409, 502, 503),
+            **errors(409, 502),
         },
     )
     @action(detail=True, methods=["post"], filterset_class=None)

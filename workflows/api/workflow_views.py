@@ -32,12 +32,12 @@ from workflows.models import Workflow
     list=extend_schema(
         summary="List workflows",
         description="Those that you may see.",
-        responses={200: WorkflowSerializer, **errors(401, 403)},
+        responses={200: WorkflowSerializer},
     ),
     retrieve=extend_schema(
         summary="Get a workflow",
         description="One that you may see.",
-        responses={200: WorkflowSerializer, **errors(401, 403, 404)},
+        responses={200: WorkflowSerializer},
     ),
 )
 class WorkflowViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Workflow]):
@@ -66,7 +66,7 @@ class WorkflowViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Workflow]):
         description="Makes a DAG available under a name, with default parameters and an audience.",
         request=WorkflowInput,
         examples=examples.WORKFLOW,
-        responses={201: WorkflowSerializer, **errors(400, 401, 403)},
+        responses={201: WorkflowSerializer},
     )
     def create(self, request: Request) -> Response:
         wanted = WorkflowInput(data=request.data)
@@ -78,7 +78,7 @@ class WorkflowViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Workflow]):
         summary="Change a workflow",
         description="Its owner, admins and those granted `manage` may. Fields that are not sent stay as they are.",
         request=WorkflowInput(partial=True),
-        responses={200: WorkflowSerializer, **errors(400, 401, 403, 404)},
+        responses={200: WorkflowSerializer},
     )
     def partial_update(self, request: Request, pk: str) -> Response:
         workflow = self.get_object()
@@ -91,7 +91,7 @@ class WorkflowViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Workflow]):
         summary="Pause a workflow",
         description="Pauses its whole DAG in Airflow: every run of it freezes, and new ones wait.",
         request=PauseInput,
-        responses={200: WorkflowSerializer, **errors(400, 401, 403, 404)},
+        responses={200: WorkflowSerializer},
     )
     @action(detail=True, methods=["post"], filterset_class=None)
     def pause(self, request: Request, pk: str) -> Response:
@@ -101,7 +101,7 @@ class WorkflowViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Workflow]):
         summary="Resume a workflow",
         description="Unpauses its DAG in Airflow.",
         request=PauseInput,
-        responses={200: WorkflowSerializer, **errors(400, 401, 403, 404)},
+        responses={200: WorkflowSerializer},
     )
     @action(detail=True, methods=["post"], filterset_class=None)
     def resume(self, request: Request, pk: str) -> Response:
@@ -118,7 +118,7 @@ class WorkflowViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Workflow]):
     @extend_schema(
         summary="Delete a workflow",
         description="Hides it for good; its runs are kept. Refused while runs have not ended.",
-        responses={204: None, **errors(401, 403, 404, 409)},
+        responses={204: None, **errors(409)},
     )
     def destroy(self, request: Request, pk: str) -> Response:
         services.delete_workflow(workflow=self.get_object(), actor=current_user(request))
@@ -128,7 +128,7 @@ class WorkflowViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Workflow]):
         operation_id="workflows_grants_list",
         summary="List who else may",
         description="The grants on a workflow. Its owner, admins and those granted `manage` may ask.",
-        responses={200: GrantSerializer(many=True), **errors(401, 403, 404)},
+        responses={200: GrantSerializer(many=True)},
     )
     @action(detail=True, filter_backends=[], pagination_class=None)
     def grants(self, request: Request, pk: str) -> Response:
@@ -145,7 +145,7 @@ class WorkflowViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Workflow]):
         ),
         request=GrantInput,
         examples=examples.GRANT,
-        responses={200: GrantSerializer, 201: GrantSerializer, **errors(400, 401, 403, 404)},
+        responses={200: GrantSerializer, 201: GrantSerializer},
     )
     @grants.mapping.post
     def grant(self, request: Request, pk: str) -> Response:
@@ -161,7 +161,7 @@ class WorkflowViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Workflow]):
         summary="Take a grant back",
         description="Counts from the next request and the next event on.",
         parameters=[OpenApiParameter("grant_id", int, OpenApiParameter.PATH)],
-        responses={204: None, **errors(401, 403, 404)},
+        responses={204: None},
     )
     @action(detail=True, methods=["delete"], url_path=r"grants/(?P<grant_id>\d{1,18})", filterset_class=None)
     def revoke(self, request: Request, pk: str, grant_id: str) -> Response:
