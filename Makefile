@@ -3,7 +3,7 @@ PYTHON_RUN = .venv/bin/python
 LOCK = uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test test-postgres test-airflow2 bench-live bench-latency lint types lock clean
+.PHONY: help up demo test test-postgres test-airflow2 bench-live bench-latency lint types audit lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,10 @@ lint: ## ruff: rules and format
 types: ## mypy --strict
 	@scripts/setup --dev
 	@exec $(PYTHON_RUN) -m mypy .
+
+audit: ## known vulnerabilities of what is deployed (asks PyPI's advisories)
+	@scripts/setup --dev
+	@exec scripts/audit
 
 lock: ## compile the requirements files from pyproject.toml and requirements-airflow.in (needs uv)
 	$(LOCK) pyproject.toml -o requirements.txt
