@@ -225,7 +225,7 @@ class DagImportError(EventData):
 @_catalogued
 @dataclass(frozen=True, kw_only=True)
 class AirflowDown(EventData):
-    """Airflow does not answer. What is accepted meanwhile is handed over when it is back."""
+    """Airflow does not answer, or says "not now" time after time. What is accepted meanwhile is handed over later."""
 
     type = "system.airflow_down"
     reason: str

@@ -77,7 +77,8 @@ def _is_no_outage(exc: BaseException) -> bool:
 def watched(*, hurried: bool = False) -> Iterator[AirflowClient]:
     """The client, behind the breaker, noting on the way whether Airflow answers; errors pass through.
 
-    While the circuit is open, raises `AirflowUnavailableError` without asking.
+    One answer that says "not now" is no outage: whoever got it tries again. Several in a row open the circuit, and
+    that is one. While it is open, raises `AirflowUnavailableError` without asking.
     """
     since = timezone.now()
     try:
@@ -85,10 +86,22 @@ def watched(*, hurried: bool = False) -> Iterator[AirflowClient]:
             yield airflow(hurried=hurried)
     except pybreaker.CircuitBreakerError as exc:
         message = f"the circuit is open: Airflow is tried again after {settings.BREAKER_RESET:g} s"
+        if answers():
+            # Whoever opened it has died before it could say so.
+            note_down(reason=message, since=since, now=timezone.now())
         raise AirflowUnavailableError(message, sent=False) from exc
-    except (AirflowUnavailableError, AirflowAuthError) as exc:
-        note_down(reason=str(exc), since=since, now=timezone.now())
+    except AirflowError as exc:
+        if _is_outage(exc):
+            note_down(reason=str(exc), since=since, now=timezone.now())
         raise
+
+
+def _is_outage(exc: AirflowError) -> bool:
+    """Whether a call that ended so means that there is no Airflow for us: no answer, no entry, or one time too many."""
+    no_answer = isinstance(exc, AirflowUnavailableError) and exc.status is None
+    if no_answer or isinstance(exc, AirflowAuthError):
+        return True
+    return not _is_no_outage(exc) and not is_closed()
 
 
 def is_closed() -> bool:

@@ -137,6 +137,8 @@ def test_a_run_that_waits_for_an_airflow_that_is_down_names_the_error(
     with airflow.away("answers 503"):
         run = trigger(api, nightly)
         assert run.state == RunState.PENDING
+        while upstream.is_closed():
+            assert not reconcile.tick(now=timezone.now())
 
         down, owed = explained(api, run)
 

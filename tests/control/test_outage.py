@@ -121,6 +121,8 @@ def test_triggers_at_once_are_answered_within_the_budget_when_nobody_has_noticed
     path = f"/api/v1/workflows/{nightly.pk}/runs"
     with airflow.away(how):
         answers = at_once(ada, [(path, {"task_id": n}) for n in range(16)])
+        # One "not now" is no outage yet, and how many of them have asked is chance.
+        run_until(lambda: not upstream.answers())
 
     assert [(answer.status, answer.state) for answer in answers] == [(201, RunState.PENDING)] * 16
     assert max(answer.seconds for answer in answers) < WORST * BUDGET + OWN_WORK
@@ -141,6 +143,49 @@ def test_stops_at_once_are_answered_within_the_budget_when_nobody_has_noticed_th
     assert [(answer.status, answer.state) for answer in answers] == [(200, RunState.STOPPING)] * 16
     assert max(answer.seconds for answer in answers) < WORST * BUDGET + OWN_WORK
     assert outages() == ["system.airflow_down"]
+
+
+def test_an_answer_that_says_not_now_is_no_outage_until_the_circuit_opens(
+    airflow: ControlledAirflow, nightly: Workflow, api: APIClient
+) -> None:
+    tick()
+    with airflow.away("answers 503"):
+        assert not reconcile.tick(now=timezone.now())
+        assert (upstream.answers(), upstream.is_closed(), outages()) == (True, True, [])
+        assert not reconcile.tick(now=timezone.now())
+        assert (upstream.answers(), upstream.is_closed(), outages()) == (False, False, ["system.airflow_down"])
+
+    run_until(upstream.answers)
+
+    assert outages() == ["system.airflow_down", "system.airflow_up"]
+
+
+def test_a_trigger_that_airflow_answers_with_one_503_is_handed_over_later_and_no_outage_is_told(
+    airflow: ControlledAirflow, nightly: Workflow, api: APIClient
+) -> None:
+    tick()
+    with airflow.away("answers 503"):
+        answer = api.post(f"/api/v1/workflows/{nightly.pk}/runs", {}).json()
+    assert (answer["state"], airflow.order) == (RunState.PENDING, [])
+    owed = AirflowCommand.objects.get()
+    assert (owed.attempts, owed.last_error) == (1, "down for maintenance")
+    assert owed.due_at > owed.created_at
+
+    run_until(nothing_is_owed)
+
+    assert airflow.order == [answer["dag_run_id"]]
+    assert outages() == []
+
+
+def test_an_open_circuit_that_nobody_has_told_of_is_an_outage(
+    airflow: ControlledAirflow, nightly: Workflow, api: APIClient
+) -> None:
+    tick()
+    upstream.breaker().open()
+
+    assert not reconcile.tick(now=timezone.now())
+
+    assert (upstream.answers(), outages()) == (False, ["system.airflow_down"])
 
 
 def test_a_call_that_hung_in_an_outage_and_fails_after_it_does_not_tell_of_another_one(

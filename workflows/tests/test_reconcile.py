@@ -260,13 +260,15 @@ def test_a_stop_past_its_deadline_is_reported_once_per_stop(
 def test_airflow_going_away_and_coming_back_is_told_once_each(airflow: StagedAirflow) -> None:
     tick(0)
     airflow.answers["GET", "/dags/~/dagRuns"] = lambda request: Reply(503, {"detail": "busy"})
-    assert [tick(2), tick(4)] == [False, False]
+    assert [tick(2), tick(3), tick(4), tick(5)] == [False] * 4
+    assert (log(), AirflowState.current().reachable) == ([], True)
+    assert [tick(6), tick(7)] == [False, False]
     assert log() == ["system.airflow_down"]
     assert (AirflowState.current().reachable, AirflowState.current().last_error) == (False, "busy")
 
     del airflow.answers["GET", "/dags/~/dagRuns"]
     upstream.breaker().close()
-    assert [tick(6), tick(8)] == [True, True]
+    assert [tick(8), tick(10)] == [True, True]
 
     assert log() == ["system.airflow_down", "system.airflow_up"]
     state = AirflowState.current()
