@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import AdminUserCreationForm
 from django.db import transaction
 from django.db.models import QuerySet
+from django.forms import ModelForm
 from django.http import HttpRequest
 
-from accounts import api_keys, audit, services, tickets
+from accounts import api_keys, audit, identities, services, tickets
 from accounts.forms import AdminSignInForm
-from accounts.models import ApiKey, AuditEntry, AuditHead, EndReason, Role, SignIn, Ticket, User
+from accounts.models import ApiKey, AuditEntry, AuditHead, EndReason, Identity, Role, SignIn, Ticket, User
 from svops.errors import SVOpsError
 
 if TYPE_CHECKING:
     UserForm = AdminUserCreationForm[User]
     UserPages = DjangoUserAdmin[User]
+    IdentityForm = ModelForm[Identity]
+    IdentityPages = admin.ModelAdmin[Identity]
     SignInPages = admin.ModelAdmin[SignIn]
     ApiKeyPages = admin.ModelAdmin[ApiKey]
     TicketPages = admin.ModelAdmin[Ticket]
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     HeadPages = admin.ModelAdmin[AuditHead]
 else:
     UserForm, UserPages, SignInPages = AdminUserCreationForm, DjangoUserAdmin, admin.ModelAdmin
+    IdentityForm, IdentityPages = ModelForm, admin.ModelAdmin
     ApiKeyPages = TicketPages = AuditPages = HeadPages = admin.ModelAdmin
 
 
@@ -136,6 +141,35 @@ class UserAdmin(UserPages):
                 done += 1
         if done:
             self.message_user(request, f"Done for {done}.", messages.SUCCESS)
+
+
+@admin.register(Identity)
+class IdentityAdmin(IdentityPages):
+    """Adding one lets a person of the identity provider sign in as the user: how an existing account gets it."""
+
+    list_display = ["subject", "issuer", "user", "created_at"]
+    list_filter = ["issuer", "created_at"]
+    list_select_related = ["user"]
+    search_fields = ["subject", "user__username", "user__email"]
+    date_hierarchy = "created_at"
+    fields = ["user", "issuer", "subject"]
+    autocomplete_fields = ["user"]
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        return {"issuer": settings.OIDC_ISSUER}
+
+    def has_change_permission(self, request: HttpRequest, obj: Identity | None = None) -> bool:
+        return False
+
+    def save_model(self, request: HttpRequest, obj: Identity, form: IdentityForm, change: bool) -> None:
+        obj.pk = identities.link(user=obj.user, issuer=obj.issuer, subject=obj.subject).pk
+
+    def delete_model(self, request: HttpRequest, obj: Identity) -> None:
+        identities.unlink(identity=obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Identity]) -> None:
+        for identity in queryset:
+            identities.unlink(identity=identity)
 
 
 @admin.register(SignIn)

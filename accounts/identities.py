@@ -68,7 +68,7 @@ def _new(claims: Claims) -> Identity:
         if known := _known(claims):
             return known
         raise AccountExistsError(
-            f"There is an account with the name {claims.username} or with your address; ask an administrator to link it."
+            f"The name {claims.username} or your address has an account already; ask an administrator to link it."
         ) from exc
 
 

@@ -289,7 +289,7 @@ if "openid" not in OIDC_SCOPES.split():
     raise ImproperlyConfigured(f"OIDC_SCOPES={OIDC_SCOPES!r} must have openid among the scopes, divided by spaces")
 if bool(OIDC_ROLE_CLAIM) != bool(OIDC_ADMIN_VALUES or OIDC_USER_VALUES):
     raise ImproperlyConfigured(
-        "OIDC_ROLE_CLAIM and OIDC_ADMIN_VALUES or OIDC_USER_VALUES go together: the claim, and which of its values count"
+        "OIDC_ROLE_CLAIM goes with OIDC_ADMIN_VALUES or OIDC_USER_VALUES: a claim, and which of its values count"
     )
 if SVOPS_PORT == AIRFLOW_PORT:
     raise ImproperlyConfigured(f"SVOPS_PORT and AIRFLOW_PORT are both {SVOPS_PORT}: two different ports are expected")

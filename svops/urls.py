@@ -10,6 +10,7 @@ handler400 = api.bad_request
 handler404 = api.not_found
 handler500 = api.server_error
 
+admin.site.login_template = "admin/sign_in.html"
 admin.site.site_header = admin.site.site_title = "SVOps"
 
 urlpatterns = [

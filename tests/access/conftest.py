@@ -19,7 +19,7 @@ from rest_framework.test import APIClient
 from accounts import api_keys, services, tickets
 from accounts.authentication import caller_of
 from accounts.identity import Scope, TicketAction
-from accounts.models import ApiKey, AuditEntry, Role, SignIn, Ticket, User
+from accounts.models import ApiKey, AuditEntry, Identity, Role, SignIn, Ticket, User
 from notifications.models import Delivery, Kind, NotificationConfig
 from svops.local.ports import free_port
 from workflows import services as workflows
@@ -31,7 +31,9 @@ from workflows.tests.stage import SCHEMA, dag_task, new_run
 PASSWORD = "correct horse battery"
 HOUR = timedelta(hours=1)
 RUN_ONLY = frozenset({Scope.WORKFLOW_READ, Scope.RUN_TRIGGER})
-TABLES = [User, SignIn, ApiKey, Ticket, Dag, Workflow, Grant, Run, Event, NotificationConfig, Delivery, AuditEntry]
+TABLES = [
+    User, Identity, SignIn, ApiKey, Ticket, Dag, Workflow, Grant, Run, Event, NotificationConfig, Delivery, AuditEntry,
+]  # fmt: skip
 
 
 @dataclass

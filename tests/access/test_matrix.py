@@ -43,6 +43,7 @@ class Row:
 TABLE: dict[tuple[str, str], Row] = {
     ("register", "post"): Row("/api/v1/auth/register", "400", {}, public=True),
     ("login", "post"): Row("/api/v1/auth/login", "401", {"username": "x", "password": "y"}, public=True),
+    ("oidc", "post"): Row("/api/v1/auth/oidc", "404", {"id_token": "x"}, public=True),
     ("refresh", "post"): Row("/api/v1/auth/refresh", "401", {"refresh_token": "x"}, public=True),
     ("logout", "post"): Row("/api/v1/auth/logout", "401 204 204 204 204 204 204 204 403 403 403", {}),
     ("me", "get"): Row("/api/v1/auth/me", "401 200 200 200 200 200 200 200 200 200 403"),

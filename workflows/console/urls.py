@@ -2,11 +2,13 @@
 
 from django.urls import path
 
-from workflows.console import views
+from workflows.console import single_sign_on, views
 
 app_name = "console"
 urlpatterns = [
     path("", views.ConsoleView.as_view(), name="console"),
     path("login", views.SignInView.as_view(), name="login"),
+    path("login/oidc", single_sign_on.StartView.as_view(), name="oidc"),
+    path("login/oidc/callback", single_sign_on.CallbackView.as_view(), name="oidc-callback"),
     path("logout", views.SignOutView.as_view(), name="logout"),
 ]

@@ -19,7 +19,7 @@ from django.utils import timezone
 from django_celery_beat import models as beat
 from pytest_django import Settings
 
-from accounts.models import ApiKey, AuditEntry, AuditHead, Role, SignIn, Ticket, User
+from accounts.models import ApiKey, AuditEntry, AuditHead, Identity, Role, SignIn, Ticket, User
 from svops.local.ports import free_port
 from workflows import upstream
 from workflows.models import (
@@ -126,6 +126,7 @@ def one_of_each(workflow: Workflow, root: User) -> None:
     beat.CrontabSchedule.objects.create()
     beat.SolarSchedule.objects.create(event="sunrise", latitude=1, longitude=1)
     beat.ClockedSchedule.objects.create(clocked_time=NOW)
+    Identity.objects.create(user=root, issuer="https://id.example.com", subject="1")
     SignIn.objects.create(user=root, created_at=NOW, refreshed_at=NOW, expires_at=NOW)
     ApiKey.objects.create(user=root, name="import", prefix="9f2c41d0", created_at=NOW)
     Ticket.objects.create(user=root, workflow_id=1, run_id=uuid.uuid4(), created_at=NOW, expires_at=NOW)

@@ -2,4 +2,8 @@
 const next = document.querySelector("input[name=next]");
 if (location.hash) {
   next.value = (next.value || "/") + location.hash;
+  const singleSignOn = document.querySelector("#single-sign-on");
+  if (singleSignOn) {
+    singleSignOn.search = new URLSearchParams({ next: next.value });
+  }
 }

@@ -1,0 +1,57 @@
+"""Signing in to the console with an identity provider: the way there, and the way back."""
+
+from __future__ import annotations
+
+from django.contrib.auth import login
+from django.contrib.auth.forms import AuthenticationForm
+from django.contrib.auth.views import RedirectURLMixin
+from django.http import Http404, HttpRequest, HttpResponseBase, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.decorators import method_decorator
+from django.views.decorators.cache import never_cache
+from django.views.generic import View
+
+from accounts import identities, limits, oidc
+from svops.api import error_headers
+from svops.errors import NotFoundError, SVOpsError
+
+
+@method_decorator(never_cache, name="dispatch")
+class SingleSignOnView(RedirectURLMixin, View):
+    """What is refused ends on the page to sign in, which says why."""
+
+    next_page = "console:console"
+
+    def dispatch(self, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponseBase:
+        try:
+            oidc.require()
+            limits.require(limits.Rate.AUTH, limits.by_address(request))
+            return super().dispatch(request, *args, **kwargs)
+        except NotFoundError as exc:
+            raise Http404 from exc
+        except SVOpsError as exc:
+            return self._refusal(exc)
+
+    def _refusal(self, exc: SVOpsError) -> HttpResponseBase:
+        context = {"form": AuthenticationForm(), "problem": str(exc), "next": self.get_redirect_url()}
+        response = render(self.request, "console/login.html", context, status=exc.http_status)
+        for name, value in error_headers(exc).items():
+            response[name] = value
+        return response
+
+
+class StartView(SingleSignOnView):
+    # The page links here and has no form: its policy lets no form lead to another site, by a redirect neither.
+    def get(self, request: HttpRequest) -> HttpResponseBase:
+        back = request.build_absolute_uri(reverse("console:oidc-callback"))
+        return HttpResponseRedirect(oidc.start(request, redirect_uri=back, next_url=self.get_success_url()))
+
+
+class CallbackView(SingleSignOnView):
+    def get(self, request: HttpRequest) -> HttpResponseBase:
+        claims, next_url = oidc.finish(request)
+        identity = identities.enter(claims)
+        request.identity = identity  # type: ignore[attr-defined]  # for the audit trail
+        login(request, identity.user)
+        return HttpResponseRedirect(next_url)
