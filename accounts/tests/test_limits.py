@@ -87,6 +87,18 @@ def test_signing_in_has_a_stricter_limit_per_address(ada: User, api: APIClient, 
     assert (here, elsewhere) == ([200, 200, 429], 200)
 
 
+def test_the_way_to_the_identity_provider_has_that_limit_too(
+    db: None, settings: Settings, unused_tcp_port: int
+) -> None:
+    settings.OIDC_ISSUER = f"http://localhost:{unused_tcp_port}"
+    settings.RATE_LIMIT_AUTH = "1/hour"
+
+    first, second = (Client().get("/login/oidc") for _ in range(2))
+
+    assert (first.status_code, second.status_code) == (503, 429)
+    assert second["Retry-After"].isdecimal()
+
+
 def test_the_ingest_has_a_limit_per_address(api: APIClient, db: None, settings: Settings) -> None:
     settings.RATE_LIMIT_INGEST = "1/hour"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from django.contrib.auth import login
-from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import RedirectURLMixin
 from django.http import Http404, HttpRequest, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import render
@@ -13,6 +12,7 @@ from django.views.decorators.cache import never_cache
 from django.views.generic import View
 
 from accounts import identities, limits, oidc
+from accounts.forms import SignInForm
 from svops.api import error_headers
 from svops.errors import NotFoundError, SVOpsError
 
@@ -34,7 +34,7 @@ class SingleSignOnView(RedirectURLMixin, View):
             return self._refusal(exc)
 
     def _refusal(self, exc: SVOpsError) -> HttpResponseBase:
-        context = {"form": AuthenticationForm(), "problem": str(exc), "next": self.get_redirect_url()}
+        context = {"form": SignInForm(), "problem": str(exc), "next": self.get_redirect_url()}
         response = render(self.request, "console/login.html", context, status=exc.http_status)
         for name, value in error_headers(exc).items():
             response[name] = value

@@ -19,6 +19,8 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, Viewport
 from pytest_django import DjangoDbBlocker, Settings
 
 from accounts.models import Role, User
+from accounts.tests import provider as identity
+from accounts.tests.provider import Provider
 from conftest import AirflowServer
 from workflows import dag_sync, handover, reconcile, services, upstream
 from workflows.models import AirflowState, Dag, Run, TriggerType, Visibility, Workflow
@@ -88,9 +90,18 @@ def staged() -> Iterator[StagedAirflow]:
 
 
 @pytest.fixture(scope="module")
-def site(database: str, log_folder: Path, staged: StagedAirflow) -> Iterator[Site]:
+def provider() -> Iterator[Provider]:
+    provider = Provider()
+    yield provider
+    provider.stop()
+
+
+@pytest.fixture(scope="module")
+def site(database: str, log_folder: Path, staged: StagedAirflow, provider: Provider) -> Iterator[Site]:
     """A web process with a staged Airflow. No worker: what happens is what a test lets happen."""
     env = {"AIRFLOW_URL": staged.url, "AIRFLOW_USERNAME": "admin", "AIRFLOW_PASSWORD": "admin"}
+    env |= {"OIDC_ISSUER": provider.issuer, "OIDC_NAME": "Example"}
+    env |= {"OIDC_CLIENT_ID": identity.CLIENT_ID, "OIDC_CLIENT_SECRET": identity.CLIENT_SECRET}
     site = Site(database_url=database, log=log_folder / "web.log", env=env)
     yield site
     site.kill()
@@ -246,6 +257,25 @@ def test_signing_in_leads_to_the_run_that_the_link_named(page: Page, site: Site,
     expect(page.get_by_role("heading", level=1)).to_have_text(nightly.name)
     is_live(page)
     assert page.url == f"{site.url}/{place_of(run)}"
+
+
+def test_signing_in_with_the_identity_provider_leads_there_too(
+    page: Page, site: Site, nightly: Workflow, provider: Provider
+) -> None:
+    run = new_run(nightly)
+    provider.redirect_to(f"{site.url}/login/oidc/callback")
+
+    page.goto(f"{site.url}/{place_of(run)}")
+    page.get_by_role("link", name="Sign in with Example").click()
+    page.locator("[name=login]").fill("grace")
+    page.keyboard.press("Enter")
+    page.locator("[name=password]").fill(identity.PASSWORD)
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_role("heading", level=1)).to_have_text(nightly.name)
+    is_live(page)
+    assert page.url == f"{site.url}/{place_of(run)}"
+    assert User.objects.get(username="grace").identities.get().issuer == provider.issuer
 
 
 def test_a_wrong_password_is_told_and_lets_nobody_in(page: Page, site: Site, olga: User) -> None:
