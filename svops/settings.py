@@ -248,7 +248,7 @@ DISPATCH_BUDGET = env.seconds("DISPATCH_BUDGET", default=3)
 BREAKER_FAILURES = env.integer("BREAKER_FAILURES", default=5, minimum=1)
 BREAKER_RESET = env.seconds("BREAKER_RESET", default=5)
 DISPATCH_DEADLINE = env.seconds("DISPATCH_DEADLINE", default=24 * 3600)
-DISPATCH_LEASE = env.seconds("DISPATCH_LEASE", default=30)
+DISPATCH_LEASE = env.seconds("DISPATCH_LEASE", default=40)
 STOP_DEADLINE = env.seconds("STOP_DEADLINE", default=60)
 STOP_SILENCE = env.seconds("STOP_SILENCE", default=600)
 # Retention; 0 days keeps for ever. Runs go when their events have gone.

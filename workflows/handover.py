@@ -92,28 +92,31 @@ def carry_out_due(*, now: datetime, limit: int = 200) -> int:
 
     While Airflow is down nothing is tried: the look at it, every few seconds, finds out when it is back.
     """
-    if not _lease_dispatch(now):
+    AirflowState.current()
+    free = Q(dispatch_leased_until__isnull=True) | Q(dispatch_leased_until__lt=now)
+    lease = now + _lease_time()
+    if not _take_dispatch(free, until=lease):
         return 0
     taken = 0
     try:
         _expire(now)
         for command in _due(now)[:limit]:
-            if not (upstream.answers() and _renew_dispatch(timezone.now())):
+            # Of one moment, so that the two leases of a worker that dies run out together: with the command's still
+            # held, the next worker would pass it over.
+            moment = max(now, timezone.now())
+            renewed = moment + _lease_time()
+            if not (upstream.answers() and _take_dispatch(Q(dispatch_leased_until=lease), until=renewed)):
                 break
-            taken += carry_out(command, now=max(now, timezone.now()))
+            lease = renewed
+            taken += carry_out(command, now=moment)
     finally:
-        AirflowState.objects.update(dispatch_leased_until=None)
+        # Not that of another worker, to whom a lease that ran out has passed.
+        AirflowState.objects.filter(dispatch_leased_until=lease).update(dispatch_leased_until=None)
     return taken
 
 
-def _lease_dispatch(now: datetime) -> bool:
-    AirflowState.current()
-    free = Q(dispatch_leased_until__isnull=True) | Q(dispatch_leased_until__lt=now)
-    return AirflowState.objects.filter(free).update(dispatch_leased_until=now + _lease_time()) == 1
-
-
-def _renew_dispatch(now: datetime) -> bool:
-    return AirflowState.objects.update(dispatch_leased_until=now + _lease_time()) == 1
+def _take_dispatch(where: Q, *, until: datetime) -> bool:
+    return AirflowState.objects.filter(where).update(dispatch_leased_until=until) == 1
 
 
 def _lease_time() -> timedelta:
@@ -140,7 +143,8 @@ def carry_out(command: AirflowCommand, *, now: datetime, hurried: bool = False) 
     if not _lease(command, now=now):
         return False
     try:
-        with upstream.watched(hurried=hurried) as client:
+        # A quarter: the last request that begins in this time may take thrice as long.
+        with upstream.watched(hurried=hurried) as client, client.within(settings.DISPATCH_LEASE / 4):
             _KINDS[CommandKind(command.kind)](command, client)
     except AirflowError as exc:
         if isinstance(exc, AirflowUnavailableError) and not exc.sent:

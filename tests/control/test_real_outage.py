@@ -31,6 +31,7 @@ def test_each_trigger_accepted_while_a_real_airflow_is_stopped_and_started_ends_
         setattr(settings, name, value)
     # On a machine that does much else, it may be slow without being away.
     settings.DISPATCH_BUDGET = settings.AIRFLOW_READ_TIMEOUT = 30.0
+    settings.DISPATCH_LEASE = 120.0
     forget_airflow()
     try:
         dag_sync.sync_dags(now=timezone.now())

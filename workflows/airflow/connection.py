@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -37,6 +37,9 @@ class Connection:
     @property
     def adapter(self) -> Adapter:
         return self._known().adapter
+
+    def within(self, seconds: float) -> AbstractContextManager[None]:
+        return self._wire.within(seconds)
 
     def get(self, path: str, params: Params | None = None) -> Any:
         return self.call("GET", path, params=params)

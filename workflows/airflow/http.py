@@ -1,6 +1,7 @@
 """The wire: pooled, bounded, with a deadline, and with every failure turned into one of our errors."""
 
 import json as jsonlib
+import math
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -114,6 +115,28 @@ class Wire:
         self._timeout = timeout
         self._slots = threading.BoundedSemaphore(pool_size)
         self._session = _session(pool_size)
+        self._limit = threading.local()
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Bound all requests that this thread makes meanwhile together: none goes on for long after `seconds`.
+
+        One that begins just before may take as long again to connect, to begin to answer, and to end its answer.
+        """
+        self._limit.at = time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            del self._limit.at
+
+    def _timeouts(self) -> Timeout:
+        """Those of the next request of this thread."""
+        usual = self._timeout
+        left = getattr(self._limit, "at", math.inf) - time.monotonic()
+        if left <= 0:
+            # An earlier one of the same command may have been carried out.
+            raise AirflowUnavailableError("there was no time left to ask Airflow")
+        return Timeout(connect=min(usual.connect, left), read=min(usual.read, left), total=min(usual.total, left))
 
     def exchange(
         self,
@@ -127,8 +150,9 @@ class Wire:
     ) -> Answer:
         """Send one request and return whatever HTTP answer comes; `AirflowUnavailableError` if none does."""
         with self._slot(), _failures_translated():
-            deadline = time.monotonic() + self._timeout.total
-            with self._request(method, path, params=params, json=json, form=form, headers=headers) as response:
+            timeout = self._timeouts()
+            deadline = time.monotonic() + timeout.total
+            with self._request(method, path, timeout, params=params, json=json, form=form, headers=headers) as response:
                 return Answer(
                     response.status_code,
                     _body(response.raw, deadline=deadline),
@@ -145,8 +169,9 @@ class Wire:
         What is in memory is one line at a time, which is cut at 256 KiB. The connection is held meanwhile.
         """
         with self._slot(), _failures_translated():
-            deadline = time.monotonic() + self._timeout.total
-            with self._request("GET", path, params=params, headers=headers) as response:
+            timeout = self._timeouts()
+            deadline = time.monotonic() + timeout.total
+            with self._request("GET", path, timeout, params=params, headers=headers) as response:
                 if response.ok:
                     yield Answer(response.status_code, b""), _lines(_chunks(response.raw, deadline=deadline))
                 else:
@@ -158,7 +183,7 @@ class Wire:
 
         Without that bound, threads that find Airflow hanging would wait for one another, each for all before it.
         """
-        if not lock.acquire(timeout=self._timeout.read):
+        if not lock.acquire(timeout=self._timeouts().read):
             raise AirflowUnavailableError("another request still waits for Airflow's first answer", sent=False)
         try:
             yield
@@ -172,6 +197,7 @@ class Wire:
         self,
         method: str,
         path: str,
+        timeout: Timeout,
         *,
         params: Params | None,
         headers: Mapping[str, str] | None,
@@ -185,14 +211,14 @@ class Wire:
             json=json,
             data=form,
             headers={"Accept": "application/json", **(headers or {})},
-            timeout=(self._timeout.connect, self._timeout.read),
+            timeout=(timeout.connect, timeout.read),
             allow_redirects=False,
             stream=True,
         )
 
     @contextmanager
     def _slot(self) -> Iterator[None]:
-        if not self._slots.acquire(timeout=self._timeout.read):
+        if not self._slots.acquire(timeout=self._timeouts().read):
             raise AirflowUnavailableError("all connections to Airflow are busy", sent=False)
         try:
             yield

@@ -15,7 +15,8 @@ from pytest_django import Settings
 from accounts.models import User
 from svops.errors import InvalidInputError
 from workflows import handover, services, upstream
-from workflows.airflow.tests.scripted import HangUp, Hold, Reply
+from workflows.airflow import Timeout
+from workflows.airflow.tests.scripted import Drip, HangUp, Hold, Reply
 from workflows.models import AirflowCommand, AirflowState, Run, TriggerType, Workflow
 from workflows.states import RunState
 from workflows.tests.stage import StagedAirflow, log, story
@@ -202,6 +203,53 @@ def test_of_two_workers_at_once_one_carries_the_command_out(airflow: StagedAirfl
         assert (first.result(30), second) == (True, False)
     assert airflow.calls.count(TRIGGER) == 1
     assert AirflowCommand.objects.get().attempts == 1
+
+
+def test_both_leases_of_a_worker_that_dies_run_out_at_the_same_moment(
+    airflow: StagedAirflow, pending: AirflowCommand
+) -> None:
+    """Else the next worker would find the order its own and this command still held, and pass it over."""
+    held = Hold()
+    airflow.next_api_calls.append(held)
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(closing(carry_out))
+        assert held.arrived.wait(30)
+        leases = (AirflowState.current().dispatch_leased_until, AirflowCommand.objects.get().leased_until)
+        held.released.set()
+        working.result(30)
+
+    assert leases[0] is not None
+    assert leases[0] == leases[1]
+    assert (AirflowState.current().dispatch_leased_until, owed()) == (None, [])
+
+
+def test_no_call_outlasts_the_lease_however_long_airflow_takes_to_answer(
+    airflow: StagedAirflow, pending: AirflowCommand, settings: Settings
+) -> None:
+    settings.DISPATCH_LEASE = 2
+    assert Timeout.total > settings.DISPATCH_LEASE
+    airflow.next_api_calls.append(drip := Drip(pace=0.02))
+
+    assert handover.carry_out(pending, now=timezone.now())
+    drip.ended.set()
+
+    command = AirflowCommand.objects.get()
+    assert (command.last_error, command.leased_until) == ("Airflow's answer did not end in time", None)
+
+
+def test_the_lease_of_another_worker_is_left_alone_by_one_that_has_lost_its_own(
+    airflow: StagedAirflow, nightly: Workflow, pending: AirflowCommand
+) -> None:
+    airflow.next_api_calls.append(held := Hold())
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(closing(carry_out))
+        assert held.arrived.wait(30)
+        others = later(100)
+        AirflowState.objects.update(dispatch_leased_until=others)
+        held.released.set()
+        working.result(30)
+
+    assert AirflowState.current().dispatch_leased_until == others
 
 
 def test_a_lease_that_has_run_out_is_taken_over(airflow: StagedAirflow, pending: AirflowCommand) -> None:

@@ -80,6 +80,32 @@ def test_an_answer_that_only_drips_ends_at_the_total_timeout(
         hasty_client.runs.get(*RUN)
 
 
+def test_an_answer_that_only_drips_ends_with_the_time_that_its_thread_was_given(
+    airflow: ScriptedAirflow, client: AirflowClient
+) -> None:
+    client.version()
+    airflow.next_api_calls.append(Drip(pace=0.02))
+
+    with pytest.raises(errors.AirflowUnavailableError, match="did not end in time"), client.within(0.3):
+        client.runs.get(*RUN)
+
+    assert len(airflow.calls) == 1
+
+
+def test_nothing_is_asked_once_the_time_is_over_and_everything_afterwards(
+    airflow: ScriptedAirflow, client: AirflowClient
+) -> None:
+    trigger(client)
+    airflow.requests.clear()
+
+    with pytest.raises(errors.AirflowUnavailableError, match="no time left") as late, client.within(0):
+        client.runs.get(*RUN)
+    assert (late.value.sent, airflow.calls) == (True, [])
+
+    assert client.runs.get(*RUN).dag_run_id == RUN[1]
+    assert airflow.calls == [("GET", "/dags/etl/dagRuns/svops__1")]
+
+
 def test_an_address_where_nobody_listens_is_unavailable() -> None:
     with unused_port() as port, pytest.raises(errors.AirflowUnavailableError) as refused:
         AirflowClient(f"http://127.0.0.1:{port}", username="a", password="b").version()
