@@ -324,6 +324,7 @@ def _by_other(provider: Provider, kid: str | None) -> str:
 NOW = time.time()
 BAD: dict[str, Callable[[Provider], str]] = {
     "for another client": lambda p: p.signed(aud="another"),
+    "for another client, and made for ours": lambda p: p.signed(aud="another", azp=CLIENT_ID),
     "for others too, and made for another": lambda p: p.signed(aud=[CLIENT_ID, "another"], azp="another"),
     "for others too, and nobody says for whom it was made": lambda p: p.signed(aud=[CLIENT_ID, "another"]),
     "made for another": lambda p: p.signed(azp="another"),
