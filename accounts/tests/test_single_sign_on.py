@@ -45,6 +45,7 @@ def sso(provider: Provider, settings: Settings) -> Iterator[Provider]:
     settings.OIDC_ISSUER = provider.issuer
     settings.OIDC_CLIENT_ID, settings.OIDC_CLIENT_SECRET = CLIENT_ID, CLIENT_SECRET
     settings.OIDC_SCOPES = "openid profile email groups"
+    settings.OIDC_TIMEOUT = 60.0  # a busy machine takes its time
     oidc._client.cache_clear()
     yield provider
     oidc._client.cache_clear()

@@ -100,7 +100,7 @@ def provider() -> Iterator[Provider]:
 def site(database: str, log_folder: Path, staged: StagedAirflow, provider: Provider) -> Iterator[Site]:
     """A web process with a staged Airflow. No worker: what happens is what a test lets happen."""
     env = {"AIRFLOW_URL": staged.url, "AIRFLOW_USERNAME": "admin", "AIRFLOW_PASSWORD": "admin"}
-    env |= {"OIDC_ISSUER": provider.issuer, "OIDC_NAME": "Example"}
+    env |= {"OIDC_ISSUER": provider.issuer, "OIDC_NAME": "Example", "OIDC_TIMEOUT": "60"}
     env |= {"OIDC_CLIENT_ID": identity.CLIENT_ID, "OIDC_CLIENT_SECRET": identity.CLIENT_SECRET}
     site = Site(database_url=database, log=log_folder / "web.log", env=env)
     yield site
