@@ -179,7 +179,7 @@ def test_the_first_sign_in_makes_an_account_and_leads_to_the_place_that_the_link
         Role.USER,
     )
     assert not grace.has_usable_password()
-    assert get_user(client) == grace  # type: ignore[arg-type]  # it asks for `session` alone
+    assert get_user(client) == grace
     who = {"issuer": sso.issuer, "subject": "grace"}
     assert Identity.objects.values("user_id", "issuer", "subject").get() == {"user_id": grace.pk, **who}
     assert audited("identity.linked", "auth.signed_in") == [
@@ -196,7 +196,7 @@ def test_the_second_sign_in_finds_the_account(db: None, sso: Provider) -> None:
     client = Client()
     signed_in(client, sso)
 
-    assert get_user(client) == User.objects.get()  # type: ignore[arg-type]
+    assert get_user(client) == User.objects.get()
 
 
 @pytest.mark.parametrize("place", ["https://evil.example.com/", "//evil.example.com", "javascript:alert(1)", ""])
@@ -231,7 +231,7 @@ def test_a_way_back_that_this_browser_did_not_begin_is_refused(db: None, sso: Pr
     assert [answer.status_code for answer in answers] == [403, 403, 403]
     assert problem(answers[0]) == "The identity provider did not sign you in; try again."
     assert stored() == before
-    assert get_user(victim).is_anonymous  # type: ignore[arg-type]
+    assert get_user(victim).is_anonymous
 
 
 def test_a_way_back_is_good_once(db: None, sso: Provider) -> None:
@@ -509,7 +509,7 @@ def test_somebody_who_was_shut_out_stays_out(db: None, sso: Provider) -> None:
     assert (page.status_code, problem(page)) == (403, "This account was shut; ask an administrator.")
     assert (answer.status_code, answer.json()["code"]) == (403, "account_inactive")
     assert stored() == before
-    assert get_user(client).is_anonymous  # type: ignore[arg-type]
+    assert get_user(client).is_anonymous
 
 
 @pytest.mark.parametrize("username", [None, "", "Ada Lovelace", "a" * 151, 7, ["ada"]])
