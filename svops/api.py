@@ -10,7 +10,8 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import DatabaseError
-from django.http import Http404, HttpRequest, HttpResponseBase, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponseBase, HttpResponseNotAllowed, JsonResponse
+from django.views.csrf import csrf_failure
 from django_guid import get_guid
 from rest_framework import serializers
 from rest_framework.exceptions import APIException, ErrorDetail, NotFound, ParseError, ValidationError
@@ -76,14 +77,41 @@ class KeysetPages(StrictPages, CursorPagination):
 def optional_trailing_slash(
     get_response: Callable[[HttpRequest], HttpResponseBase],
 ) -> Callable[[HttpRequest], HttpResponseBase]:
-    """Middleware: `/api/v1/runs/` is `/api/v1/runs`."""
+    """Middleware: `/api/v1/runs/` is `/api/v1/runs`, and `/docs/` is `/docs`. The admin pages keep theirs."""
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
-        if request.path_info.startswith("/api/") and request.path_info.endswith("/"):
-            request.path_info = request.path_info.rstrip("/")
+        if request.path_info.endswith("/") and not request.path_info.startswith("/admin/"):
+            request.path_info = request.path_info.rstrip("/") or "/"
         return get_response(request)
 
     return middleware
+
+
+def in_one_shape(
+    get_response: Callable[[HttpRequest], HttpResponseBase],
+) -> Callable[[HttpRequest], HttpResponseBase]:
+    """Middleware: what is refused before a view is asked, and by Django's plain views, is refused as everywhere."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        if int(request.META.get("CONTENT_LENGTH") or 0) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+            return _too_large()
+        if "\0" in request.path_info:
+            # Of all characters the one that PostgreSQL does not look for.
+            return not_found(request)
+        response = get_response(request)
+        return _not_allowed(request, response) if isinstance(response, HttpResponseNotAllowed) else response
+
+    return middleware
+
+
+def _too_large() -> JsonResponse:
+    detail = f"The body of the request is too large; expected at most {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes."
+    return JsonResponse(error_body("too_large", detail), status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+
+
+def _not_allowed(request: HttpRequest, response: HttpResponseNotAllowed) -> JsonResponse:
+    body = error_body("method_not_allowed", f'Method "{request.method}" not allowed.')
+    return JsonResponse(body, status=response.status_code, headers={"Allow": response["Allow"]})
 
 
 def error_body(code: str, detail: str, **more: Any) -> dict[str, Any]:
@@ -145,7 +173,7 @@ def _flat(detail: Any, prefix: str = "") -> dict[str, list[str]]:
     return {prefix or "non_field_errors": [str(m) for m in messages if isinstance(m, str | ErrorDetail)]}
 
 
-def not_found(request: HttpRequest, exception: Exception | None = None) -> JsonResponse:
+def not_found(request: HttpRequest, exception: Exception | None = None, nothing: str = "") -> JsonResponse:
     """Answer a path that no pattern matches."""
     detail = f"There is nothing at {request.path}; {settings.SPECTACULAR_SETTINGS['TITLE']}'s API is at /docs."
     return JsonResponse(error_body("not_found", detail), status=HTTPStatus.NOT_FOUND)
@@ -158,9 +186,17 @@ def server_error(request: HttpRequest) -> JsonResponse:
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> JsonResponse:
-    """Answer a request that Django itself refuses: an unknown host, a body too large."""
-    detail = "The request was refused: its host, headers or size are not acceptable."
+    """Answer a request that Django itself refuses: an unknown host, say."""
+    detail = "The request was refused: its host or its headers are not acceptable."
     return JsonResponse(error_body("bad_request", detail), status=HTTPStatus.BAD_REQUEST)
+
+
+def forged(request: HttpRequest, reason: str = "") -> HttpResponseBase:
+    """Answer a form or a call that does not carry the CSRF token: with a page to a browser that wants one."""
+    if request.get_preferred_type(["application/json", "text/html"]) == "text/html":
+        return csrf_failure(request, reason)
+    body = error_body("permission_denied", f"CSRF Failed: {reason.rstrip('.')}.")
+    return JsonResponse(body, status=HTTPStatus.FORBIDDEN)
 
 
 class StrictSerializer(serializers.Serializer[Any]):

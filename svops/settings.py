@@ -68,11 +68,12 @@ SECRET_KEY = env.secret_key("SECRET_KEY", embedded=EMBEDDED)
 SECRET_KEYS = env.items("SECRET_KEYS") or [SECRET_KEY]
 DEBUG = env.boolean("DEBUG", default=False)
 ALLOWED_HOSTS = env.items("ALLOWED_HOSTS", default=("127.0.0.1", "localhost", "[::1]") if EMBEDDED else ())
+CSRF_FAILURE_VIEW = "svops.api.forged"
 CSRF_TRUSTED_ORIGINS = env.items("CSRF_TRUSTED_ORIGINS")
 HTTPS = env.boolean("HTTPS", default=False)
 SECURE_SSL_REDIRECT = HTTPS
 # Health checks and Airflow's signed pushes come from beside the process, not through the proxy that speaks TLS.
-SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|api/v1/ingest)$"]
+SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|api/v1/ingest)/?$"]
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_HSTS_SECONDS = env.integer("HSTS_SECONDS", default=0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_HSTS_SECONDS > 0
@@ -123,6 +124,7 @@ MIDDLEWARE = [
     "svops.headers.own_files_only",
     "django_guid.middleware.guid_middleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "svops.api.in_one_shape",
     "accounts.limits.rate_headers",
     "svops.api.optional_trailing_slash",
     "django.contrib.sessions.middleware.SessionMiddleware",

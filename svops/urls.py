@@ -1,10 +1,13 @@
 """Where everything is."""
 
 from django.contrib import admin
+from django.templatetags.static import static
 from django.urls import include, path
+from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from svops import api, health, metrics
+from svops.root import RootView
 
 handler400 = api.bad_request
 handler404 = api.not_found
@@ -21,10 +24,14 @@ urlpatterns = [
         SpectacularSwaggerSplitView.as_view(url_name="schema", template_name="svops/docs.html"),
         name="docs",
     ),
+    path("api/v1", RootView.as_view(), name="root"),
     path("api/v1/schema", SpectacularAPIView.as_view(), name="schema"),
     path("api/v1/", include("accounts.api.urls")),
     path("api/v1/", include("workflows.api.urls")),
     path("api/v1/", include("notifications.api.urls")),
+    # Programs want the shape that they know, also while DEBUG shows people a page about the URL configuration.
+    path("api/<path:nothing>", api.not_found, name="nothing"),
+    path("favicon.ico", RedirectView.as_view(url=static("console/icon.svg")), name="favicon"),
     path("metrics", metrics.metrics, name="metrics"),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),

@@ -64,7 +64,7 @@ class Described:
 
 @pytest.fixture(scope="module")
 def description() -> Any:
-    schema = schemathesis.openapi.from_dict(SchemaGenerator().get_schema(request=None, public=True))
+    schema = schemathesis.openapi.from_dict(SchemaGenerator().get_schema(request=None, public=True))  # type: ignore[no-untyped-call]
     schema.app = get_wsgi_application()
     return schema
 
@@ -236,10 +236,11 @@ def fuzz(description: Any, world: World, settings: Settings, _one_connection: No
 
 def _cases(operation: Any) -> st.SearchStrategy[Any]:
     """What the description allows and, where there is anything to get wrong, what it does not."""
-    allowed = operation.as_strategy(generation_mode=GenerationMode.POSITIVE)
+    allowed: st.SearchStrategy[Any] = operation.as_strategy(generation_mode=GenerationMode.POSITIVE)
     if not (operation.body or operation.query or operation.path_parameters):
         return allowed
-    return allowed | operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
+    not_allowed: st.SearchStrategy[Any] = operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
+    return allowed | not_allowed
 
 
 @pytest.mark.usefixtures("with_airflow")

@@ -153,6 +153,7 @@ TABLE: dict[tuple[str, str], Row] = {
     ("notification-delivery-redeliver", "post"): Row(
         f"{DELIVERY}/redeliver", "401 403 404 404 404 404 409 404 403 403 403"
     ),
+    ("root", "get"): Row("/api/v1", "200"),
     ("schema", "get"): Row("/api/v1/schema?format=json", "200"),
 }
 
@@ -160,7 +161,7 @@ TABLE: dict[tuple[str, str], Row] = {
 def endpoints() -> Iterator[tuple[str, str]]:
     """Every (name, method) of the API, from the URL configuration."""
     for path, pattern in _patterns(get_resolver().url_patterns):
-        if path.startswith("api/v1/"):
+        if f"{path}/".startswith("api/v1/"):
             for method in _methods(pattern):
                 yield str(pattern.name), method
 

@@ -1,0 +1,58 @@
+"""`/api/v1`: where everything begins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import OpenApiExample, extend_schema
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+from rest_framework.views import APIView
+
+from svops.query import StrictQuery
+
+LINKS = {
+    "docs": "docs",
+    "schema": "schema",
+    "login": "login",
+    "me": "me",
+    "dags": "dag-list",
+    "workflows": "workflow-list",
+    "runs": "run-list",
+    "events": "events",
+    "notification_configs": "notification-config-list",
+    "notification_deliveries": "notification-delivery-list",
+    "api_keys": "api-key-list",
+    "tickets": "ticket-list",
+    "users": "user-list",
+    "audit": "audit-list",
+}
+ADDRESSES: dict[str, Any] = {
+    "type": "object",
+    "properties": {name: {"type": "string", "format": "uri"} for name in LINKS},
+    "required": list(LINKS),
+}
+EXAMPLE = OpenApiExample(
+    "Two of them",
+    value={"workflows": "http://127.0.0.1:8000/api/v1/workflows", "runs": "http://127.0.0.1:8000/api/v1/runs"},
+    response_only=True,
+)
+
+
+class RootView(StrictQuery, APIView):
+    """Where to go from here."""
+
+    permission_classes = [AllowAny]
+
+    @extend_schema(
+        operation_id="root",
+        tags=["root"],
+        summary="Find the rest",
+        description="Addresses of the lists and of the documentation. Open to anybody.",
+        examples=[EXAMPLE],
+        responses={200: ADDRESSES},
+    )
+    def get(self, request: Request) -> Response:
+        return Response({name: reverse(view, request=request) for name, view in LINKS.items()})

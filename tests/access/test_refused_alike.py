@@ -1,0 +1,94 @@
+"""Refusals that no view of ours makes have the shape of all others."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from django.test import Client
+from pytest_django import Settings
+
+from tests.access.conftest import CALLERS, World, client_of
+
+
+def shape(answer: Any) -> tuple[int, str]:
+    """Status and code of an answer that is an error in the one shape."""
+    body = answer.json()
+    assert body.keys() == {"code", "detail", "request_id"}
+    assert answer["Content-Type"] == "application/json"
+    return answer.status_code, body["code"]
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/api/v1/events/stream"])
+def test_a_method_that_a_plain_view_does_not_know_is_refused(db: None, path: str) -> None:
+    answer = Client().put(path)
+
+    assert shape(answer) == (405, "method_not_allowed")
+    assert "GET" in answer["Allow"]
+
+
+def test_a_call_without_the_csrf_token_is_refused(db: None) -> None:
+    browser = Client(enforce_csrf_checks=True)
+
+    assert shape(browser.post("/logout")) == (403, "permission_denied")
+    assert shape(browser.post("/healthz", headers={"Accept": "*/*"})) == (403, "permission_denied")
+
+
+def test_a_form_without_the_csrf_token_is_refused_with_a_page(db: None) -> None:
+    answer = Client(enforce_csrf_checks=True).post("/login", headers={"Accept": "text/html,*/*;q=0.8"})
+
+    assert answer.status_code == 403
+    assert answer["Content-Type"].startswith("text/html")
+
+
+@pytest.mark.parametrize("path", ["/api/v1/auth/login", "/api/v1/workflows", "/api/v1/ingest", "/login", "/nowhere"])
+def test_a_body_over_the_limit_is_refused_before_it_is_read(db: None, settings: Settings, path: str) -> None:
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1024
+    fits, too_large = ({"username": "x" * length} for length in (100, 1100))
+
+    answer = Client().post(path, json.dumps(too_large), content_type="application/json")
+
+    assert shape(answer) == (413, "too_large")
+    assert answer.json()["detail"] == "The body of the request is too large; expected at most 1024 bytes."
+    assert Client().post(path, json.dumps(fits), content_type="application/json").status_code != 413
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize(
+    "path", ["/api/v1/nowhere", "/api/v1/nowhere/", "/api/v2", "/api/v1/runs/../x", "/api/v1/dags/a%00"]
+)
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_an_unknown_path_of_the_api_is_not_found(
+    db: None, settings: Settings, method: str, path: str, debug: bool
+) -> None:
+    settings.DEBUG = debug
+
+    assert shape(getattr(Client(), method)(path)) == (404, "not_found")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/docs", "/login", "/api/v1", "/api/v1/schema"])
+def test_a_slash_at_the_end_makes_no_difference(world: World, path: str) -> None:
+    plain, with_slash = Client().get(path), Client().get(f"{path}/")
+
+    assert with_slash.status_code == plain.status_code
+    assert with_slash.headers["Content-Type"] == plain.headers["Content-Type"]
+
+
+def test_the_admin_pages_keep_their_slashes(db: None) -> None:
+    assert Client().get("/admin").headers["Location"] == "/admin/"
+    assert Client().get("/admin/login/").status_code == 200
+
+
+def test_the_icon_is_found_where_browsers_look_for_it(db: None) -> None:
+    answer = Client().get("/favicon.ico")
+
+    assert (answer.status_code, answer["Location"]) == (302, "/static/console/icon.svg")
+
+
+def test_the_root_names_what_there_is(world: World) -> None:
+    links = client_of(CALLERS["admin"](world)).get("/api/v1/").json()
+
+    assert links["workflows"] == "http://testserver/api/v1/workflows"
+    refused = {name for name, link in links.items() if client_of(CALLERS["admin"](world)).get(link).status_code != 200}
+    assert refused == {"login"}
