@@ -19,7 +19,13 @@ from accounts.models import UNBOUNDED
 from workflows import audience
 from workflows.audience import Audience
 from workflows.hub import Wanted
-from workflows.stream_access import CloseError, NotSignedInError, require_readable
+from workflows.stream_access import (
+    CloseError,
+    NotAllowedHereError,
+    NotSignedInError,
+    UnknownError,
+    require_readable,
+)
 
 GATHERING = 0.05  # of a heartbeat that a look waits for others
 AT_ONCE = 50  # looks for which the database thread is kept from others
@@ -79,6 +85,9 @@ def _look_at(caller: Caller | None, route: Wanted, audiences: Mapping[int, Audie
     workflow_id = None if _is_in_audience(caller, route, audiences) else route.workflow_id
     try:
         require_readable(caller, user_id=route.user_id, workflow_id=workflow_id, run_id=route.run_id)
+    except UnknownError:
+        # What this stream reads was there for its reader when it began, and no more is said than that.
+        return NotAllowedHereError("What this stream is of is there no longer, or you may not see it any more.")
     except CloseError as exc:
         return exc
     return caller

@@ -100,7 +100,7 @@ def test_a_stream_of_somebody_else_ends_with_4403_when_its_reader_is_admin_no_lo
 
 
 @pytest.mark.parametrize(("kind", "path"), [(WebSocketReader, "/workflow/{}"), (SSEReader, "?workflow={}")])
-def test_a_stream_of_a_workflow_ends_with_4404_when_the_workflow_becomes_private(
+def test_a_stream_of_a_workflow_ends_with_4403_when_the_workflow_becomes_private(
     web: Web, loop: Loop, ada: User, workflow: Workflow, kind: type[Reader], path: str
 ) -> None:
     token, path = token_of(new_user()), path.format(workflow.pk)
@@ -108,7 +108,7 @@ def test_a_stream_of_a_workflow_ends_with_4404_when_the_workflow_becomes_private
     with reading(loop, [reader]):
         services.update_workflow(workflow=workflow, actor=ada, visibility=Visibility.PRIVATE)
 
-        ends_with(loop, reader, 4404)
+        ends_with(loop, reader, 4403)
 
 
 @pytest.mark.parametrize("kind", PUSHED)
