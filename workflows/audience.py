@@ -1,4 +1,4 @@
-"""Who may see the events of a workflow: `Workflow.objects.visible_to` turned round, for the live hub.
+"""Who may see the events of a workflow: `Workflow.objects.remembered_by` turned round, for the live hub.
 
 The hub asks once per workflow and not once per client and event. A test holds the two against each other.
 """
@@ -24,13 +24,15 @@ class Audience:
 
 
 def load(workflow_ids: Collection[int]) -> dict[int, Audience]:
-    """The audience of each of these workflows, as it is now; a deleted one has none."""
-    found = Workflow.objects.alive().filter(pk__in=workflow_ids).values_list("pk", "visibility", "owner_id")
+    """The audience of each of these workflows, as it is now; of a deleted one, its owner."""
+    found = Workflow.objects.filter(pk__in=workflow_ids).values_list("pk", "visibility", "owner_id", "deleted_at")
     named: defaultdict[int, set[int]] = defaultdict(set)
     grantees = Grant.objects.filter(workflow__in=workflow_ids).values_list("workflow", "user", "group__user")
     for pk, user_id, member_id in grantees:
         named[pk] |= {user_id, member_id} - {None}
     return {
-        pk: Audience(everyone=visibility == Visibility.INTERNAL, user_ids=frozenset({owner_id, *named[pk]}))
-        for pk, visibility, owner_id in found
+        pk: Audience(everyone=False, user_ids=frozenset({owner_id}))
+        if deleted_at
+        else Audience(everyone=visibility == Visibility.INTERNAL, user_ids=frozenset({owner_id, *named[pk]}))
+        for pk, visibility, owner_id, deleted_at in found
     }

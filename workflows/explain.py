@@ -1,4 +1,4 @@
-"""Why a run makes no progress, in plain words, and who can do what about it."""
+"""Why a run makes no progress or has failed, in plain words, and who can do what about it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
-from workflows import upstream
+from workflows import task_logs, upstream
 from workflows.airflow import types
 from workflows.airflow.errors import AirflowError
-from workflows.models import AirflowCommand, AirflowState, CommandKind, Run
+from workflows.models import AirflowCommand, AirflowState, CommandKind, Run, TaskInstance
+from workflows.services.runs import why_not_triggerable
 from workflows.states import TASK_STARTED, TERMINAL, RunState
 
 # Airflow calls a scheduler unhealthy after 30 s by default; its own health then says so too.
 HEARTBEAT_LIMIT = timedelta(seconds=30)
+# Of so many failed tasks the logs are asked for what went wrong; the others are named.
+LOGS_ASKED = 3
 
 Who = Literal["nobody", "you", "operator", "author"]
 
@@ -39,10 +42,13 @@ class Surroundings:
     error: str = ""
 
 
-def explain(run: Run, *, now: datetime) -> list[Reason]:
-    """The reasons, the nearest first; one that says all is well when nothing holds the run up."""
+def explain(run: Run, *, now: datetime, may_retry: bool = True, may_see_logs: bool = True) -> list[Reason]:
+    """The reasons, the nearest first; one that says all is well when nothing holds the run up.
+
+    `may_retry` and `may_see_logs` tell what the caller may do with the run.
+    """
     if run.state in TERMINAL:
-        return [_reason("ended", f"The run has ended: {run.state}.", "you", "Retry it if it should run again.")]
+        return [*_failures(run, may_see_logs=may_see_logs), _ended(run, may_retry=may_retry)]
     reasons = list(_here(run, now=now))
     if not reasons or run.state != RunState.PENDING:
         around = _look(run)
@@ -54,6 +60,45 @@ def explain(run: Run, *, now: datetime) -> list[Reason]:
 
 def _reason(code: str, reason: str, who: Who, action: str) -> Reason:
     return Reason(code=code, reason=reason, who=who, action=action)
+
+
+# --- At its end -------------------------------------------------------------------------------------------
+
+
+def _failures(run: Run, *, may_see_logs: bool) -> Iterator[Reason]:
+    """Each failed task of a failed run, the first to fail first, with what its log says went wrong."""
+    if run.state != RunState.FAILED:
+        return
+    failed = list(run.tasks.filter(state="failed").order_by("ended_at", "id"))
+    for n, task in enumerate(failed):
+        error = _error_of(run, task) if may_see_logs and n < LOGS_ASKED else ""
+        tries = f"on its try {task.try_number} of {max(task.max_tries + 1, task.try_number)}"
+        text = f"{task} has failed {tries}" + (f": {error}" if error else ".")
+        yield _reason("task_failed", text, "author", "Read its log and mend the cause.")
+
+
+def _error_of(run: Run, task: TaskInstance) -> str:
+    try:
+        with upstream.watched(hurried=True) as client:
+            return task_logs.error_in(client, run, task)
+    except AirflowError:
+        return ""
+
+
+def _ended(run: Run, *, may_retry: bool) -> Reason:
+    said = run.state_reason if run.state == RunState.FAILED and not run.tasks.filter(state="failed").exists() else ""
+    text = f"The run has ended: {run.state}" + (f" ({said})." if said else ".")
+    if hindrance := why_not_triggerable(run.workflow):
+        return _reason("ended", text, "operator", f"It can not be retried. {hindrance}")
+    if run.queued_at is None:
+        return _reason(
+            "ended", text, "you", "Trigger another one: Airflow never had this one, so nothing can be retried."
+        )
+    if not may_retry:
+        return _reason("ended", text, "operator", "Ask somebody who may control it to retry it.")
+    if run.state == RunState.SUCCESS:
+        return _reason("ended", text, "you", "Retry it, all of it or from a task on, if it should run again.")
+    return _reason("ended", text, "you", "Retry it: what has failed and what follows (mode failed), or all of it.")
 
 
 # --- On our side -------------------------------------------------------------------------------------------

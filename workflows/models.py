@@ -54,15 +54,24 @@ class WorkflowQuerySet(models.QuerySet["Workflow"]):
         return self.filter(deleted_at__isnull=True)
 
     def visible_to(self, user: User | AnonymousUser) -> WorkflowQuerySet:
-        """Those that `user` may read; the rule for every way in. `audience.load` is its twin for streams."""
+        """Those that `user` may read."""
+        return self.remembered_by(user).alive()
+
+    def remembered_by(self, user: User | AnonymousUser) -> WorkflowQuerySet:
+        """Those whose runs and events `user` may read: the rule for every way in.
+
+        These are the visible ones, and those that were deleted while they were the user's own; of admins, all.
+        `audience.load` is its twin for streams.
+        """
         if not user.is_authenticated or not user.is_active:
             return self.none()
         within = user.bounds.workflow_ids
-        alive = self.alive() if within is None else self.alive().filter(pk__in=within)
+        known = self if within is None else self.filter(pk__in=within)
         if user.is_superuser:
-            return alive
+            return known.all()
         granted = Grant.objects.held_by(user).values("workflow")
-        return alive.filter(Q(visibility=Visibility.INTERNAL) | Q(owner=user) | Q(pk__in=granted))
+        shared = Q(visibility=Visibility.INTERNAL) | Q(pk__in=granted)
+        return known.filter(Q(owner=user) | Q(deleted_at__isnull=True) & shared)
 
 
 class Workflow(models.Model):
@@ -136,7 +145,7 @@ class Grant(models.Model):
 
 class RunQuerySet(models.QuerySet["Run"]):
     def visible_to(self, user: User | AnonymousUser) -> RunQuerySet:
-        visible = self.filter(workflow__in=Workflow.objects.visible_to(user))
+        visible = self.filter(workflow__in=Workflow.objects.remembered_by(user))
         only = user.bounds.run_id if user.is_authenticated else None
         return visible if only is None else visible.filter(pk=only)
 
@@ -260,8 +269,8 @@ class TaskInstance(models.Model):
 
 class EventQuerySet(models.QuerySet["Event"]):
     def visible_to(self, user: User | AnonymousUser) -> EventQuerySet:
-        """Of the workflows that `user` sees; of no workflow: what is for everybody, or for `user`."""
-        of_workflow = Q(workflow__in=Workflow.objects.visible_to(user))
+        """Of the workflows that `user` remembers; of no workflow: what is for everybody, or for `user`."""
+        of_workflow = Q(workflow__in=Workflow.objects.remembered_by(user))
         if user.is_authenticated and user.bounds.run_id is not None:
             return self.filter(of_workflow, run=user.bounds.run_id)
         if user.is_authenticated and user.bounds.workflow_ids is not None:

@@ -136,7 +136,7 @@ def require_readable(
             raise NotAllowedHereError("Only admins may follow somebody else.")
         if not User.objects.filter(pk=user_id).exists():
             raise UnknownError(f"There is no user {user_id}.")
-    if workflow_id is not None and not Workflow.objects.visible_to(caller.user).filter(pk=workflow_id).exists():
+    if workflow_id is not None and not Workflow.objects.remembered_by(caller.user).filter(pk=workflow_id).exists():
         raise UnknownError(f"There is no workflow {workflow_id}, or none that you may see.")
     if run_id is not None and not Run.objects.visible_to(caller.user).filter(pk=run_id).exists():
         raise UnknownError(f"There is no run {run_id}, or none that you may see.")

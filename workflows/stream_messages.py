@@ -67,7 +67,7 @@ def wanted(message: Mapping[str, Any], *, route: Wanted, user: User) -> Wanted:
     run = visible_run(message, user) if "run_id" in message else None
     if run is None and workflow_id is None and types is None:
         raise BadMessageError("Expected one of workflow_id, run_id, types.")
-    if workflow_id is not None and not Workflow.objects.visible_to(user).filter(pk=workflow_id).exists():
+    if workflow_id is not None and not Workflow.objects.remembered_by(user).filter(pk=workflow_id).exists():
         raise BadMessageError(f"workflow_id: there is no workflow {workflow_id}, or none that you may see.")
     if None not in (workflow_id, route.workflow_id) and workflow_id != route.workflow_id:
         raise BadMessageError(f"workflow_id: this stream is of workflow {route.workflow_id} alone.")

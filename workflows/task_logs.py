@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import closing
@@ -18,6 +20,7 @@ from workflows.airflow.errors import AirflowNotFoundError, AirflowRejectedError
 from workflows.airflow.tasklog import Ending
 from workflows.airflow.types import LogLine, TaskInstance
 from workflows.models import Run
+from workflows.models import TaskInstance as StoredTask
 from workflows.states import TASK_OVER
 
 LARGEST_PAGE = 10_000
@@ -25,6 +28,10 @@ PAGE_CHARS = 1_000_000
 # A log without a proof of its end counts as ended so long after its task: the process of one that was marked from
 # outside writes on for ten seconds or so.
 LAST_WORDS = timedelta(seconds=30)
+READING_LIMIT = 5.0  # seconds for which a log is searched for an error
+LONGEST_ERROR = 500
+# The last line of a traceback.
+_EXCEPTION = re.compile(r"(\w+\.)*\w*(Error|Exception|Exit|Interrupt|Timeout|Failure)(: |$)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +167,24 @@ def _is_over(task: TaskInstance, try_number: int, ending: Ending, *, now: dateti
         return False
     is_quiet = task.end_date is None or now - task.end_date > LAST_WORDS
     return try_number == 0 or ending.is_over or is_quiet
+
+
+def error_in(client: AirflowClient, run: Run, task: StoredTask) -> str:
+    """What the log of a failed task says went wrong, as one line; empty where it does not, or takes too long."""
+    error = ""
+    at = {"try_number": task.try_number, "map_index": task.map_index}
+    end = time.monotonic() + READING_LIMIT
+    with (
+        client.within(READING_LIMIT),
+        closing(client.tasks.log_lines(run.dag_id, run.dag_run_id, task.task_id, **at)) as lines,
+    ):
+        for line in lines:
+            if time.monotonic() > end:
+                return ""
+            last = line.text.rstrip().rpartition("\n")[2].strip()
+            if line.level in {"error", "critical"} or _EXCEPTION.match(last):
+                error = last
+    return error[:LONGEST_ERROR]
 
 
 def _not_found(run: Run, query: LogQuery) -> NotFoundError:

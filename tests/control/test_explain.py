@@ -10,10 +10,12 @@ from django.utils import timezone
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
+from accounts.models import User
 from tests.control.staged import ControlledAirflow
 from workflows import dag_sync, reconcile, upstream
 from workflows.models import AirflowState, Dag, Run, TaskInstance, Workflow
 from workflows.states import RunState
+from workflows.tests.conftest import bearer, token_of
 from workflows.tests.stage import new_run
 
 pytestmark = pytest.mark.django_db
@@ -76,6 +78,141 @@ def test_a_run_with_a_task_at_work_is_progressing_and_names_it(api: APIClient, n
     [reason] = explained(api, run)
 
     assert (reason["code"], reason["reason"]) == ("progressing", "Nothing holds it up: extract at work.")
+
+
+def failed_run(airflow: ControlledAirflow, workflow: Workflow, *lines: dict[str, Any]) -> Run:
+    """A run whose task `extract` has failed at its second and last try, with this log."""
+    run = new_run(workflow, RunState.FAILED, state_reason="failed in Airflow: extract")
+    TaskInstance.objects.create(run=run, task_id="extract", state="failed", try_number=2, max_tries=1)
+    TaskInstance.objects.create(run=run, task_id="load", state="upstream_failed")
+    airflow.logs[run.dag_id, run.dag_run_id, "extract", -1, 2] = list(lines)
+    return run
+
+
+TRACEBACK = {
+    "event": "Task failed with exception",
+    "level": "error",
+    "error_detail": [{"exc_type": "ValueError", "exc_value": "no rows for 2026-03-01", "frames": []}],
+}
+
+
+def test_a_failed_run_names_the_task_that_failed_and_the_error_and_who_can_do_what(
+    api: APIClient, airflow: ControlledAirflow, nightly: Workflow
+) -> None:
+    run = failed_run(
+        airflow, nightly, {"event": "12 rows", "level": "info"}, TRACEBACK, {"event": "bye", "level": "info"}
+    )
+
+    assert explained(api, run) == [
+        {
+            "code": "task_failed",
+            "reason": "extract has failed on its try 2 of 2: ValueError: no rows for 2026-03-01",
+            "who": "author",
+            "action": "Read its log and mend the cause.",
+        },
+        {
+            "code": "ended",
+            "reason": "The run has ended: failed.",
+            "who": "you",
+            "action": "Retry it: what has failed and what follows (mode failed), or all of it.",
+        },
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "error"),
+    [
+        (
+            ["[2026-03-01] {taskinstance.py:1} ERROR - no", "Traceback:", "etl.errors.LoadError: full"],
+            "etl.errors.LoadError: full",
+        ),
+        (["all is well", "TimeoutErrors: 7"], ""),
+        ([], ""),
+    ],
+)
+def test_the_error_is_found_in_a_log_without_levels_too(
+    api: APIClient, airflow: ControlledAirflow, nightly: Workflow, lines: list[str], error: str
+) -> None:
+    run = failed_run(airflow, nightly, *({"event": line} for line in lines))
+
+    told, _ = explained(api, run)
+
+    assert told["reason"] == f"extract has failed on its try 2 of 2{f': {error}' if error else '.'}"
+
+
+def test_a_failed_run_is_explained_also_while_airflow_is_down(
+    api: APIClient, airflow: ControlledAirflow, nightly: Workflow
+) -> None:
+    run = failed_run(airflow, nightly, TRACEBACK)
+    with airflow.away("refuses"):
+        told, ended = explained(api, run)
+
+    assert told["reason"] == "extract has failed on its try 2 of 2."
+    assert (ended["code"], ended["who"]) == ("ended", "you")
+
+
+def test_of_many_failed_tasks_all_are_named_and_a_few_logs_are_read(
+    api: APIClient, airflow: ControlledAirflow, nightly: Workflow
+) -> None:
+    run = new_run(nightly, RunState.FAILED)
+    for n in range(5):
+        TaskInstance.objects.create(run=run, task_id="load", map_index=n, state="failed", try_number=1)
+        airflow.logs[run.dag_id, run.dag_run_id, "load", n, 1] = [TRACEBACK]
+
+    reasons = explained(api, run)
+
+    tails = [": ValueError: no rows for 2026-03-01"] * 3 + ["."] * 2
+    expected = [f"load[{n}] has failed on its try 1 of 1{tail}" for n, tail in enumerate(tails)]
+    assert [reason["reason"] for reason in reasons] == [*expected, "The run has ended: failed."]
+
+
+def test_who_may_not_retry_a_failed_run_is_told_whom_to_ask(
+    airflow: ControlledAirflow, nightly: Workflow, vera: User
+) -> None:
+    run = failed_run(airflow, nightly, TRACEBACK)
+
+    _, ended = explained(bearer(token_of(vera)), run)
+
+    assert (ended["who"], ended["action"]) == ("operator", "Ask somebody who may control it to retry it.")
+
+
+def test_a_failed_run_of_an_inactive_workflow_is_told_to_be_beyond_a_retry(
+    api: APIClient, airflow: ControlledAirflow, nightly: Workflow
+) -> None:
+    run = failed_run(airflow, nightly, TRACEBACK)
+    Workflow.objects.update(is_active=False)
+
+    _, ended = explained(api, run)
+
+    text = "It can not be retried. The workflow is not active: set is_active to true first."
+    assert (ended["who"], ended["action"]) == ("operator", text)
+
+
+def test_a_run_that_could_not_be_handed_over_says_why(api: APIClient, nightly: Workflow) -> None:
+    reason = "Could not hand the run over to Airflow: it did not answer; the deadline has passed"
+    run = new_run(nightly, RunState.FAILED, state_reason=reason, queued_at=None)
+
+    [ended] = explained(api, run)
+
+    assert ended["reason"] == f"The run has ended: failed ({reason})."
+    assert ended["action"] == "Trigger another one: Airflow never had this one, so nothing can be retried."
+
+
+@pytest.mark.parametrize(
+    ("actions", "shown"), [(["view"], "."), (["view", "logs"], ": ValueError: no rows for 2026-03-01")]
+)
+def test_a_ticket_without_logs_is_told_the_task_and_not_what_its_log_says(
+    api: APIClient, airflow: ControlledAirflow, nightly: Workflow, actions: list[str], shown: str
+) -> None:
+    run = failed_run(airflow, nightly, TRACEBACK)
+    ticket = api.post("/api/v1/tickets", {"run_id": str(run.pk), "actions": actions, "ttl": 600}).json()["ticket"]
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Ticket {ticket}")
+
+    told, ended = explained(client, run)
+
+    assert told["reason"] == f"extract has failed on its try 2 of 2{shown}"
+    assert ended["who"] == "operator"
 
 
 @pytest.mark.parametrize("state", [RunState.SUCCESS, RunState.FAILED, RunState.STOPPED])

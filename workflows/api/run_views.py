@@ -12,6 +12,7 @@ from drf_spectacular.utils import OpenApiParameter, PolymorphicProxySerializer, 
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.exceptions import ValidationError
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -23,7 +24,7 @@ from svops.errors import InvalidInputError, NotAllowedError, SVOpsError
 from svops.query import StrictQuery
 from svops.schema import errors
 from workflows import explain, outbox, services
-from workflows.access import require_runner
+from workflows.access import may_run, require_runner
 from workflows.api import examples
 from workflows.api.filters import RunFilter
 from workflows.api.serializers import (
@@ -111,8 +112,10 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         return RunDetailSerializer if self.action == "retrieve" else RunSerializer
 
     def _workflow(self) -> Workflow:
-        visible = Workflow.objects.visible_to(self.request.user).select_related("dag")
-        return get_object_or_404(visible, pk=self.kwargs["workflow_pk"])
+        """Of one that was deleted, the history can be read, and nothing be done."""
+        user, reads = self.request.user, self.request.method in SAFE_METHODS
+        found = Workflow.objects.remembered_by(user) if reads else Workflow.objects.visible_to(user)
+        return get_object_or_404(found.select_related("dag"), pk=self.kwargs["workflow_pk"])
 
     @extend_schema(
         summary="Trigger a run",
@@ -181,13 +184,19 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
 
     @extend_schema(
         summary="Explain a run",
-        description="Why it makes no progress, in plain words, and who can do what about it. Asks Airflow.",
+        description=(
+            "Why it makes no progress, or why it has failed, in plain words, and who can do what about it. Asks "
+            "Airflow. Of a failed run each failed task is named, with the error in its log for whom may see logs."
+        ),
         responses={200: ExplanationSerializer},
     )
     @action(detail=True, filter_backends=[], pagination_class=None)
     def explain(self, request: Request, workflow_pk: str, pk: str) -> Response:
         run = self.get_object()
-        reasons = explain.explain(run, now=timezone.now())
+        caller = current_caller(request)
+        may_retry = caller.may(Scope.RUN_CONTROL, TicketAction.RETRY) and may_run(run.workflow, caller.user)
+        may_see_logs = caller.may(Scope.WORKFLOW_READ, TicketAction.LOGS)
+        reasons = explain.explain(run, now=timezone.now(), may_retry=may_retry, may_see_logs=may_see_logs)
         return Response({"state": run.state, "reasons": [asdict(reason) for reason in reasons]})
 
     @extend_schema(

@@ -106,11 +106,20 @@ def validate_parameters(*, workflow: Workflow, given: Mapping[str, Any]) -> dict
     return parameters.merge(given=given, defaults=workflow.default_parameters, schema=workflow.dag.params_schema)
 
 
-def _require_triggerable(workflow: Workflow) -> None:
+def why_not_triggerable(workflow: Workflow) -> str:
+    """Why no run of this workflow may begin, or begin again; empty when one may."""
+    if workflow.deleted_at:
+        return "The workflow was deleted."
     if not workflow.is_active:
-        raise WorkflowInactiveError("The workflow is not active: set is_active to true first.")
+        return "The workflow is not active: set is_active to true first."
     if not workflow.dag.is_present:
-        raise WorkflowInactiveError(f"Airflow does not have the DAG {workflow.dag.dag_id} any more.")
+        return f"Airflow does not have the DAG {workflow.dag.dag_id} any more."
+    return ""
+
+
+def _require_triggerable(workflow: Workflow) -> None:
+    if hindrance := why_not_triggerable(workflow):
+        raise WorkflowInactiveError(hindrance)
 
 
 @transaction.atomic
@@ -173,7 +182,8 @@ def _stop(run: Run, actor: User, *, note: str, now: datetime) -> None:
 def retry_run(*, run: Run, actor: User, mode: str = "failed", task_id: str | None = None, note: str = "") -> Run:
     """Run tasks of an ended run again: the `failed` ones and what follows them, `all`, or `from_task` on.
 
-    Raises `WrongStateError` while the run is open, `InvalidInputError` for a task that it does not have.
+    Raises `WrongStateError` while the run is open, `WorkflowInactiveError` when its workflow can not run at all,
+    `InvalidInputError` for a task that it does not have.
     """
     require_runner(run.workflow, actor)
     _check_retry(run, mode=mode, task_id=task_id)
@@ -195,6 +205,7 @@ def _check_retry(run: Run, *, mode: str, task_id: str | None) -> None:
         raise WrongStateError(run, "retried because Airflow never had it")
     if mode == "failed" and run.state == RunState.SUCCESS:
         raise WrongStateError(run, "retried with mode failed: nothing has failed")
+    _require_triggerable(run.workflow)
     if mode != "from_task" and task_id is not None:
         raise InvalidInputError({"from_task": ["Goes with mode from_task."]})
     if mode == "from_task" and not TaskInstance.objects.filter(run=run, task_id=task_id or "").exists():

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.db import transaction
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from workflows import services
+from workflows import events, outbox, services
 from workflows.airflow.tests.scripted import Reply
 from workflows.models import AirflowCommand, AirflowState, Dag, Event, Run, TaskInstance, Visibility, Workflow
 from workflows.states import RunState
@@ -199,15 +200,41 @@ def test_a_workflow_with_open_runs_is_not_deleted(as_user: AsUser, ada: User, ni
     refused(lambda: client.delete(f"{V1}/workflows/{nightly.pk}"), 409, "active_runs", active_runs=1)
 
 
-def test_a_deleted_workflow_is_gone_and_its_runs_are_kept(as_user: AsUser, ada: User, nightly: Workflow) -> None:
-    run = new_run(nightly, RunState.SUCCESS)
-    client = as_user(ada)
+def test_a_deleted_workflow_is_gone_and_its_history_stays_with_its_owner_and_admins(
+    as_user: AsUser, ada: User, eve: User, root: User, nightly: Workflow
+) -> None:
+    run = new_run(nightly, RunState.FAILED, user=eve)
+    with transaction.atomic():
+        data = events.WorkflowStarted(state="running", attempt=1, started_at="")
+        events.record(data, now=timezone.now(), run=run)
+    outbox.publish()
+    history = (path_of(run), f"{path_of(run)}/tasks", f"{path_of(run)}/explain", runs_of(nightly))
 
-    assert client.delete(f"{V1}/workflows/{nightly.pk}").status_code == 204
+    assert as_user(ada).delete(f"{V1}/workflows/{nightly.pk}").status_code == 204
 
-    for path in (f"{V1}/workflows/{nightly.pk}", path_of(run), runs_of(nightly)):
-        assert client.get(path).status_code == 404
-    assert Run.objects.get() == run
+    for user, remembers in ((ada, True), (root, True), (eve, False)):
+        client = as_user(user)
+        assert client.get(f"{V1}/workflows/{nightly.pk}").status_code == 404
+        assert [client.get(path).status_code for path in history] == [200 if remembers else 404] * 4
+        runs = [found["id"] for found in client.get(f"{V1}/runs").json()["results"]]
+        assert runs == ([str(run.pk)] if remembers else [])
+        told = [event["run_id"] for event in client.get(f"{V1}/events?type=workflow.started").json()["results"]]
+        assert told == runs
+        assert client.get(f"{V1}/events?workflow={nightly.pk}").status_code == (200 if remembers else 404)
+        refused(lambda: client.post(runs_of(nightly), {}), 404, "not_found")  # noqa: B023 - called at once
+        retry = lambda: client.post(f"{path_of(run)}/control", {"action": "retry"})  # noqa: B023, E731 - the same
+        refused(retry, 404, "not_found")
+
+
+def test_a_run_of_a_deleted_workflow_is_not_retried_by_any_way(nightly: Workflow, ada: User) -> None:
+    run = new_run(nightly, RunState.FAILED)
+    services.delete_workflow(workflow=nightly, actor=ada)
+
+    with pytest.raises(services.WorkflowInactiveError, match="The workflow was deleted"):
+        services.retry_run(run=Run.objects.get(), actor=ada)
+
+    run.refresh_from_db()
+    assert (run.state, run.attempt, run.commands.count()) == (RunState.FAILED, 1, 0)
 
 
 def test_a_change_does_not_bring_a_deleted_workflow_back(nightly: Workflow, ada: User) -> None:
@@ -386,6 +413,26 @@ def test_a_workflow_that_can_not_run_is_not_triggered(
     assert body["detail"] == detail
 
 
+@pytest.mark.parametrize("options", [{}, {"dry_run": True}, {"mode": "all"}])
+@pytest.mark.parametrize("change", [{"is_active": False}, {"is_present": False}])
+def test_a_run_of_a_workflow_that_can_not_run_is_not_retried(
+    as_user: AsUser,
+    airflow: StagedAirflow,
+    ada: User,
+    nightly: Workflow,
+    change: dict[str, bool],
+    options: dict[str, Any],
+) -> None:
+    run = new_run(nightly, RunState.FAILED)
+    kind: Any = Workflow if "is_active" in change else Dag
+    kind.objects.update(**change)
+    client = as_user(ada)
+
+    refused(lambda: client.post(f"{path_of(run)}/control", {"action": "retry", **options}), 409, "workflow_inactive")
+
+    assert airflow.calls == []
+
+
 def test_parameters_are_validated_without_a_run(
     as_user: AsUser, airflow: StagedAirflow, ada: User, nightly: Workflow
 ) -> None:
@@ -543,9 +590,7 @@ def test_a_filter_that_makes_no_sense_is_refused(as_user: AsUser, ada: User, nig
         "search=%25",
     ],
 )
-def test_a_query_that_matches_nothing_is_no_error(
-    as_user: AsUser, ada: User, nightly: Workflow, query: str
-) -> None:
+def test_a_query_that_matches_nothing_is_no_error(as_user: AsUser, ada: User, nightly: Workflow, query: str) -> None:
     for _ in range(3):
         new_run(nightly)
     client = as_user(ada)

@@ -26,7 +26,8 @@ from svops.asgi import application
 from svops.local.testing import Served
 from workflows import audience, events, hub, outbox, services
 from workflows.airflow.tests.scripted import unused_port
-from workflows.models import Event, LogHead, Run, Visibility, Workflow
+from workflows.models import Event, Grant, Level, LogHead, Run, Visibility, Workflow
+from workflows.states import RunState
 from workflows.tests.conftest import token_of
 from workflows.tests.stage import NOW, new_run
 
@@ -380,12 +381,14 @@ def test_audience_and_queryset_agree(
     nightly: Workflow, secret: Workflow, ada: User, eve: User, root: User, vera: User
 ) -> None:
     Workflow.objects.create(name="Gone", dag=nightly.dag, owner=ada, deleted_at=NOW)
+    granted = Workflow.objects.create(name="Gone too", dag=nightly.dag, owner=root, deleted_at=NOW)
+    Grant.objects.create(workflow=granted, user=eve)
     everything = list(Workflow.objects.all())
     audiences = audience.load([workflow.pk for workflow in everything])
 
     for user in (ada, eve, root, vera):
         included = {pk for pk, a in audiences.items() if a.includes(user_id=user.pk, is_admin=user.is_superuser)}
-        assert included == set(Workflow.objects.visible_to(user).values_list("pk", flat=True)), user
+        assert included == set(Workflow.objects.remembered_by(user).values_list("pk", flat=True)), user
 
 
 async def test_a_workflow_made_private_is_no_longer_delivered_to_strangers(
@@ -604,6 +607,23 @@ async def test_a_replay_shows_just_what_the_caller_may_see(
     socket = await stream(eve, "?after=0")
 
     assert [message.get("id") for message in await socket.until("recovered")] == [1, 3, None]
+
+
+async def test_the_events_of_a_deleted_workflow_are_replayed_to_its_owner_alone(
+    connect: Connect, stream: Connect, ada: User, eve: User, nightly: Workflow, run: Run
+) -> None:
+    await happen(run, None)
+    await in_thread(Run.objects.filter(pk=run.pk).update)(state=RunState.SUCCESS)
+    await in_thread(services.delete_workflow)(workflow=nightly, actor=ada)
+
+    owners, of_workflow = await stream(ada, "?after=0"), await stream(ada, f"/workflow/{nightly.pk}?after=0")
+    strangers = await stream(eve, "?after=0")
+    closed = await connect(f"/workflow/{nightly.pk}", authorization=f"Bearer {await in_thread(token_of)(eve)}")
+
+    assert [message.get("id") for message in await owners.until("recovered")] == [1, 2, None]
+    assert [message.get("id") for message in await of_workflow.until("recovered")] == [1, None]
+    assert [message.get("id") for message in await strangers.until("recovered")] == [2, None]
+    assert await closed.closed() == 4404
 
 
 async def test_a_cursor_beyond_the_end_of_the_log_is_refused_and_the_stream_is_live(
@@ -845,7 +865,24 @@ async def test_the_stream_of_a_workflow_that_became_private_ends_for_strangers(
 
     await in_thread(services.update_workflow)(workflow=nightly, actor=ada, visibility=Visibility.PRIVATE)
 
-    assert await socket.closed() == 4404
+    assert await socket.closed() == 4403
+
+
+@pytest.mark.parametrize("path", ["/workflow/{workflow}", "/user/{user}/workflow/{workflow}"])
+async def test_the_stream_of_a_workflow_ends_for_whom_a_grant_is_taken_from(
+    stream: Connect, connect: Connect, eve: User, root: User, secret: Workflow, settings: Settings, path: str
+) -> None:
+    settings.STREAM_HEARTBEAT = 0.2
+    given = await in_thread(services.grant)(workflow=secret, actor=root, level=Level.VIEW, user=eve)
+    path = path.format(workflow=secret.pk, user=eve.pk)
+    socket = await stream(eve, path)
+
+    await in_thread(services.revoke)(grant=given.grant, actor=root)
+
+    assert await socket.closed() == 4403
+    # Who comes now is told what a stranger is.
+    again = await connect(path, authorization=f"Bearer {await in_thread(token_of)(eve)}")
+    assert await again.closed() == 4404
 
 
 async def test_a_client_too_slow_for_its_queue_is_closed_and_resumes_without_a_loss(
