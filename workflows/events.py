@@ -204,7 +204,7 @@ class TaskSkipped(TaskEventData):
 @_catalogued
 @dataclass(frozen=True, kw_only=True)
 class DagSynced(EventData):
-    """Our mirror of a DAG has changed; `changed` names the fields."""
+    """Our mirror of a DAG has changed, by a look at Airflow or by a pause here; `changed` names the fields."""
 
     type = "dag.synced"
     dag_id: str

@@ -13,7 +13,7 @@ from rest_framework.test import APIClient
 
 from accounts.models import User
 from tests.control.staged import ControlledAirflow
-from workflows import dag_sync, handover, observe, reconcile
+from workflows import dag_sync, handover, observe, outbox, reconcile
 from workflows.airflow.tests.scripted import HangUp
 from workflows.models import AirflowCommand, AirflowState, Dag, Event, Run, RunAttempt, TaskInstance, Workflow
 from workflows.states import RunState
@@ -362,6 +362,26 @@ def test_pausing_a_workflow_freezes_what_is_at_work_and_resuming_it_undoes_just_
     new = {name: story(run)[len(told[name]) :] for name, run in runs.items()}
     both = ["workflow.paused", "workflow.resumed"]
     assert new == {name: both if name in {"running", "queued"} else [] for name in runs}
+
+
+def test_a_pause_of_a_dag_that_nothing_runs_of_is_told_on_the_streams(stage: Stage) -> None:
+    def told() -> list[tuple[str, dict[str, Any]]]:
+        outbox.publish()
+        of_dag = Event.objects.filter(type__startswith="dag.", position__gt=before).order_by("position")
+        return list(of_dag.values_list("type", "data"))
+
+    dag_sync.sync_dags(now=timezone.now())
+    outbox.publish()
+    before = outbox.head()
+
+    switch(stage, "pause")
+    switch(stage, "pause")
+    dag_sync.sync_dags(now=timezone.now())
+
+    changed = ("dag.synced", {"dag_id": "etl", "changed": ["is_paused"]})
+    assert told() == [changed]
+    switch(stage, "resume")
+    assert told() == [changed, changed]
 
 
 def test_a_run_triggered_while_its_dag_is_paused_is_paused_and_freed_with_the_others(stage: Stage) -> None:

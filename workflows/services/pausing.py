@@ -9,7 +9,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts import audit
-from workflows import handover
+from workflows import events, handover
 from workflows.access import require_runner
 from workflows.freezing import frozen_with, set_paused
 from workflows.models import CommandKind, Dag, Run, RunQuerySet
@@ -90,7 +90,10 @@ def _switch(dag: Dag, *, paused: bool, note: str, by: str, now: datetime) -> Non
     runs = list(frozen_with(dag).filter(paused=not paused))
     if dag.is_paused == paused and not runs:
         return
-    Dag.objects.filter(pk=dag.pk).update(is_paused=paused)
+    if dag.is_paused != paused:
+        # With no run to freeze, this is all that there is to tell.
+        Dag.objects.filter(pk=dag.pk).update(is_paused=paused)
+        events.record(events.DagSynced(dag_id=dag.dag_id, changed=["is_paused"]), now=now)
     set_paused(runs, paused=paused, scope="workflow", note=note, by=by, now=now)
     handover.owe(CommandKind.PAUSE if paused else CommandKind.UNPAUSE, dag=dag, now=now)
 

@@ -91,7 +91,7 @@ function goToSearch(event) {
 
 const reloadWorkflows = refresher(() => workflows.load(), 2000);
 
-// Of a DAG without a started run nobody is told when it is paused.
+// What somebody changes of a workflow itself is no event.
 const lookAtWorkflows = refresher(() => workflows.load(), 60_000);
 
 function beat() {
