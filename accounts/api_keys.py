@@ -7,9 +7,11 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.module_loading import import_string
 
 from accounts import audit, opaque
 from accounts.identity import Caller, Scope, Via, scopes_of
@@ -47,9 +49,12 @@ def create_key(
     workflow_ids: Collection[int] | None = None,
     expires_at: datetime | None = None,
 ) -> NewKey:
-    """Raises `InvalidInputError` for scopes that the caller lacks, or that a list of workflows can not bound."""
+    """Raises `InvalidInputError` for scopes that the caller lacks, or that a list of workflows can not bound, and for
+    workflows that are not there for the caller.
+    """
     now = timezone.now()
     _check(caller, scopes=scopes, is_bounded=workflow_ids is not None, expires_at=expires_at, now=now)
+    _refuse_unseen(caller.user, workflow_ids or ())
     made = opaque.new(Kind.API_KEY)
     api_key = ApiKey.objects.create(
         user=caller.user,
@@ -78,6 +83,13 @@ def _check(
         errors["expires_at"] = ["Expected a time to come."]
     if errors:
         raise InvalidInputError(errors)
+
+
+def _refuse_unseen(user: User, workflow_ids: Collection[int]) -> None:
+    unseen = import_string(settings.UNSEEN_WORKFLOWS)
+    if missing := unseen(user, workflow_ids):
+        names = ", ".join(map(str, sorted(missing)))
+        raise InvalidInputError({"workflow_ids": [f"There is no workflow {names}, or none that you may see."]})
 
 
 @transaction.atomic

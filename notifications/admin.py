@@ -62,7 +62,7 @@ class ConfigForm(ConfigModelForm):
             self.initial["notification_types"] = self.instance.notification_types
 
     def clean_filters(self) -> dict[str, Any]:
-        given = FiltersField(data=self.cleaned_data["filters"] or {})
+        given = FiltersField(data=self.cleaned_data["filters"] or {}, context={"user": self.cleaned_data.get("owner")})
         if not given.is_valid():
             raise forms.ValidationError([f"{name}: {problem}" for name, problem in given.errors.items()])
         return dict(given.validated_data)

@@ -9,6 +9,7 @@ from django.conf import settings
 
 from notifications.models import Delivery, Kind
 from notifications.transports.base import Message
+from svops.times import iso
 from workflows.models import Event
 from workflows.outbox import envelope
 
@@ -82,7 +83,7 @@ def _digest(delivery: Delivery) -> Message:
     if last is None or last.event is None:
         raise ValueError("a digest of nothing")
     count, event = delivery.folded_count, last.event
-    since = delivery.created_at.isoformat()
+    since = iso(delivery.created_at)
     return Message(
         id=delivery.message_id,
         body={**envelope(event), "digest": {"count": count, "since": since}},

@@ -208,3 +208,7 @@ class StrictSerializer(serializers.Serializer[Any]):
             expected = f"Unknown field; expected one of {names}." if names else "Unknown field; none is expected."
             raise ValidationError({name: [expected] for name in sorted(map(str, unknown))})
         return super().to_internal_value(data)
+
+
+class NoInput(StrictSerializer):
+    """The body of a call that takes none: empty."""

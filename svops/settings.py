@@ -241,6 +241,8 @@ DJANGO_GUID = {"GUID_HEADER_NAME": "X-Request-ID", "VALIDATE_GUID": True, "RETUR
 # --- SVOps ------------------------------------------------------------------------------------------------
 # Called with each event inside the transaction that records it; producers do not know their consumers.
 EVENT_SINKS: list[str] = ["notifications.sinks.owe_deliveries"]
+# Which of these ids are no workflows that a user sees. API keys are for workflows, and accounts know none.
+UNSEEN_WORKFLOWS = "workflows.access.unseen"
 # Shared with plugins/svops_listener.py in Airflow; without it, pushes are refused and polling does it all.
 INGEST_SECRET = env.text("SVOPS_INGEST_SECRET")
 RECONCILE_OVERLAP = env.seconds("RECONCILE_OVERLAP", default=10)

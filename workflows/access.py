@@ -5,6 +5,7 @@ The role's scopes are asked for at the edges; this is the other half, and the se
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from svops.errors import NotAllowedError
@@ -32,6 +33,12 @@ def require_runner(workflow: Workflow, user: User) -> None:
 def require_manager(workflow: Workflow, user: User) -> None:
     if not may_manage(workflow, user):
         raise NotAllowedError("Only the owner of a workflow, admins and those granted manage may change it.")
+
+
+def unseen(user: User | None, workflow_ids: Collection[int]) -> set[int]:
+    """Those of the ids that belong to no workflow which is there for the user; for None, to none at all."""
+    there = Workflow.objects.alive() if user is None else Workflow.objects.visible_to(user)
+    return set(workflow_ids) - set(there.filter(pk__in=workflow_ids).values_list("pk", flat=True))
 
 
 def _holds(workflow: Workflow, user: User, *levels: Level) -> bool:

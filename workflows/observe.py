@@ -13,6 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 
+from svops.times import iso
 from workflows import events, freezing, receipt
 from workflows.airflow import types
 from workflows.models import AirflowCommand, CommandKind, Run, RunAttempt, TaskInstance
@@ -165,7 +166,7 @@ def _begin(run: Run, seen: types.DagRun, *, at: datetime) -> None:
 
 
 def _record_start(run: Run, started_at: datetime) -> None:
-    data = events.WorkflowStarted(state=run.state, attempt=run.attempt, started_at=started_at.isoformat())
+    data = events.WorkflowStarted(state=run.state, attempt=run.attempt, started_at=iso(started_at))
     events.record(data, now=started_at, run=run)
 
 
@@ -313,7 +314,7 @@ def _happened_to(task: TaskInstance, seen: types.TaskInstance) -> Iterator[_Happ
         ended_at = seen.start_date if begun else seen.end_date
         yield _happening(events.TaskRetrying, seen, at=ended_at, state="up_for_retry", try_number=task.try_number)
     if begun and seen.start_date and not _has_begun(task, seen):
-        started_at = seen.start_date.isoformat()
+        started_at = iso(seen.start_date)
         yield _happening(events.TaskStarted, seen, at=seen.start_date, state="running", started_at=started_at)
     ending = _ENDINGS.get(state)
     if ending and not (same_try and task.state == state):

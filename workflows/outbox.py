@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from typing import Any, Protocol
 from uuid import UUID
@@ -20,6 +20,7 @@ import redis
 from django.conf import settings
 from django.db import connection, transaction
 
+from svops.times import iso
 from workflows.models import Event, LogHead
 
 logger = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ def envelope(event: Line) -> dict[str, Any]:
         "run_id": str(event.run_id) if event.run_id else None,
         "task_id": event.task_id or None,
         "user_id": event.user_id,
-        "timestamp": event.timestamp.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "timestamp": iso(event.timestamp),
         "data": event.data,
     }
 

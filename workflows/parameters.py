@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -69,4 +70,15 @@ def _messages(error: ValidationError) -> Iterator[tuple[str, str]]:
         missing = (name for name in error.validator_value if name not in given)
         yield from ((f"{path}.{name}", "This parameter is required.") for name in missing)
         return
-    yield path, error.message
+    yield path, _in_json(error)
+
+
+def _in_json(error: ValidationError) -> str:
+    """The library's sentence, which begins with the value as Python writes it."""
+    written = repr(error.instance)
+    if not error.message.startswith(written):
+        return error.message
+    value = written if isinstance(error.instance, str) else json.dumps(error.instance, ensure_ascii=False, default=str)
+    if error.validator == "enum" and not all(isinstance(one, str) for one in error.validator_value):
+        return f"{value} is not one of {json.dumps(error.validator_value, ensure_ascii=False)}"
+    return value + error.message.removeprefix(written)

@@ -9,7 +9,7 @@ from typing import Any
 
 from channels.db import database_sync_to_async
 from django.conf import settings
-from django.core.serializers.json import DjangoJSONEncoder
+from rest_framework.utils.encoders import JSONEncoder
 
 from accounts.identity import Caller
 from workflows import outbox, stream_access
@@ -19,7 +19,7 @@ from workflows.recheck import rechecks
 
 
 def encode(frame: Mapping[str, Any]) -> str:
-    return json.dumps(frame, cls=DjangoJSONEncoder, separators=(",", ":"))
+    return json.dumps(frame, cls=JSONEncoder, separators=(",", ":"))
 
 
 class Stream:

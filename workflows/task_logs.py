@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Self
 
 from svops.errors import InvalidInputError, NotFoundError
+from svops.times import iso
 from workflows import upstream
 from workflows.airflow import AirflowClient
 from workflows.airflow.errors import AirflowNotFoundError, AirflowRejectedError
@@ -89,11 +90,15 @@ class LogPage:
             "map_index": self.map_index,
             "try_number": self.cursor.try_number,
             "state": self.state,
-            "lines": [{"timestamp": line.timestamp, "level": line.level, "text": line.text} for line in self.lines],
+            "lines": [_as_json(line) for line in self.lines],
             "cursor": str(self.cursor),
             "has_more": self.has_more,
             "ended": self.ended,
         }
+
+
+def _as_json(line: LogLine) -> dict[str, Any]:
+    return {"timestamp": iso(line.timestamp) if line.timestamp else None, "level": line.level, "text": line.text}
 
 
 def read(run: Run, query: LogQuery, *, now: datetime) -> LogPage:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
 import django_filters
@@ -21,6 +22,7 @@ from accounts.identity import Scope
 from accounts.models import AuditEntry
 from svops.api import KeysetPages
 from svops.query import FilterSet, MomentFilter, StrictQuery
+from svops.times import iso
 
 FIELDS = ["id", "position", *AuditEntry.SEALED, "hash"]
 # A spreadsheet takes a cell that begins so for a formula.
@@ -99,7 +101,7 @@ class AuditViewSet(StrictQuery, mixins.ListModelMixin, GenericViewSet[AuditEntry
 
 def _jsonl(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
     for row in rows:
-        yield json.dumps(row | {"at": row["at"].isoformat()}) + "\n"
+        yield json.dumps(row | {"at": iso(row["at"])}) + "\n"
 
 
 class _Line:
@@ -121,7 +123,7 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, dict):
         return json.dumps(value)
-    text = value.isoformat() if hasattr(value, "isoformat") else str(value)
+    text = iso(value) if isinstance(value, datetime) else str(value)
     return f"'{text}" if text.startswith(FORMULA) else text
 
 

@@ -29,27 +29,27 @@ class UsernameField(serializers.CharField):
         super().__init__(max_length=150, validators=validators, **kwargs)
 
 
-class RegisterSerializer(serializers.Serializer[Any]):
+class RegisterSerializer(StrictSerializer):
     username = UsernameField(help_text="Letters, digits and @/./+/-/_ only.")
     email = serializers.EmailField(max_length=254)
     name = serializers.CharField(max_length=150, required=False, allow_blank=True, default="")
     password = PasswordField(help_text="At least 8 characters, not all digits, not a common one.")
 
 
-class LoginSerializer(serializers.Serializer[Any]):
+class LoginSerializer(StrictSerializer):
     username = serializers.CharField(max_length=150)
     password = PasswordField()
 
 
-class SingleSignOnSerializer(serializers.Serializer[Any]):
+class SingleSignOnSerializer(StrictSerializer):
     id_token = serializers.CharField(max_length=16_384, trim_whitespace=False)
 
 
-class RefreshSerializer(serializers.Serializer[Any]):
+class RefreshSerializer(StrictSerializer):
     refresh_token = serializers.CharField(max_length=4096, trim_whitespace=False)
 
 
-class LogoutSerializer(serializers.Serializer[Any]):
+class LogoutSerializer(StrictSerializer):
     refresh_token = serializers.CharField(
         max_length=4096,
         trim_whitespace=False,
@@ -58,12 +58,12 @@ class LogoutSerializer(serializers.Serializer[Any]):
     )
 
 
-class ChangePasswordSerializer(serializers.Serializer[Any]):
+class ChangePasswordSerializer(StrictSerializer):
     current_password = PasswordField()
     new_password = PasswordField()
 
 
-class ProfileSerializer(serializers.Serializer[Any]):
+class ProfileSerializer(StrictSerializer):
     """What one may change of oneself."""
 
     name = serializers.CharField(max_length=150, required=False, allow_blank=True)
@@ -118,7 +118,7 @@ class NewApiKeySerializer(StrictSerializer):
         child=serializers.ChoiceField(choices=SCOPES), allow_empty=False, help_text="Of those that you hold yourself."
     )
     workflow_ids = serializers.ListField(
-        child=serializers.IntegerField(min_value=1),
+        child=serializers.IntegerField(min_value=1, max_value=2**63 - 1),
         required=False,
         allow_null=True,
         allow_empty=False,

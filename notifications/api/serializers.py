@@ -10,8 +10,10 @@ from rest_framework import serializers
 
 from notifications.models import MOST_IN_FLIGHT, Attempt, Delivery, NotificationConfig, Status
 from notifications.services import MOST_SECRETS, TYPES
-from notifications.transports import CHANNELS, OFFERED
+from notifications.transports import CHANNELS, OFFERED, webhook
+from notifications.transports.base import InvalidTargetError
 from svops.api import StrictSerializer
+from workflows.access import unseen
 
 FIELDS = sorted({transport.field for transport in OFFERED.values()})
 _CHANNELS = [(name, transport.label) for name, transport in OFFERED.items()]
@@ -20,7 +22,9 @@ _CHANNELS = [(name, transport.label) for name, transport in OFFERED.items()]
 class FiltersField(StrictSerializer):
     """An event has to pass each filter that is given; without any, everything that you may see passes."""
 
-    workflows = serializers.ListField(child=serializers.IntegerField(min_value=1), required=False, max_length=500)
+    workflows = serializers.ListField(
+        child=serializers.IntegerField(min_value=1, max_value=2**63 - 1), required=False, max_length=500
+    )
     tags = serializers.ListField(child=serializers.CharField(max_length=250), required=False, max_length=100)
     states = serializers.ListField(child=serializers.CharField(max_length=30), required=False, max_length=50)
     users = serializers.ListField(child=serializers.IntegerField(min_value=1), required=False, max_length=500)
@@ -30,6 +34,12 @@ class FiltersField(StrictSerializer):
     only_on_change = serializers.BooleanField(
         required=False, help_text="Of ends of runs, those only that differ from the end before."
     )
+
+    def validate_workflows(self, ids: list[int]) -> list[int]:
+        if missing := unseen(self.context["user"], ids):
+            names = ", ".join(map(str, sorted(missing)))
+            raise serializers.ValidationError(f"There is no workflow {names}, or none that you may see.")
+        return ids
 
 
 class QuietHoursField(StrictSerializer):
@@ -43,6 +53,11 @@ class QuietHoursField(StrictSerializer):
         if value not in available_timezones():
             raise serializers.ValidationError("This is no time zone of the IANA database, like Europe/Berlin.")
         return value
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if attrs["begin"] == attrs["end"]:
+            raise serializers.ValidationError({"end": ["Expected another time than begin: these hours are none."]})
+        return attrs
 
 
 class ConfigInput(StrictSerializer):
@@ -76,12 +91,20 @@ class ConfigInput(StrictSerializer):
         help_text="Of webhook: all of them, in place of those that there are.",
     )
 
+    def validate_secret(self, secret: str) -> str:
+        try:
+            return webhook.clean_secret(secret)
+        except InvalidTargetError as exc:
+            raise serializers.ValidationError(str(exc)) from exc
+
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         channel = attrs.get("channel") or self.context["channel"]
         if self.partial and channel != self.context["channel"]:
             raise serializers.ValidationError({"channel": ["A config keeps its channel: create another one."]})
         if "secret" in attrs and "secrets" in attrs:
             raise serializers.ValidationError({"secret": ["Give either this or secrets."]})
+        if "secret" in attrs and not CHANNELS[channel].takes_secrets:
+            raise serializers.ValidationError({"secret": [f"The channel {channel} signs nothing."]})
         return self._quiet(self._target(attrs, CHANNELS[channel].field, channel))
 
     def _target(self, attrs: dict[str, Any], field: str, channel: str) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from notifications.api.serializers import (
     TypeSerializer,
 )
 from notifications.models import Delivery, NotificationConfig
-from svops.api import KeysetPages
+from svops.api import KeysetPages, NoInput
 from svops.query import StrictQuery
 from svops.schema import errors
 from workflows.events import CATALOGUE
@@ -80,7 +80,7 @@ class ConfigViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[NotificationConfi
         responses={201: NewConfigSerializer},
     )
     def create(self, request: Request) -> Response:
-        wanted = ConfigInput(data=request.data)
+        wanted = ConfigInput(data=request.data, context={"user": current_user(request)})
         wanted.is_valid(raise_exception=True)
         values = _secrets(wanted.validated_data)
         config = services.create_config(actor=current_user(request), **values)
@@ -97,7 +97,8 @@ class ConfigViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[NotificationConfi
     )
     def partial_update(self, request: Request, pk: str) -> Response:
         config = self.get_object()
-        wanted = ConfigInput(data=request.data, partial=True, context={"channel": config.channel})
+        context = {"user": current_user(request), "channel": config.channel}
+        wanted = ConfigInput(data=request.data, partial=True, context=context)
         wanted.is_valid(raise_exception=True)
         values = _secrets(wanted.validated_data, config)
         values.pop("channel", None)
@@ -120,6 +121,7 @@ class ConfigViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[NotificationConfi
     )
     @action(detail=True, methods=["post"], filterset_class=None)
     def test(self, request: Request, pk: str) -> Response:
+        NoInput(data=request.data).is_valid(raise_exception=True)
         return Response(DeliverySerializer(services.send_test(config=self.get_object())).data)
 
     @extend_schema(
@@ -130,6 +132,7 @@ class ConfigViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[NotificationConfi
     )
     @action(detail=True, methods=["post"], filterset_class=None)
     def enable(self, request: Request, pk: str) -> Response:
+        NoInput(data=request.data).is_valid(raise_exception=True)
         return Response(ConfigSerializer(services.enable(config=self.get_object())).data)
 
     @extend_schema(
@@ -153,6 +156,7 @@ class ConfigViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[NotificationConfi
     )
     @action(detail=True, methods=["post"], url_path="rotate-secret", filterset_class=None)
     def rotate_secret(self, request: Request, pk: str) -> Response:
+        NoInput(data=request.data).is_valid(raise_exception=True)
         return Response({"new_secret": services.rotate_secret(config=self.get_object())})
 
 
@@ -217,6 +221,7 @@ class DeliveryViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Delivery]):
     )
     @action(detail=True, methods=["post"], filterset_class=None)
     def redeliver(self, request: Request, pk: str) -> Response:
+        NoInput(data=request.data).is_valid(raise_exception=True)
         return Response(DeliverySerializer(services.redeliver(delivery=self.get_object())).data)
 
     @extend_schema(

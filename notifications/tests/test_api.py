@@ -16,7 +16,7 @@ from notifications.tests import receiver as behaviours
 from notifications.tests.conftest import MakeConfig, deliver, fail, start_run
 from notifications.tests.receiver import Receiver
 from notifications.transports import webhook
-from workflows.models import Workflow
+from workflows.models import Visibility, Workflow
 
 pytestmark = pytest.mark.django_db
 
@@ -40,14 +40,29 @@ def wanted(receiver: Receiver) -> dict[str, Any]:
     }
 
 
+def test_a_config_for_a_workflow_that_one_does_not_see_is_refused(
+    as_user: AsUser, root: User, ada: User, wanted: dict[str, Any], workflow: Workflow
+) -> None:
+    workflow.visibility, workflow.owner = Visibility.PRIVATE, root
+    workflow.save()
+    wish = {**wanted, "filters": {"workflows": [workflow.pk]}}
+
+    answer = as_user(ada).post(CONFIGS, wish)
+
+    message = f"There is no workflow {workflow.pk}, or none that you may see."
+    assert (answer.status_code, answer.json()["errors"]) == (400, {"filters.workflows": [message]})
+    assert made() == 0
+    assert as_user(root).post(CONFIGS, wish).status_code == 201
+
+
 def made() -> int:
     return NotificationConfig.objects.exclude(channel="canary").count()
 
 
 def test_a_config_is_created_and_answered_with_everything_masked(
-    api: APIClient, wanted: dict[str, Any], receiver: Receiver, ada: User
+    api: APIClient, wanted: dict[str, Any], receiver: Receiver, ada: User, workflow: Workflow
 ) -> None:
-    filters = {"workflows": [3], "tags": ["nightly"], "only_on_change": True}
+    filters = {"workflows": [workflow.pk], "tags": ["nightly"], "only_on_change": True}
     quiet = {"begin": "22:00:00", "end": "07:00:00", "timezone": "Europe/Berlin"}
 
     answer = api.post(CONFIGS, {**wanted, "filters": filters, "quiet_hours": quiet, "max_in_flight": 2})
@@ -106,10 +121,13 @@ def test_a_given_secret_is_not_answered(api: APIClient, wanted: dict[str, Any]) 
         ({"notification_types": ["workflow_exploded"]}, "notification_types.0"),
         ({"filters": {"workflow": [1]}}, "filters.workflow"),
         ({"filters": {"workflows": ["x"]}}, "filters.workflows.0"),
+        ({"filters": {"workflows": [10**30]}}, "filters.workflows.0"),
+        ({"filters": {"workflows": [999]}}, "filters.workflows"),
+        ({"quiet_hours": {"begin": "22:00", "end": "22:00"}}, "quiet_hours.end"),
         ({"quiet_hours": {"begin": "25:00", "end": "07:00"}}, "quiet_hours.begin"),
         ({"quiet_hours": {"begin": "22:00", "end": "07:00", "timezone": "Mars/Base"}}, "quiet_hours.timezone"),
         ({"max_in_flight": 0}, "max_in_flight"),
-        ({"secret": "short"}, "secrets"),
+        ({"secret": "short"}, "secret"),
         ({"secrets": []}, "secrets"),
         ({"enable": True}, "enable"),
     ],

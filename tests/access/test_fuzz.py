@@ -186,7 +186,7 @@ def _fields(description: Any, operation: Any) -> list[str]:
     return list(schema["properties"])
 
 
-def _give_all_to(admin: User, world: World) -> None:
+def give_all_to(admin: User, world: World) -> None:
     """Let him own what nobody but its owner sees."""
     world.config.owner, world.api_key.user, world.ticket.user = admin, admin, admin
     for owned in (world.config, world.api_key, world.ticket):
@@ -199,7 +199,7 @@ def fuzz(description: Any, world: World, settings: Settings, _one_connection: No
     # A host that a case makes up is looked for in vain; for so long at most.
     settings.NOTIFICATION_TIMEOUT = 0.2
     admin = world.users["admin"]
-    _give_all_to(admin, world)
+    give_all_to(admin, world)
     token = services.sign_in(user=admin).access_token
     headers = {"Authorization": f"Bearer {token}"}
 

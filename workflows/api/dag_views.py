@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.identity import Scope
+from svops.api import NoInput
 from svops.query import StrictQuery
 from svops.schema import errors
 from workflows import dag_sync, upstream
@@ -55,6 +56,7 @@ class DagViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Dag]):
     )
     @action(detail=False, methods=["post"])
     def sync(self, request: Request) -> Response:
+        NoInput(data=request.data).is_valid(raise_exception=True)
         with upstream.translated():
             result = dag_sync.sync_dags(now=timezone.now())
         return Response(asdict(result))

@@ -51,6 +51,20 @@ def key_of(client: APIClient, *workflows: Workflow, scopes: Iterable[str]) -> st
     return str(answer.json()["key"])
 
 
+def test_a_key_is_for_workflows_that_its_owner_sees(
+    ada: User, eve: User, as_user: AsUser, secret: Workflow, nightly: Workflow
+) -> None:
+    body = {"name": "test", "scopes": ["workflow:read"], "workflow_ids": [nightly.pk, secret.pk, 10**15]}
+
+    answers = [as_user(user).post(f"{API}/api-keys", body) for user in (eve, ada)]
+
+    gone = [f"{secret.pk}, {10**15}", f"{10**15}"]
+    for answer, missing in zip(answers, gone, strict=True):
+        message = f"There is no workflow {missing}, or none that you may see."
+        assert (answer.status_code, answer.json()["errors"]) == (400, {"workflow_ids": [message]})
+    assert ApiKey.objects.count() == 0
+
+
 def ticket_of(client: APIClient, run: Run, *actions: str, ttl: int = 60) -> str:
     answer = client.post(f"{API}/tickets", {"run_id": str(run.pk), "actions": actions, "ttl": ttl})
     assert answer.status_code == 201, answer.json()

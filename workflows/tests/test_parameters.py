@@ -86,7 +86,7 @@ def test_a_wrong_default_is_found_at_the_trigger_too() -> None:
 
 
 def test_true_is_not_taken_for_one() -> None:
-    assert refusal({"rows": True}) == {"parameters.rows": ["True is not of type 'integer'"]}
+    assert refusal({"rows": True}) == {"parameters.rows": ["true is not of type 'integer'"]}
 
 
 def test_what_is_wrong_inside_a_parameter_is_named_by_its_path() -> None:

@@ -1,14 +1,16 @@
-"""Query strings: what a parameter is not, or is not for, is said in a 400 and never ignored."""
+"""Query strings and bodies: what is not known or makes no sense is said in a 400 and never ignored."""
 
 from __future__ import annotations
 
 import uuid
 
 import pytest
+from pytest_django import Settings
 from rest_framework.test import APIClient
 
 from accounts import services
 from tests.access.conftest import World, client_of, stored
+from tests.access.test_fuzz import give_all_to
 from tests.access.test_matrix import PLAIN, STREAMS, TABLE
 
 # drf-spectacular's own view of the OpenAPI document; a plain view that takes what the listener has signed.
@@ -39,6 +41,24 @@ def test_an_unknown_parameter_is_refused_on_streams(world: World, admin: APIClie
 
     assert answer.status_code == 400
     assert list(answer.json()["errors"]) == ["colour"]
+
+
+BODIES = [key for key, row in TABLE.items() if key[1] in {"post", "patch"} and key not in NOT_OURS]
+
+
+@pytest.mark.parametrize(("name", "method"), BODIES, ids=str)
+def test_an_unknown_field_is_refused_everywhere(
+    world: World, admin: APIClient, settings: Settings, name: str, method: str
+) -> None:
+    settings.OIDC_ISSUER = "https://identity.example"  # without one, there is no such endpoint
+    give_all_to(world.users["admin"], world)
+    row, before = TABLE[name, method], stored()
+
+    answer = getattr(admin, method)(world.path(row.path), {**(row.body or {}), "colour": "red"})
+
+    assert answer.status_code == 400
+    assert "colour" in answer.json()["errors"]
+    assert stored() == before
 
 
 @pytest.mark.parametrize(
