@@ -85,7 +85,7 @@ class StreamConsumer(AsyncWebsocketConsumer):
         after = parse_qs(self.scope["query_string"].decode()).get("after")
         if after:
             await self._answering({"type": "resume", "after": after[0]})
-        if not stream.is_replaying:
+        if not stream.is_resuming:
             stream.follow()
 
     def _start(self, job: Coroutine[Any, Any, None]) -> None:
@@ -198,9 +198,9 @@ class StreamConsumer(AsyncWebsocketConsumer):
 
     async def _resume(self, stream: Stream, message: dict[str, Any]) -> None:
         after = stream_messages.cursor(message.get("after"))
-        if stream.is_replaying:
+        if stream.is_resuming:
             raise BadMessageError("A replay is under way already.")
-        stream.is_replaying = True
+        stream.is_resuming = True
         self._start(stream.replay(after))
 
     _answers: ClassVar[dict[str, Callable[[StreamConsumer, Stream, dict[str, Any]], Awaitable[None]]]] = {

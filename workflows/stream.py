@@ -30,7 +30,9 @@ class Stream:
         self.caller = caller
         self.route = route
         self.client = Client(user_id=caller.user.pk, is_admin=caller.user.is_superuser, wanted=frozenset({route}))
-        self.is_replaying = False
+        self.began_at = hub.position
+        self.is_following = False
+        self.is_resuming = False
 
     @classmethod
     async def open(cls, caller: Caller, route: Wanted) -> Stream:
@@ -52,19 +54,24 @@ class Stream:
     def follow(self) -> None:
         """Take part in what the hub delivers from here on."""
         self.hub.add(self.client)
+        self.is_following = True
+
+    def _leave(self) -> None:
+        self.hub.remove(self.client)
+        self.is_following = False
 
     def want(self, wanted: frozenset[Wanted]) -> None:
         """Change the subscriptions."""
         self.hub.remove(self.client)
         self.client.wanted = wanted
-        if not self.is_replaying:
-            self.follow()
+        if self.is_following:
+            self.hub.add(self.client)
 
     async def beat(self) -> None:
         """Look again whether the caller may still be here, and tell the head; raises the `CloseError` if not."""
         await self._recheck()
         # During a replay the hub is ahead of what the reader has been sent.
-        if not self.is_replaying:
+        if self.is_following:
             self.put("heartbeat", cursor=self.hub.position)
 
     async def _recheck(self) -> None:
@@ -72,16 +79,27 @@ class Stream:
         self.client.is_admin = self.caller.user.is_superuser
 
     async def replay(self, after: int) -> None:
-        """Queue the log after a cursor, then follow: whole, or refused with the reason."""
-        self.is_replaying = True
-        self.hub.remove(self.client)
+        """Queue the log after a cursor, then follow: whole, or refused with the reason.
+
+        A stream that follows already is told by `resuming` where the replay begins: what came live before that may be
+        in it again. One that is refused goes on as if it had not asked.
+        """
+        self.is_resuming = True
         refusal = await database_sync_to_async(outbox.why_not_from)(after)
-        reached = after if refusal else await self._catch_up(after)
-        outcome = {"recovered": False, "reason": refusal} if refusal else {"recovered": True}
+        if refusal:
+            self.put("recovered", recovered=False, reason=refusal, **{"from": after, "to": after})
+            if not self.is_following:
+                await self._catch_up(self.began_at)
+        else:
+            if self.is_following:
+                # Both at once: nothing live comes between this mark and the end of the replay.
+                self._leave()
+                self.put("resuming", **{"from": after})
+            self.put("recovered", recovered=True, **{"from": after, "to": await self._catch_up(after)})
         # No await from here on: between the comparison that ended the catching up and this, nothing can fall.
-        self.put("recovered", **outcome, **{"from": after, "to": reached})
-        self.is_replaying = False
-        self.follow()
+        if not self.is_following:
+            self.follow()
+        self.is_resuming = False
 
     async def _catch_up(self, after: int) -> int:
         """Queue page after page as fast as the reader takes them, until we are where the hub is."""

@@ -215,39 +215,23 @@ class WebSocketReader(Reader):
 
 @dataclass(kw_only=True)
 class ResumingReader(WebSocketReader):
-    """Resumes by a message. What comes live before the replay comes again in it, so nothing counts until `recovered`.
+    """Resumes by a message. What comes live before the replay comes again in it, so nothing counts until `resuming`."""
 
-    For the same reason it loses its connection only after that: its next would begin where this one did.
-    """
-
-    resumes: int | None = None
+    counts: bool = False
 
     async def read(self, base: str) -> None:
-        self.resumes = self.cursor
-        try:
-            async with self.connected(base) as connection:
-                await connection.send(json.dumps({"type": "resume", "after": self.cursor}))
-                await self.follow(connection)
-        finally:
-            if self.resumes is not None:
-                self.rewind(self.resumes)
-
-    def rewind(self, cursor: int) -> None:
-        while self.ids and self.ids[-1] > cursor:
-            self.ids.pop()
-        self.cursor = cursor
+        self.counts = False
+        async with self.connected(base) as connection:
+            await connection.send(json.dumps({"type": "resume", "after": self.cursor}))
+            await self.follow(connection)
 
     def receive(self, frame: Frame) -> None:
         super().receive(frame)
-        if frame["type"] == "recovered":
-            self.resumes = None
+        self.counts |= frame["type"] == "resuming"
 
     def take(self, event: Frame) -> None:
-        if self.resumes is not None and event["id"] <= self.cursor:
-            self.rewind(self.resumes)
-        if self.resumes is not None:
-            self._left = max(self._left, 2)
-        super().take(event)
+        if self.counts:
+            super().take(event)
 
 
 @dataclass(kw_only=True)

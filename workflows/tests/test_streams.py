@@ -576,7 +576,7 @@ async def test_a_client_that_resumes_gets_every_missed_event_once_and_then_the_l
     await happen(*[run] * 5)
     socket = await stream(ada, "?after=2" if by == "url" else "")
     if by == "message":
-        await socket.say({"type": "resume", "after": 2})
+        assert await socket.ask({"type": "resume", "after": 2}) == {"type": "resuming", "from": 2}
 
     replayed = await socket.until("recovered")
     await happen(run)
@@ -584,6 +584,54 @@ async def test_a_client_that_resumes_gets_every_missed_event_once_and_then_the_l
     assert [message["id"] for message in replayed[:-1]] == [3, 4, 5]
     assert replayed[-1] == {"type": "recovered", "recovered": True, "from": 2, "to": 5}
     assert await socket.delivered() == [6]
+
+
+async def test_after_a_resume_an_open_stream_gets_exactly_the_log_after_the_cursor_whatever_came_live_before(
+    stream: Connect, ada: User, run: Run
+) -> None:
+    socket = await stream(ada)
+    await happen(*[run] * 5)
+    assert await socket.delivered() == [1, 2, 3, 4, 5]
+
+    await socket.say({"type": "resume", "after": 1})
+    for _ in range(5):
+        await happen(run)
+    live = await socket.until("resuming")
+    replayed = await socket.until("recovered")
+    await happen(run)
+
+    assert {message.get("id", 6) for message in live} <= set(range(6, 11))
+    ids = [message["id"] for message in replayed[:-1]] + await socket.delivered()
+    assert ids == list(range(2, 12))
+
+
+async def test_a_resume_that_is_refused_leaves_an_open_stream_as_it_is(stream: Connect, ada: User, run: Run) -> None:
+    socket = await stream(ada)
+    await happen(run)
+    assert await socket.delivered() == [1]
+
+    await socket.say({"type": "resume", "after": 7})
+    for _ in range(5):
+        await happen(run)
+    await hub_is_at(6)
+    await socket.say({"type": "ping"})
+    messages = await socket.until("pong")
+
+    assert [message["id"] for message in messages if "id" in message] == [2, 3, 4, 5, 6]
+    refusals = [message for message in messages if message["type"] in {"recovered", "resuming"}]
+    assert [(refusal["recovered"], refusal["from"]) for refusal in refusals] == [(False, 7)]
+
+
+async def test_a_stream_whose_cursor_is_refused_misses_nothing_after_its_greeting(
+    connect: Connect, ada: User, run: Run
+) -> None:
+    token = await in_thread(token_of)(ada)
+    socket, _ = await asyncio.gather(connect("?after=7", authorization=f"Bearer {token}"), happen(*[run] * 5))
+    greeting, refusal = await socket.next(), await socket.next()
+    await happen(run)
+
+    assert (refusal["type"], refusal["recovered"]) == ("recovered", False)
+    assert await socket.delivered() == list(range(greeting["cursor"] + 1, await in_thread(outbox.head)() + 1))
 
 
 async def test_a_long_replay_is_whole_while_more_happens(stream: Connect, ada: User, run: Run) -> None:
