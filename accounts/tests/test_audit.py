@@ -140,7 +140,7 @@ def test_no_secret_is_in_the_trail(as_user: AsUser, root: User) -> None:
 
     everything = json.dumps(list(AuditEntry.objects.values()), default=str)
     assert "battery" not in everything
-    assert made["key"].rpartition("_")[2] not in everything
+    assert made["key"].split("_", 2)[2] not in everything
 
 
 def test_a_whole_trail_verifies_and_tells_its_head(three: User) -> None:
