@@ -10,15 +10,17 @@ A shop's orders on their way into a database. `extract` writes an export with a 
 | `error_rate` | share of the orders that `extract` spoils |
 | `max_rejected` | share of rejected rows above which `validate` fails the run |
 | `processing_time` | seconds that the four tasks last together, beyond their own work; 0 adds none |
-| `fail_task` | the task named here fails on purpose |
+| `fail_task` | the task named here fails on purpose; once the run is retried, it succeeds |
 
-Files are kept in one folder per run: `svops-data_processing_pipeline/<run>` in `SVOPS_DATA_DIR` or in the
-system's temporary folder. Where tasks run on several machines, `SVOPS_DATA_DIR` has to be a shared one.
+Files are kept in one folder per run, `svops-data_processing_pipeline/<run>` in `SVOPS_DATA_DIR`, and removed by a later
+run when they are a week old. Without the variable that is a folder of the user's own, `svops-<uid>`, in the system's
+temporary one. Where tasks run on several machines, `SVOPS_DATA_DIR` has to be a shared one.
 The caller's own `task_id` and `dataset_id` are logged when the run's `conf` has them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -26,6 +28,7 @@ import logging
 import os
 import random
 import re
+import shutil
 import sqlite3
 import tempfile
 import time
@@ -56,6 +59,7 @@ CURRENCY_OF = {"AT": "EUR", "CH": "CHF", "DE": "EUR", "GB": "GBP", "PL": "PLN"}
 EUROS_FOR_ONE = {"EUR": Decimal(1), "CHF": Decimal("1.06"), "GBP": Decimal("1.17"), "PLN": Decimal("0.23")}
 FIRST_DAY = date(2026, 1, 1)
 DEFECTS = ("no_customer", "bad_day", "bad_amount", "unknown_currency", "duplicate")
+KEEP_DAYS = 7
 
 PARAMS = {
     "rows": Param(
@@ -98,7 +102,10 @@ PARAMS = {
         type=["null", "string"],
         enum=[None, *TASK_IDS],
         title="Task that fails",
-        description="The task named here fails on purpose; null lets all of them succeed.",
+        description=(
+            "The task named here fails on purpose in the first attempt of the run, so that a retry succeeds; null lets "
+            "all of them succeed."
+        ),
     ),
 }
 
@@ -119,9 +126,15 @@ def begin(context: Mapping[str, Any]) -> Mapping[str, Any]:
             log.info("caller's %s: %r", name, conf[name])
     params: Mapping[str, Any] = context["params"]
     task_id = context["ti"].task_id
-    if params["fail_task"] == task_id:
+    if params["fail_task"] == task_id and is_first_attempt(context["dag_run"], context["ti"]):
         raise RequestedFailureError(f"task {task_id!r} fails because the parameter fail_task names it")
     return params
+
+
+def is_first_attempt(dag_run: Any, ti: Any) -> bool:
+    """Whether nothing of the run has been cleared yet, as a retry of it does."""
+    cleared = getattr(dag_run, "clear_number", None)
+    return ti.try_number <= 1 if cleared is None else cleared == 0
 
 
 def run_folder(run_id: str) -> Path:
@@ -129,9 +142,26 @@ def run_folder(run_id: str) -> Path:
     # The digest keeps ids apart that differ only in characters which a file name should not have.
     digest = hashlib.sha256(run_id.encode()).hexdigest()[:8]
     name = f"{re.sub(r'[^A-Za-z0-9_-]+', '_', run_id)[:100]}-{digest}"
-    folder = Path(os.environ.get("SVOPS_DATA_DIR") or tempfile.gettempdir()) / f"svops-{DAG_ID}" / name
+    folder = data_folder() / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def data_folder() -> Path:
+    """Where the folders of all runs are. Without a place that was given, one that users do not share."""
+    root = os.environ.get("SVOPS_DATA_DIR") or Path(tempfile.gettempdir()) / f"svops-{os.getuid()}"
+    folder = Path(root) / f"svops-{DAG_ID}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def forget_old_runs() -> None:
+    """Remove the folders of runs that have not written into them for a week."""
+    for folder in data_folder().iterdir():
+        # Another run may be about it at the same moment.
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - folder.stat().st_mtime > KEEP_DAYS * 24 * 3600:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def paced(items: Iterable[Any], *, total: int, seconds: float, what: str) -> Iterator[Any]:
@@ -320,6 +350,7 @@ def data_processing_pipeline() -> None:
     @task(multiple_outputs=False)
     def extract(**context: Any) -> dict[str, Any]:
         params = begin(context)
+        forget_old_runs()
         rows = int(params["rows"])
         raw = run_folder(context["run_id"]) / "orders.csv"
         orders = make_orders(rows=rows, seed=int(params["seed"]), error_rate=params["error_rate"])

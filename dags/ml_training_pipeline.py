@@ -9,15 +9,17 @@ mini-batch gradient descent, `evaluate` measures it on customers that it has not
 | `epochs`, `learning_rate`, `batch_size`, `l2` | how the model is trained |
 | `min_accuracy` | held-out accuracy below which `evaluate` fails the run |
 | `processing_time` | seconds that the three tasks last together, beyond their own work; 0 adds none |
-| `fail_task` | the task named here fails on purpose |
+| `fail_task` | the task named here fails on purpose; once the run is retried, it succeeds |
 
-Files are kept in one folder per run: `svops-ml_training_pipeline/<run>` in `SVOPS_DATA_DIR` or in the
-system's temporary folder. Where tasks run on several machines, `SVOPS_DATA_DIR` has to be a shared one.
+Files are kept in one folder per run, `svops-ml_training_pipeline/<run>` in `SVOPS_DATA_DIR`, and removed by a later
+run when they are a week old. Without the variable that is a folder of the user's own, `svops-<uid>`, in the system's
+temporary one. Where tasks run on several machines, `SVOPS_DATA_DIR` has to be a shared one.
 The caller's own `task_id` and `dataset_id` are logged when the run's `conf` has them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -26,6 +28,7 @@ import math
 import os
 import random
 import re
+import shutil
 import statistics
 import tempfile
 import time
@@ -70,6 +73,7 @@ FEATURES = {
     "discount_percent": Feature(8, 5, -0.6),
 }
 BASE_LOG_ODDS = -0.5
+KEEP_DAYS = 7
 
 PARAMS = {
     "rows": Param(4000, type="integer", minimum=200, maximum=100_000, title="Rows", description="Customers to make."),
@@ -131,7 +135,10 @@ PARAMS = {
         type=["null", "string"],
         enum=[None, *TASK_IDS],
         title="Task that fails",
-        description="The task named here fails on purpose; null lets all of them succeed.",
+        description=(
+            "The task named here fails on purpose in the first attempt of the run, so that a retry succeeds; null lets "
+            "all of them succeed."
+        ),
     ),
 }
 
@@ -152,9 +159,15 @@ def begin(context: Mapping[str, Any]) -> Mapping[str, Any]:
             log.info("caller's %s: %r", name, conf[name])
     params: Mapping[str, Any] = context["params"]
     task_id = context["ti"].task_id
-    if params["fail_task"] == task_id:
+    if params["fail_task"] == task_id and is_first_attempt(context["dag_run"], context["ti"]):
         raise RequestedFailureError(f"task {task_id!r} fails because the parameter fail_task names it")
     return params
+
+
+def is_first_attempt(dag_run: Any, ti: Any) -> bool:
+    """Whether nothing of the run has been cleared yet, as a retry of it does."""
+    cleared = getattr(dag_run, "clear_number", None)
+    return ti.try_number <= 1 if cleared is None else cleared == 0
 
 
 def run_folder(run_id: str) -> Path:
@@ -162,9 +175,26 @@ def run_folder(run_id: str) -> Path:
     # The digest keeps ids apart that differ only in characters which a file name should not have.
     digest = hashlib.sha256(run_id.encode()).hexdigest()[:8]
     name = f"{re.sub(r'[^A-Za-z0-9_-]+', '_', run_id)[:100]}-{digest}"
-    folder = Path(os.environ.get("SVOPS_DATA_DIR") or tempfile.gettempdir()) / f"svops-{DAG_ID}" / name
+    folder = data_folder() / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def data_folder() -> Path:
+    """Where the folders of all runs are. Without a place that was given, one that users do not share."""
+    root = os.environ.get("SVOPS_DATA_DIR") or Path(tempfile.gettempdir()) / f"svops-{os.getuid()}"
+    folder = Path(root) / f"svops-{DAG_ID}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def forget_old_runs() -> None:
+    """Remove the folders of runs that have not written into them for a week."""
+    for folder in data_folder().iterdir():
+        # Another run may be about it at the same moment.
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - folder.stat().st_mtime > KEEP_DAYS * 24 * 3600:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def paced(items: Iterable[Any], *, total: int, seconds: float, what: str) -> Iterator[Any]:
@@ -371,6 +401,7 @@ def ml_training_pipeline() -> None:
         customers = make_customers(rows=rows, seed=int(params["seed"]))
         made = list(paced(customers, total=rows, seconds=params["processing_time"] / 4, what="prepare"))
         held_out = round(rows * params["test_share"])
+        forget_old_runs()
         folder = run_folder(context["run_id"])
         write_examples(folder / "test.csv", made[:held_out])
         write_examples(folder / "train.csv", made[held_out:])

@@ -6,7 +6,7 @@ and so shows how a run looks from the outside: states, events, logs, stopping an
 | parameter | what it does |
 | --- | --- |
 | `processing_time` | seconds that `processing` lasts; 0 is over at once |
-| `fail_task` | the task named here fails on purpose |
+| `fail_task` | the task named here fails on purpose; once the run is retried, it succeeds |
 | `ignore_signals` | `processing` ignores SIGTERM and SIGINT, so a stop ends it only by SIGKILL |
 | `message` | a text that `completion` repeats in its log and result |
 
@@ -52,7 +52,10 @@ PARAMS = {
         type=["null", "string"],
         enum=[None, *TASK_IDS],
         title="Task that fails",
-        description="The task named here fails on purpose; null lets all of them succeed.",
+        description=(
+            "The task named here fails on purpose in the first attempt of the run, so that a retry succeeds; null lets "
+            "all of them succeed."
+        ),
     ),
     "ignore_signals": Param(
         False,
@@ -82,9 +85,15 @@ def begin(context: Mapping[str, Any]) -> Mapping[str, Any]:
             log.info("caller's %s: %r", name, conf[name])
     params: Mapping[str, Any] = context["params"]
     task_id = context["ti"].task_id
-    if params["fail_task"] == task_id:
+    if params["fail_task"] == task_id and is_first_attempt(context["dag_run"], context["ti"]):
         raise RequestedFailureError(f"task {task_id!r} fails because the parameter fail_task names it")
     return params
+
+
+def is_first_attempt(dag_run: Any, ti: Any) -> bool:
+    """Whether nothing of the run has been cleared yet, as a retry of it does."""
+    cleared = getattr(dag_run, "clear_number", None)
+    return ti.try_number <= 1 if cleared is None else cleared == 0
 
 
 def spend(seconds: float) -> None:

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 try:  # Airflow 3.2 and later
@@ -83,6 +84,8 @@ def result_of(instance: Any) -> Any:
 
 def call(name: str, args: dict[str, Any]) -> Any:
     module, function = name.split(".")
+    if args.pop("as_objects", False):
+        args = {name: SimpleNamespace(**fields) for name, fields in args.items()}
     result = getattr(importlib.import_module(module), function)(**args)
     return list(result) if hasattr(result, "__next__") else result
 

@@ -223,6 +223,27 @@ def test_the_task_named_by_fail_task_fails_and_those_after_it_do_not_start(
     assert f"task '{failing}' fails because the parameter fail_task names it" in said
 
 
+@pytest.mark.parametrize("dag_id", TASKS)
+@pytest.mark.parametrize(
+    ("dag_run", "try_number", "first"),
+    [
+        ({"clear_number": 0}, 1, True),
+        # A further try that is Airflow's own does not count.
+        ({"clear_number": 0}, 2, True),
+        ({"clear_number": 1}, 2, False),
+        # Where Airflow does not say.
+        ({}, 1, True),
+        ({"clear_number": None}, 2, False),
+    ],
+)
+def test_only_in_the_first_attempt_of_a_run_a_task_fails_on_purpose(
+    airflow: Probe, dag_id: str, dag_run: dict[str, Any], try_number: int, first: bool
+) -> None:
+    ti = {"try_number": try_number}
+
+    assert airflow.call(f"{dag_id}.is_first_attempt", dag_run=dag_run, ti=ti, as_objects=True) is first
+
+
 def test_the_simple_workflow_takes_its_time_and_logs_its_progress_and_the_callers_references(
     airflow: Probe,
 ) -> None:
@@ -488,6 +509,32 @@ def test_every_run_id_has_its_own_folder_inside_the_data_folder(
     assert len(set(folders)) == len(run_ids)
     assert {folder.resolve().parent for folder in folders} == {root}
     assert str(folders[0]) == airflow.call(f"{dag_id}.run_folder", run_id="a:b")
+
+
+@pytest.mark.parametrize("dag_id", ["data_processing_pipeline", "ml_training_pipeline"])
+def test_what_runs_of_a_week_ago_have_left_is_removed_by_the_next_run(
+    airflow: Probe, airflow_environment: dict[str, str], dag_id: str
+) -> None:
+    root = Path(airflow_environment["SVOPS_DATA_DIR"]) / f"svops-{dag_id}"
+    old, young = (Path(airflow.call(f"{dag_id}.run_folder", run_id=run_id)) for run_id in ("old", "young"))
+    (old / "train.csv").write_text("1")
+    for folder, days in ((old, 8), (young, 6)):
+        age = time.time() - days * 24 * 3600
+        os.utime(folder, (age, age))
+
+    run = airflow.run(dag_id)
+
+    assert run["state"] == "success"
+    assert (old.exists(), young.exists()) == (False, True)
+    assert Path(airflow.call(f"{dag_id}.run_folder", run_id=run["run_id"])).parent == root
+
+
+def test_without_a_place_that_was_given_each_user_has_one(airflow_environment: dict[str, str], tmp_path: Path) -> None:
+    environment = {name: value for name, value in airflow_environment.items() if name != "SVOPS_DATA_DIR"}
+    with probing(environment | {"TMPDIR": str(tmp_path)}, log=tmp_path / "probe.log") as probe:
+        folder = probe.call("ml_training_pipeline.run_folder", run_id="x")
+
+    assert Path(folder).parent == tmp_path / f"svops-{os.getuid()}" / "svops-ml_training_pipeline"
 
 
 # The work itself: the model

@@ -147,7 +147,9 @@ class Airflow:
         }
         # Airflow starts `airflow` by that name.
         path = f"{self.environment / 'bin'}{os.pathsep}{inherited.get('PATH', os.defpath)}"
-        return inherited | dict(extra) | {"PATH": path, "AIRFLOW_HOME": str(self._directory)}
+        # With the rest of its state, where nobody names another place.
+        files = {"SVOPS_DATA_DIR": str(self._directory / "data")}
+        return files | inherited | dict(extra) | {"PATH": path, "AIRFLOW_HOME": str(self._directory)}
 
     def _make_database(self) -> None:
         self._run("db", "migrate")
