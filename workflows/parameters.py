@@ -79,6 +79,7 @@ def _in_json(error: ValidationError) -> str:
     if not error.message.startswith(written):
         return error.message
     value = written if isinstance(error.instance, str) else json.dumps(error.instance, ensure_ascii=False, default=str)
-    if error.validator == "enum" and not all(isinstance(one, str) for one in error.validator_value):
-        return f"{value} is not one of {json.dumps(error.validator_value, ensure_ascii=False)}"
+    choices: Any = error.validator_value
+    if error.validator == "enum" and not all(isinstance(one, str) for one in choices):
+        return f"{value} is not one of {json.dumps(choices, ensure_ascii=False)}"
     return value + error.message.removeprefix(written)

@@ -89,6 +89,18 @@ def test_true_is_not_taken_for_one() -> None:
     assert refusal({"rows": True}) == {"parameters.rows": ["true is not of type 'integer'"]}
 
 
+def test_a_value_is_told_as_json_has_it() -> None:
+    schema = {"properties": {"level": {"enum": ["high", None]}, "rows": {"type": "integer"}}}
+
+    with pytest.raises(InvalidInputError) as refused:
+        parameters.merge(given={"level": "low", "rows": None}, defaults={}, schema=schema)
+
+    assert refused.value.errors == {
+        "parameters.level": ["'low' is not one of [\"high\", null]"],
+        "parameters.rows": ["null is not of type 'integer'"],
+    }
+
+
 def test_what_is_wrong_inside_a_parameter_is_named_by_its_path() -> None:
     columns = {"type": "array", "items": {"type": "object", "required": ["name"], "properties": {"n": {"maximum": 3}}}}
     schema = {"type": "object", "properties": {"columns": columns}}
