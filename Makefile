@@ -3,7 +3,7 @@ PYTHON_RUN = .venv/bin/python
 LOCK = uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test test-postgres test-airflow2 bench-live bench-latency lint types audit lock clean
+.PHONY: help up demo test test-postgres test-airflow2 fuzz bench-live bench-latency lint types audit lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ test-postgres: ## the same on a private PostgreSQL, whose binaries have to be in
 test-airflow2: ## those that ask a real Airflow, against 2.11 (needs Python 3.11 or 3.12)
 	@scripts/setup --airflow2
 	@SVOPS_TEST_AIRFLOW=2 exec $(PYTHON_RUN) -m pytest -m airflow workflows dags $(ARGS)
+
+fuzz: ## ask every operation of the API many things that nobody thought of (EXAMPLES=200 for each)
+	@scripts/setup --dev
+	@SVOPS_FUZZ_EXAMPLES=$(or $(EXAMPLES),200) exec $(PYTHON_RUN) -m pytest tests/access/test_fuzz.py --timeout 0 $(ARGS)
 
 bench-live: ## live streams of SVOps beside other servers, in one run (ARGS="--quick" for a look)
 	@scripts/setup --dev
