@@ -104,6 +104,7 @@ def _run(names: Sequence[str], *, home: Home, verbose: bool, then: Callable[[Seq
 
 def _stop_at_end_of_input(stop: threading.Event) -> None:
     """The process that started us holds the other end of our input: it closes when that process is gone."""
-    while sys.stdin.buffer.read(1024):
+    # Not through `sys.stdin`: its lock, held while this waits, would have Python abort at its exit.
+    while os.read(sys.stdin.fileno(), 1024):
         continue
     stop.set()

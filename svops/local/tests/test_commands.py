@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -119,6 +120,20 @@ def test_served_parts_end_with_the_input_of_their_server(tmp_path: Path) -> None
         with pytest.raises(redis.ConnectionError):
             client.ping()
     assert process.returncode == 0
+
+
+def test_a_served_part_that_dies_is_told_of_in_one_message_while_the_input_is_still_open(tmp_path: Path) -> None:
+    with start("serve", "redis", home=tmp_path, stdin=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        with redis.Redis.from_url(json.loads(process.stdout.readline())["REDIS_URL"]) as client:
+            os.kill(client.info()["process_id"], signal.SIGKILL)
+
+        assert process.wait(timeout=60) == 1
+        errors = process.stderr.read()
+
+    assert errors.startswith("redis was killed by SIGKILL, so everything else was stopped. Its log is ")
+    assert "Fatal Python error" not in errors
 
 
 def test_nobody_else_may_read_the_secrets_of_a_home(tmp_path: Path) -> None:
