@@ -33,7 +33,7 @@ from schemathesis.specs.openapi.checks import (
 
 from accounts import services
 from accounts.models import User
-from tests.access.conftest import World
+from tests.access.conftest import World, client_of
 from tests.access.test_matrix import TABLE
 from workflows import upstream
 from workflows.states import RunState
@@ -257,6 +257,24 @@ def test_no_request_fails_while_airflow_is_down_but_those_that_ask_it(
     key: tuple[str, str], fuzz: Callable[..., None]
 ) -> None:
     fuzz(key, 5, [_is_airflows_fault if key in NEEDS_AIRFLOW else not_a_server_error, *DESCRIBED])
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("event-stream", ["after", "workflow", "run", "user", "type", "ticket"]),
+        ("task-log-stream", ["try_number", "map_index", "cursor", "tail", "limit", "ticket"]),
+    ],
+)
+def test_no_query_makes_a_stream_fail(world: World, name: str, parameters: list[str]) -> None:
+    client = client_of(services.sign_in(user=world.users["admin"]).access_token)
+    path = world.path(TABLE[name, "get"].path)
+
+    statuses = {client.get(path, {one: str(nasty)}).status_code for one in parameters for nasty in NASTY}
+
+    # (A log is Airflow's to tell, which is down.)
+    assert statuses <= {200, 400, 401, 404, 410} | ({503} if name == "task-log-stream" else set())
 
 
 def _is_airflows_fault(ctx: Any, response: Any, case: Any) -> None:
