@@ -251,6 +251,23 @@ async def stream(run: Run, token: str, **headers: str) -> Any:
 
 
 @pytest.mark.django_db(transaction=True)
+async def test_a_page_and_the_stream_tell_the_time_of_a_line_alike(airflow: StagedAirflow, run: Run, ada: User) -> None:
+    token = await sync_to_async(token_of)(ada)
+    put_task(airflow, run, "failed")
+    airflow.put_log(run, "load", "one", "Task killed!")
+    for line in airflow.logs[run.dag_id, run.dag_run_id, "load", -1, 1]:
+        line["timestamp"] = "2026-03-01T13:00:00.123456+01:00"
+
+    page = await AsyncClient().get(url_of(run), headers={"Authorization": f"Bearer {token}"})
+    reader = Stream(await stream(run, token))
+    _, first = await reader.next()
+    await reader.rest()
+
+    assert {line["timestamp"] for line in page.json()["lines"]} == {"2026-03-01T12:00:00.123456Z"}
+    assert first["lines"] == page.json()["lines"]
+
+
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("_quick")
 async def test_a_log_is_followed_until_its_process_is_gone(airflow: StagedAirflow, run: Run, ada: User) -> None:
     token = await sync_to_async(token_of)(ada)
