@@ -28,7 +28,7 @@ class Sight:
 
     `at` is our own clock before the look. `run` is None where only tasks were looked at. `all_tasks` says that
     `tasks` are all there are and were looked at after `run`, as they have to be when `run` has ended and they are
-    not known to have ended already (`is_known_whole`). `pushed`
+    not known to have ended already (`_is_known_whole`). `pushed`
     says that Airflow told it by itself: such news come from several processes, in no order, so each is judged
     against what is known of its own task.
     """
@@ -44,11 +44,14 @@ Known = dict[tuple[str, int], TaskInstance]
 
 
 @transaction.atomic
-def observe(run_id: uuid.UUID, sight: Sight) -> None:
-    """Bring our view of a run up to `sight`, with an event for each thing that happened since the last one."""
+def observe(run_id: uuid.UUID, sight: Sight) -> bool:
+    """Bring our view of a run up to `sight`, with an event for each thing that happened since the last one.
+
+    False when the end of the run is in sight and has to wait: not all of its tasks are known to be over.
+    """
     run = Run.objects.select_for_update().get(pk=run_id)
     if _is_outdated(run, sight):
-        return
+        return True
     known = {(task.task_id, task.map_index): task for task in run.tasks.all()}
     if sight.run:
         _begin(run, sight.run, at=sight.at)
@@ -57,16 +60,15 @@ def observe(run_id: uuid.UUID, sight: Sight) -> None:
         events.record(happening.data, now=at, run=run, task_id=happening.task_id)
     if sight.all_tasks:
         _forget_vanished(known, sight.tasks)
-    if (
-        sight.run
-        and sight.run.state in AIRFLOW_TERMINAL
-        and (sight.all_tasks or (sight.pushed and is_known_whole(run, known.values())))
-    ):
+    has_ended = sight.run is not None and sight.run.state in AIRFLOW_TERMINAL
+    may_end = sight.all_tasks or (sight.pushed and _is_known_whole(run, known.values()))
+    if sight.run and has_ended and may_end:
         _end(run, sight.run, known, at=sight.at)
     Run.objects.filter(pk=run.pk).update(observed_at=max(sight.at, run.observed_at or sight.at))
+    return may_end or not has_ended
 
 
-def is_known_whole(run: Run, tasks: Collection[TaskInstance]) -> bool:
+def _is_known_whole(run: Run, tasks: Collection[TaskInstance]) -> bool:
     """Whether each task of the run's DAG is known to be over, so that its end can be told without asking for them.
 
     Never so of a mapped task, whose instances nobody has counted; of a retry, whose tasks begin with the states of

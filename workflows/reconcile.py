@@ -95,8 +95,9 @@ def apply(
     A run that somebody started in Airflow becomes ours when its DAG has a workflow.
 
     Of a run that has ended, all tasks are read again, after the run: only then is it certain that each of them
-    is seen at its end, before the end of the run is told. Pushes that have told the end of each of them already
-    save that, so that the end of the run leaves at once; the next look completes what they leave out.
+    is seen at its end, before the end of the run is told. What was pushed is committed before that, so that its
+    events leave at once: also the end of a run, where the end of each of its tasks has been pushed; the next look
+    completes what pushes leave out.
     """
     seen_runs = {(run.dag_id, run.dag_run_id): run for run in runs}
     seen_tasks: dict[Key, list[types.TaskInstance]] = defaultdict(list)
@@ -106,14 +107,17 @@ def apply(
     ours |= adoption.adopt([run for key, run in seen_runs.items() if key not in ours], now=at)
     ended = {key for key in ours if key in seen_runs and seen_runs[key].state in observe.AIRFLOW_TERMINAL}
     ended = {key for key in ended if _may_change(ours[key], seen_runs[key])}
-    known_whole = {key for key in ended if pushed and observe.is_known_whole(ours[key], ours[key].tasks.all())}
-    complete = _all_tasks(client, ended - known_whole)
+    unread = set(ended)
     for key, run in ours.items():
-        whole = key in complete
-        found = complete[key] if whole else seen_tasks[key]
-        sight = Sight(at=at, run=seen_runs.get(key), tasks=found, all_tasks=whole, pushed=pushed)
-        if whole or key in known_whole or observe.may_be_news(run, sight):
+        sight = Sight(at=at, run=seen_runs.get(key), tasks=seen_tasks[key], pushed=pushed)
+        if key in ended:
+            if pushed and observe.observe(run.pk, sight):
+                unread.discard(key)
+        elif observe.may_be_news(run, sight):
             observe.observe(run.pk, sight)
+    for key, tasks_of_run in _all_tasks(client, unread).items():
+        sight = Sight(at=at, run=seen_runs[key], tasks=tasks_of_run, all_tasks=True, pushed=pushed)
+        observe.observe(ours[key].pk, sight)
 
 
 def _may_change(run: Run, seen: types.DagRun) -> bool:
@@ -124,8 +128,7 @@ def _may_change(run: Run, seen: types.DagRun) -> bool:
 
 
 def _ours(keys: Collection[Key]) -> dict[Key, Run]:
-    runs = Run.objects.filter(dag_run_id__in={dag_run_id for _, dag_run_id in keys})
-    runs = runs.select_related("workflow__dag").prefetch_related("tasks")
+    runs = Run.objects.filter(dag_run_id__in={dag_run_id for _, dag_run_id in keys}).prefetch_related("tasks")
     return {(run.dag_id, run.dag_run_id): run for run in runs if (run.dag_id, run.dag_run_id) in keys}
 
 

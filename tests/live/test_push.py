@@ -426,6 +426,26 @@ def test_an_end_waits_for_the_tasks_of_its_dag_that_no_push_has_told(
     assert told(run)[-2:] == [("task.skipped", "load"), ("workflow.completed", "")]
 
 
+def test_what_is_pushed_with_an_end_that_waits_is_told_though_airflow_does_not_answer(
+    web: Web, airflow: ScriptedAirflow, run: Run, workflow: Workflow
+) -> None:
+    of_dag(run, "extract", "load")
+    other = new_run(workflow)
+    path = f"/dags/{run.dag_id}/dagRuns/{run.dag_run_id}/taskInstances"
+    airflow.answers["GET", path] = lambda _request: Reply(503, {"detail": "not now"})
+    push(
+        web,
+        told_run(run, "running"),
+        told_task(run, "extract", "success", start=2, end=3),
+        told_run(run, "success", end=4),
+        told_run(other, "running"),
+    )
+
+    assert reads_of(airflow, run) == 1
+    assert told(run) == [("workflow.started", ""), ("task.started", "extract"), ("task.completed", "extract")]
+    assert told(other) == [("workflow.started", "")]
+
+
 def test_the_end_of_a_retry_is_not_judged_by_the_tasks_of_the_attempt_before(
     web: Web, airflow: ScriptedAirflow, run: Run
 ) -> None:
