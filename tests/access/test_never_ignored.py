@@ -132,3 +132,19 @@ def test_runs_of_one_moment_are_each_on_one_page(world: World, admin: APIClient)
             found += [run["id"] for run in page["results"]]
             path = page["next"]
         assert sorted(found) == sorted(made)
+
+
+@pytest.mark.parametrize("name", ["", "/users", "/runs", "/workflows", "/dags", "/audit", "/notifications/deliveries"])
+def test_a_browser_is_shown_a_page(admin: APIClient, name: str) -> None:
+    for query in ("", "?format=api"):
+        answer = admin.get(f"/api/v1{name}{query}", headers={"Accept": "text/html"})
+
+        assert answer.status_code == 200
+        assert answer["Content-Type"] == "text/html; charset=utf-8"
+
+
+def test_the_filters_of_a_page_offer_what_they_take(admin: APIClient) -> None:
+    page = admin.get("/api/v1/users", headers={"Accept": "text/html"}).content.decode()
+
+    assert '<option value="true">true</option>' in page
+    assert admin.get("/api/v1/users?role=&is_active=", headers={"Accept": "text/html"}).status_code == 200
