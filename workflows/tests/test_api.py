@@ -349,7 +349,7 @@ REFERENCE = "Expected an integer or a string."
     ("body", "errors"),
     [
         ({"parameters": {"rows": "ten"}}, {"parameters.rows": ["'ten' is not of type 'integer'"]}),
-        ({"parameters": {"rows": None}}, {"parameters.rows": ["None is not of type 'integer'"]}),
+        ({"parameters": {"rows": None}}, {"parameters.rows": ["null is not of type 'integer'"]}),
         ({"parameters": 5}, {"parameters": ['Expected a dictionary of items but got type "int".']}),
         ({"parameter": {}}, {"parameter": ["Unknown field; expected one of dataset_id, note, parameters, run_at, "
                                            "task_id."]}),
