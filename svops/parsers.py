@@ -10,6 +10,8 @@ from typing import Any
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import JSONParser
 
+# SQLite takes a thousand levels, and whoever walks through them by recursion takes fewer.
+DEEPEST = 100
 UNSOUND = re.compile(r"[\x00\ud800-\udfff]")
 
 
@@ -20,19 +22,24 @@ class SoundJSONParser(JSONParser):
         try:
             data = super().parse(stream, media_type, parser_context)
         except RecursionError as exc:
-            raise ParseError("JSON parse error - it is nested too deeply") from exc
+            raise _too_deep() from exc
         _refuse_unsound(data)
         return data
 
 
+def _too_deep() -> ParseError:
+    return ParseError(f"JSON parse error - it is nested too deeply: at most {DEEPEST} levels are taken")
+
+
 def _refuse_unsound(data: Any) -> None:
-    left = [data]
+    left = [(data, 1)]
     while left:
-        value = left.pop()
-        if isinstance(value, dict):
-            left += [*value, *value.values()]
-        elif isinstance(value, list):
-            left += value
+        value, level = left.pop()
+        if isinstance(value, dict | list):
+            if level > DEEPEST:
+                raise _too_deep()
+            parts = [*value, *value.values()] if isinstance(value, dict) else value
+            left += [(part, level + 1) for part in parts]
         elif isinstance(value, str) and UNSOUND.search(value):
             raise ParseError("JSON parse error - a text holds a character that can not be stored")
         elif isinstance(value, float) and not math.isfinite(value):

@@ -461,7 +461,12 @@ def test_text_that_no_database_takes_is_refused(as_user: AsUser, ada: User, nigh
 
 
 @pytest.mark.parametrize(
-    "raw", ['{"parameters": {"x": 1e999}}', '{"parameters": {"x": ' + "[" * 5000 + "]" * 5000 + "}}"]
+    "raw",
+    [
+        '{"parameters": {"x": 1e999}}',
+        *('{"parameters": {"x": ' + "[" * depth + "]" * depth + "}}" for depth in (99, 5000, 100_000)),
+    ],
+    ids=["infinite", "deep", "deeper", "deepest"],
 )
 @pytest.mark.usefixtures("no_airflow")
 def test_json_that_is_none_in_the_end_is_refused(as_user: AsUser, ada: User, nightly: Workflow, raw: str) -> None:
@@ -469,6 +474,13 @@ def test_json_that_is_none_in_the_end_is_refused(as_user: AsUser, ada: User, nig
 
     assert answer.status_code == 400
     assert Run.objects.count() == 0
+
+
+@pytest.mark.usefixtures("no_airflow")
+def test_json_of_a_hundred_levels_is_taken(as_user: AsUser, ada: User, nightly: Workflow) -> None:
+    raw = '{"parameters": {"rows": 1, "x": ' + "[" * 98 + "]" * 98 + "}}"
+
+    assert as_user(ada).post(runs_of(nightly), raw, content_type="application/json").status_code == 201
 
 
 # --- Reading runs -----------------------------------------------------------------------------------------------
