@@ -173,7 +173,7 @@ def _flat(detail: Any, prefix: str = "") -> dict[str, list[str]]:
     return {prefix or "non_field_errors": [str(m) for m in messages if isinstance(m, str | ErrorDetail)]}
 
 
-def not_found(request: HttpRequest, exception: Exception | None = None, nothing: str = "") -> JsonResponse:
+def not_found(request: HttpRequest, exception: Exception | None = None) -> JsonResponse:
     """Answer a path that no pattern matches."""
     detail = f"There is nothing at {request.path}; {settings.SPECTACULAR_SETTINGS['TITLE']}'s API is at /docs."
     return JsonResponse(error_body("not_found", detail), status=HTTPStatus.NOT_FOUND)

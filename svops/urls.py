@@ -2,7 +2,7 @@
 
 from django.contrib import admin
 from django.templatetags.static import static
-from django.urls import include, path
+from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
@@ -30,7 +30,7 @@ urlpatterns = [
     path("api/v1/", include("workflows.api.urls")),
     path("api/v1/", include("notifications.api.urls")),
     # Programs want the shape that they know, also while DEBUG shows people a page about the URL configuration.
-    path("api/<path:nothing>", api.not_found, name="nothing"),
+    re_path("^api/", api.not_found),
     path("favicon.ico", RedirectView.as_view(url=static("console/icon.svg")), name="favicon"),
     path("metrics", metrics.metrics, name="metrics"),
     path("healthz", health.healthz, name="healthz"),
