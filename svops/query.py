@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Of every view: which of its representations is wanted.
 FORMAT = "format"
-LARGEST = 2**63 - 1  # that a database takes
+LARGEST_INTEGER = 2**63 - 1  # that a database takes
 WHOLE = re.compile(r"-?[0-9]{1,19}")
 
 
@@ -68,12 +68,12 @@ def _of_list(view: Any) -> set[str]:
     return names
 
 
-def whole(name: str, raw: str | None, *, at_least: int = 0, at_most: int = LARGEST) -> int | None:
+def whole(name: str, raw: str | None, *, at_least: int = 0, at_most: int = LARGEST_INTEGER) -> int | None:
     """Reads a whole number; raises `InvalidInputError` that names the parameter and what was expected."""
     if raw is None:
         return None
     if not WHOLE.fullmatch(raw) or not at_least <= int(raw) <= at_most:
-        bounds = f"{at_least} to {at_most}" if at_most < LARGEST else f"{at_least} or more"
+        bounds = f"{at_least} to {at_most}" if at_most < LARGEST_INTEGER else f"{at_least} or more"
         raise InvalidInputError({name: [f"Expected a whole number, {bounds}."]})
     return int(raw)
 

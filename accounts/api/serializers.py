@@ -13,6 +13,7 @@ from accounts.models import ApiKey, Role, User
 from accounts.permissions import current_caller
 from accounts.services import Tokens
 from svops.api import StrictSerializer
+from svops.query import LARGEST_INTEGER
 
 
 class PasswordField(serializers.CharField):
@@ -118,7 +119,7 @@ class NewApiKeySerializer(StrictSerializer):
         child=serializers.ChoiceField(choices=SCOPES), allow_empty=False, help_text="Of those that you hold yourself."
     )
     workflow_ids = serializers.ListField(
-        child=serializers.IntegerField(min_value=1, max_value=2**63 - 1),
+        child=serializers.IntegerField(min_value=1, max_value=LARGEST_INTEGER),
         required=False,
         allow_null=True,
         allow_empty=False,

@@ -13,6 +13,7 @@ from notifications.services import MOST_SECRETS, TYPES
 from notifications.transports import CHANNELS, OFFERED, webhook
 from notifications.transports.base import InvalidTargetError
 from svops.api import StrictSerializer
+from svops.query import LARGEST_INTEGER
 from workflows.access import unseen
 
 FIELDS = sorted({transport.field for transport in OFFERED.values()})
@@ -23,7 +24,7 @@ class FiltersField(StrictSerializer):
     """An event has to pass each filter that is given; without any, everything that you may see passes."""
 
     workflows = serializers.ListField(
-        child=serializers.IntegerField(min_value=1, max_value=2**63 - 1), required=False, max_length=500
+        child=serializers.IntegerField(min_value=1, max_value=LARGEST_INTEGER), required=False, max_length=500
     )
     tags = serializers.ListField(child=serializers.CharField(max_length=250), required=False, max_length=100)
     states = serializers.ListField(child=serializers.CharField(max_length=30), required=False, max_length=50)

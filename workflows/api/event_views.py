@@ -22,7 +22,7 @@ from accounts.identity import Caller, Scope
 from accounts.permissions import current_caller
 from svops.api import error_body, error_headers
 from svops.errors import InvalidInputError, SVOpsError
-from svops.query import StrictQuery, refuse_unknown
+from svops.query import LARGEST_INTEGER, StrictQuery, refuse_unknown
 from svops.schema import errors
 from workflows import outbox, stream_access
 from workflows.api.event_query import LARGEST_PAGE, NARROWING, EventQuery
@@ -34,7 +34,7 @@ from workflows.outbox import Published
 from workflows.stream import Stream, encode
 from workflows.stream_access import CloseError, NotSignedInError
 
-WHOLE = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
+WHOLE = {"type": "integer", "minimum": 0, "maximum": LARGEST_INTEGER}
 SIZE = {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE}
 
 

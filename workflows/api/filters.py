@@ -10,7 +10,7 @@ from typing import Any
 import django_filters
 from django.db.models import Q, QuerySet
 
-from svops.query import FilterSet, MomentFilter
+from svops.query import LARGEST_INTEGER, FilterSet, MomentFilter
 from workflows.models import Dag, Run, Visibility, Workflow
 from workflows.states import RunState
 
@@ -19,7 +19,7 @@ class IdFilter(django_filters.NumberFilter):
     """Matches an id; what no database takes for one is an error."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(min_value=0, max_value=2**63 - 1, decimal_places=0, **options)
+        super().__init__(min_value=0, max_value=LARGEST_INTEGER, decimal_places=0, **options)
 
 
 class DagFilter(FilterSet):
