@@ -42,13 +42,14 @@ class Surroundings:
     error: str = ""
 
 
-def explain(run: Run, *, now: datetime, may_retry: bool = True, may_see_logs: bool = True) -> list[Reason]:
+def explain(run: Run, *, now: datetime, may_retry: bool, may_see_logs: bool) -> list[Reason]:
     """The reasons, the nearest first; one that says all is well when nothing holds the run up.
 
     `may_retry` and `may_see_logs` tell what the caller may do with the run.
     """
     if run.state in TERMINAL:
-        return [*_failures(run, may_see_logs=may_see_logs), _ended(run, may_retry=may_retry)]
+        failures = list(_failures(run, may_see_logs=may_see_logs))
+        return [*failures, _ended(run, names_task=bool(failures), may_retry=may_retry)]
     reasons = list(_here(run, now=now))
     if not reasons or run.state != RunState.PENDING:
         around = _look(run)
@@ -71,7 +72,7 @@ def _failures(run: Run, *, may_see_logs: bool) -> Iterator[Reason]:
         return
     failed = list(run.tasks.filter(state="failed").order_by("ended_at", "id"))
     for n, task in enumerate(failed):
-        error = _error_of(run, task) if may_see_logs and n < LOGS_ASKED else ""
+        error = _error_of(run, task) if may_see_logs and n < LOGS_ASKED and upstream.answers() else ""
         tries = f"on its try {task.try_number} of {max(task.max_tries + 1, task.try_number)}"
         text = f"{task} has failed {tries}" + (f": {error}" if error else ".")
         yield _reason("task_failed", text, "author", "Read its log and mend the cause.")
@@ -79,21 +80,21 @@ def _failures(run: Run, *, may_see_logs: bool) -> Iterator[Reason]:
 
 def _error_of(run: Run, task: TaskInstance) -> str:
     try:
-        with upstream.watched(hurried=True) as client:
+        with upstream.watched() as client:
             return task_logs.error_in(client, run, task)
     except AirflowError:
         return ""
 
 
-def _ended(run: Run, *, may_retry: bool) -> Reason:
-    said = run.state_reason if run.state == RunState.FAILED and not run.tasks.filter(state="failed").exists() else ""
-    text = f"The run has ended: {run.state}" + (f" ({said})." if said else ".")
+def _ended(run: Run, *, names_task: bool, may_retry: bool) -> Reason:
+    """That it is over, with the reason where no failed task has been named for it, and whether it can be retried."""
+    said = f" ({run.state_reason})" if run.state == RunState.FAILED and run.state_reason and not names_task else ""
+    text = f"The run has ended: {run.state}{said}."
     if hindrance := why_not_triggerable(run.workflow):
         return _reason("ended", text, "operator", f"It can not be retried. {hindrance}")
     if run.queued_at is None:
-        return _reason(
-            "ended", text, "you", "Trigger another one: Airflow never had this one, so nothing can be retried."
-        )
+        action = "Trigger another one: Airflow never had this one, so nothing can be retried."
+        return _reason("ended", text, "you", action)
     if not may_retry:
         return _reason("ended", text, "operator", "Ask somebody who may control it to retry it.")
     if run.state == RunState.SUCCESS:

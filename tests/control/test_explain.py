@@ -151,6 +151,18 @@ def test_a_failed_run_is_explained_also_while_airflow_is_down(
     assert (ended["code"], ended["who"]) == ("ended", "you")
 
 
+def test_a_log_may_take_longer_than_a_trigger_and_that_is_no_outage(
+    api: APIClient, airflow: ControlledAirflow, nightly: Workflow, settings: Settings
+) -> None:
+    settings.DISPATCH_BUDGET = 1e-6  # no answer comes so soon
+    run = failed_run(airflow, nightly, TRACEBACK)
+
+    told, _ = explained(api, run)
+
+    assert told["reason"] == "extract has failed on its try 2 of 2: ValueError: no rows for 2026-03-01"
+    assert upstream.answers()
+
+
 def test_of_many_failed_tasks_all_are_named_and_a_few_logs_are_read(
     api: APIClient, airflow: ControlledAirflow, nightly: Workflow
 ) -> None:
