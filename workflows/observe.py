@@ -28,9 +28,8 @@ class Sight:
 
     `at` is our own clock before the look. `run` is None where only tasks were looked at. `all_tasks` says that
     `tasks` are all there are and were looked at after `run`, as they have to be when `run` has ended and they are
-    not known to have ended already (`_is_known_whole`). `pushed`
-    says that Airflow told it by itself: such news come from several processes, in no order, so each is judged
-    against what is known of its own task.
+    not known to have ended already (`_is_known_whole`). `pushed` says that Airflow told it by itself: such news come
+    from several processes, in no order, so each is judged against what is known of its own task.
     """
 
     at: datetime
@@ -60,12 +59,12 @@ def observe(run_id: uuid.UUID, sight: Sight) -> bool:
         events.record(happening.data, now=at, run=run, task_id=happening.task_id)
     if sight.all_tasks:
         _forget_vanished(known, sight.tasks)
-    has_ended = sight.run is not None and sight.run.state in AIRFLOW_TERMINAL
-    may_end = sight.all_tasks or (sight.pushed and _is_known_whole(run, known.values()))
-    if sight.run and has_ended and may_end:
-        _end(run, sight.run, known, at=sight.at)
+    end = sight.run if sight.run and sight.run.state in AIRFLOW_TERMINAL else None
+    may_end = end is None or sight.all_tasks or (sight.pushed and _is_known_whole(run, known.values()))
+    if end and may_end:
+        _end(run, end, known, at=sight.at)
     Run.objects.filter(pk=run.pk).update(observed_at=max(sight.at, run.observed_at or sight.at))
-    return may_end or not has_ended
+    return may_end
 
 
 def _is_known_whole(run: Run, tasks: Collection[TaskInstance]) -> bool:
