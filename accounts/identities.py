@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 from django.conf import settings
-from django.contrib.auth.validators import UnicodeUsernameValidator
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
@@ -74,16 +73,12 @@ def _new(claims: Claims) -> Identity:
 
 def _refuse_unusable(username: str) -> None:
     try:
-        UnicodeUsernameValidator()(username)
+        # As it would be stored: one letter can become several words.
+        User._meta.get_field("username").clean(User.normalize_username(username), None)
     except ValidationError as exc:
-        raise _incomplete() from exc
-    if len(username) > 150:
-        raise _incomplete()
-
-
-def _incomplete() -> IncompleteIdentityError:
-    claim = settings.OIDC_USERNAME_CLAIM
-    return IncompleteIdentityError(f"The identity provider's claim {claim} is missing or can not be a username.")
+        claim = settings.OIDC_USERNAME_CLAIM
+        message = f"The identity provider's claim {claim} is missing or can not be a username."
+        raise IncompleteIdentityError(message) from exc
 
 
 @transaction.atomic

@@ -29,6 +29,10 @@ class UsernameField(serializers.CharField):
         validators = [UnicodeUsernameValidator()]
         super().__init__(max_length=150, validators=validators, **kwargs)
 
+    def to_internal_value(self, data: Any) -> str:
+        """As it is stored, so that this is what is checked: one letter can become several words."""
+        return User.normalize_username(super().to_internal_value(data))
+
 
 class RegisterSerializer(StrictSerializer):
     username = UsernameField(help_text="Letters, digits and @/./+/-/_ only.")

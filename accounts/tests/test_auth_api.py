@@ -74,6 +74,7 @@ def test_closed_registration_refuses_everybody(api: APIClient, db: None, setting
     [
         ({"username": None}, "username", "This field may not be null."),
         ({"username": "a b"}, "username", None),
+        ({"username": "\ufdfa"}, "username", None),
         ({"username": "ADA"}, "username", "A user with that username already exists."),
         ({"email": "Ada@Example.com"}, "email", "A user with that email address already exists."),
         ({"email": "nowhere"}, "email", "Enter a valid email address."),
