@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from io import StringIO
 from typing import Any
 
@@ -221,9 +222,8 @@ def test_a_deleted_workflow_is_gone_and_its_history_stays_with_its_owner_and_adm
         told = [event["run_id"] for event in client.get(f"{V1}/events?type=workflow.started").json()["results"]]
         assert told == runs
         assert client.get(f"{V1}/events?workflow={nightly.pk}").status_code == (200 if remembers else 404)
-        refused(lambda: client.post(runs_of(nightly), {}), 404, "not_found")  # noqa: B023 - called at once
-        retry = lambda: client.post(f"{path_of(run)}/control", {"action": "retry"})  # noqa: B023, E731 - the same
-        refused(retry, 404, "not_found")
+        refused(partial(client.post, runs_of(nightly), {}), 404, "not_found")
+        refused(partial(client.post, f"{path_of(run)}/control", {"action": "retry"}), 404, "not_found")
 
 
 def test_a_run_of_a_deleted_workflow_is_not_retried_by_any_way(nightly: Workflow, ada: User) -> None:
@@ -598,20 +598,16 @@ def test_a_filter_that_makes_no_sense_is_refused(as_user: AsUser, ada: User, nig
         "task_id=" + "9" * 5000,
         "task_id=" + "9" * 30,
         "task_id=--7",
-        "ordering=created_at",
         "search=%25",
     ],
 )
 def test_a_query_that_matches_nothing_is_no_error(as_user: AsUser, ada: User, nightly: Workflow, query: str) -> None:
     for _ in range(3):
         new_run(nightly)
-    client = as_user(ada)
 
-    answer = client.get(f"{V1}/runs?page_size=1&{query}")
+    answer = as_user(ada).get(f"{V1}/runs?page_size=1&{query}")
 
-    assert answer.status_code == 200
-    if answer.json()["next"]:
-        assert client.get(answer.json()["next"]).status_code == 200
+    assert (answer.status_code, answer.json()["results"]) == (200, [])
 
 
 # The last two are well-formed cursors: "p=abc" and "p=1'r=1".
