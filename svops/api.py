@@ -25,7 +25,6 @@ from svops.query import whole
 
 logger = logging.getLogger(__name__)
 
-
 LARGEST_PAGE = 200
 
 
@@ -34,7 +33,6 @@ class StrictPages:
 
     page_size: int | None = 50
     page_size_query_param: str | None = "page_size"
-    max_page_size: int | None = LARGEST_PAGE
 
     def get_page_size(self, request: Request) -> int:
         given = whole("page_size", request.query_params.get("page_size"), at_least=1)

@@ -63,9 +63,8 @@ def _of_list(view: Any) -> set[str]:
     names: set[str] = set()
     for backend in view.filter_backends:
         names |= backend().parameters(view)
-    for option in ("page_query_param", "page_size_query_param", "cursor_query_param"):
-        names |= {getattr(view.paginator, option, None)} - {None}  # type: ignore[arg-type]
-    return names
+    of_pages = ("page_query_param", "page_size_query_param", "cursor_query_param")
+    return names | {name for option in of_pages if (name := getattr(view.paginator, option, None))}
 
 
 def whole(name: str, raw: str | None, *, at_least: int = 0, at_most: int = LARGEST_INTEGER) -> int | None:
