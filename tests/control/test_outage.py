@@ -178,8 +178,9 @@ def test_a_trigger_that_airflow_answers_with_one_503_is_handed_over_later_and_no
 
 
 def test_an_open_circuit_that_nobody_has_told_of_is_an_outage(
-    airflow: ControlledAirflow, nightly: Workflow, api: APIClient
+    airflow: ControlledAirflow, nightly: Workflow, api: APIClient, settings: Settings
 ) -> None:
+    settings.BREAKER_RESET = 60  # however busy the machine is, it is open still when it is asked
     tick()
     upstream.breaker().open()
 
@@ -203,8 +204,9 @@ def test_a_call_that_hung_in_an_outage_and_fails_after_it_does_not_tell_of_anoth
 
 
 def test_the_circuit_opens_after_its_failures_for_every_process_and_closes_when_airflow_is_back(
-    airflow: ControlledAirflow, nightly: Workflow, api: APIClient
+    airflow: ControlledAirflow, nightly: Workflow, api: APIClient, settings: Settings
 ) -> None:
+    settings.BREAKER_RESET = 60  # however busy the machine is, it is open still when it is asked
     circuit = Order(action="circuit")
     with Victims() as others:
         assert others.live(circuit).outcome is True
@@ -218,6 +220,7 @@ def test_the_circuit_opens_after_its_failures_for_every_process_and_closes_when_
         assert not reconcile.tick(now=timezone.now())
         assert len(airflow.requests) == asked
 
+        upstream.breaker().reset_timeout = 0
         run_until(upstream.answers)
 
         assert (upstream.is_closed(), others.live(circuit).outcome) == (True, True)
