@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
+from django.db.models import F
+
 from workflows import task_logs, upstream
 from workflows.airflow import types
 from workflows.airflow.errors import AirflowError
@@ -70,7 +72,7 @@ def _failures(run: Run, *, may_see_logs: bool) -> Iterator[Reason]:
     """Each failed task of a failed run, the first to fail first, with what its log says went wrong."""
     if run.state != RunState.FAILED:
         return
-    failed = list(run.tasks.filter(state="failed").order_by("ended_at", "id"))
+    failed = list(run.tasks.filter(state="failed").order_by(F("ended_at").asc(nulls_last=True), "id"))
     for n, task in enumerate(failed):
         error = _error_of(run, task) if may_see_logs and n < LOGS_ASKED and upstream.answers() else ""
         tries = f"on its try {task.try_number} of {max(task.max_tries + 1, task.try_number)}"

@@ -136,7 +136,7 @@ async def _server_sent(stream: Stream, *, after: int | None) -> AsyncIterator[st
     else:
         replay = asyncio.create_task(stream.replay(after))
     try:
-        async for items in _turns(stream):
+        async for items in _turns(stream, replay):
             yield "".join(_text(item) for item in items)
         yield _text(Control("error", encode({"code": "too_slow", "close_code": stream_access.TOO_SLOW})))
     except CloseError as exc:
@@ -148,12 +148,17 @@ async def _server_sent(stream: Stream, *, after: int | None) -> AsyncIterator[st
         stream.close()
 
 
-async def _turns(stream: Stream) -> AsyncIterator[list[Bundle | Control]]:
-    """What is queued, time after time; at each heartbeat the caller's rights are looked at again."""
+async def _turns(stream: Stream, replay: asyncio.Task[None] | None) -> AsyncIterator[list[Bundle | Control]]:
+    """What is queued, time after time; at each heartbeat the caller's rights are looked at again.
+
+    A replay that fails ends it, with its error: the reader comes back and asks anew.
+    """
     now = asyncio.get_running_loop().time
     beat_at = now() + settings.STREAM_HEARTBEAT
     woken = asyncio.Event()
     stream.client.wake = woken.set
+    if replay:
+        replay.add_done_callback(lambda _: woken.set())
     while not stream.client.overflown:
         if items := stream.client.take():
             yield items
@@ -161,6 +166,8 @@ async def _turns(stream: Stream) -> AsyncIterator[list[Bundle | Control]]:
             with suppress(TimeoutError):
                 await asyncio.wait_for(woken.wait(), max(0, beat_at - now()))
             woken.clear()
+        if replay and replay.done():
+            replay.result()
         if now() >= beat_at:
             await stream.beat()
             beat_at = now() + settings.STREAM_HEARTBEAT
