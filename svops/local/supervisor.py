@@ -82,6 +82,8 @@ class Child(Process):  # type: ignore[misc] # honcho is not typed
     """A process that leads a session, and takes the whole session with it when it ends or we are gone."""
 
     uid: int | None = None
+    # Noted by the supervisor: whoever asks for its parent later may be an orphan by then.
+    supervisor = 0
 
     def run(self, events: Any = None, ignore_signals: bool = False) -> None:
         self._events = events
@@ -104,7 +106,7 @@ class Child(Process):  # type: ignore[misc] # honcho is not typed
         self._send_message({"pid": child.pid}, type="start")
         reader = threading.Thread(target=self._relay, args=(child.stdout,), daemon=True)
         reader.start()
-        threading.Thread(target=_end_with_parent, args=(child.pid,), daemon=True).start()
+        threading.Thread(target=_end_with_parent, args=(child.pid, self.supervisor), daemon=True).start()
         child.wait()
         sessions.end(child.pid)
         reader.join(timeout=2)
@@ -115,9 +117,8 @@ class Child(Process):  # type: ignore[misc] # honcho is not typed
             self._send_message(line)
 
 
-def _end_with_parent(leader: int) -> None:
+def _end_with_parent(leader: int, parent: int) -> None:
     """End the session when the supervisor, whose child we are, has been killed."""
-    parent = os.getppid()
     while os.getppid() == parent:
         time.sleep(1)
     sessions.end(leader, grace=KILL_WAIT)
@@ -196,6 +197,7 @@ class Supervisor(Manager):  # type: ignore[misc] # honcho is not typed
     def _add(self, command: Command) -> None:
         child = self.add_process(command.name, list(command.argv), env=dict(command.env), cwd=command.cwd)
         child.uid = command.uid
+        child.supervisor = os.getpid()
 
     def _await_pids(self) -> None:
         """Wait until each child has its number: without it honcho could not end the child."""
