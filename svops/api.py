@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import DatabaseError
 from django.http import Http404, HttpRequest, HttpResponseBase, HttpResponseNotAllowed, JsonResponse
 from django.views.csrf import csrf_failure
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
 from django_guid import get_guid
 from rest_framework import serializers
 from rest_framework.exceptions import APIException, ErrorDetail, NotFound, ParseError, ValidationError
@@ -22,6 +24,8 @@ from rest_framework.views import exception_handler as drf_exception_handler
 
 from svops.errors import InvalidInputError, SVOpsError, TooManyRequestsError
 from svops.query import whole
+
+View = TypeVar("View", bound=Callable[..., Any])
 
 logger = logging.getLogger(__name__)
 
@@ -85,14 +89,22 @@ def optional_trailing_slash(
     return middleware
 
 
+def reads_only(view: View) -> View:
+    """Decorates a plain view that changes nothing: any other method is 405, and no CSRF token is asked for first."""
+    return csrf_exempt(require_safe(view))
+
+
 def in_one_shape(
     get_response: Callable[[HttpRequest], HttpResponseBase],
 ) -> Callable[[HttpRequest], HttpResponseBase]:
     """Middleware: what is refused before a view is asked, and by Django's plain views, is refused as everywhere."""
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
-        if int(request.META.get("CONTENT_LENGTH") or 0) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-            return _too_large()
+        # One that comes in chunks has no length, and DRF would take it for none.
+        length = int(request.META.get("CONTENT_LENGTH") or len(request.body))
+        request.META["CONTENT_LENGTH"] = str(length)
+        if length > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+            return too_large()
         if "\0" in request.path_info:
             # Of all characters the one that PostgreSQL does not look for.
             return not_found(request)
@@ -102,7 +114,8 @@ def in_one_shape(
     return middleware
 
 
-def _too_large() -> JsonResponse:
+def too_large() -> JsonResponse:
+    """Answer a body of more than `MAX_BODY_BYTES`."""
     detail = f"The body of the request is too large; expected at most {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes."
     return JsonResponse(error_body("too_large", detail), status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 

@@ -14,9 +14,9 @@ from django.db import Error as DatabaseError
 from django.db import connection
 from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
-from django.views.decorators.http import require_safe
 
 from notifications import services as notifications
+from svops.api import reads_only
 from workflows import upstream
 from workflows.airflow.errors import AirflowError
 from workflows.models import AirflowState
@@ -28,13 +28,13 @@ class NotReadyError(Exception):
     """A dependency is not fit for use; `str()` says how, without secrets."""
 
 
-@require_safe
+@reads_only
 def healthz(request: HttpRequest) -> JsonResponse:
     """Alive."""
     return JsonResponse({"status": "ok"})
 
 
-@require_safe
+@reads_only
 def readyz(request: HttpRequest) -> JsonResponse:
     """`{"status", "checks": {name: {"status", "latency_ms", …}}}`; 503 when one of the checks fails."""
     checks = {name: _timed(check) for name, check in CHECKS.items()}

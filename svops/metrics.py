@@ -9,12 +9,12 @@ from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
-from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from notifications.metrics import LedgerCollector
+from svops.api import reads_only
 from workflows import outbox, upstream
 from workflows.models import AirflowCommand, AirflowState, Event, Run
 from workflows.states import OPEN, RunState
@@ -49,7 +49,7 @@ def _open_runs() -> Metric:
     return family
 
 
-@require_safe
+@reads_only
 def metrics(request: HttpRequest) -> HttpResponse:
     """Counts only, nothing of anybody's; with METRICS_TOKEN set, for its bearer alone."""
     expected = f"Bearer {settings.METRICS_TOKEN}"

@@ -169,15 +169,16 @@ def test_a_refused_request_does_not_use_its_key_up(
     assert trigger(api, nightly)[:2] == (201, False)
 
 
+@pytest.mark.parametrize("key", ["", "k" * 201], ids=["empty", "too long"])
 @pytest.mark.parametrize("path", ["runs", "runs/batch"])
-def test_a_key_longer_than_200_characters_is_refused(
-    airflow: ControlledAirflow, nightly: Workflow, api: APIClient, path: str
+def test_a_key_that_is_empty_or_longer_than_200_characters_is_refused(
+    airflow: ControlledAirflow, nightly: Workflow, api: APIClient, path: str, key: str
 ) -> None:
     body = BODY if path == "runs" else {"items": [BODY]}
-    answer = api.post(f"/api/v1/workflows/{nightly.pk}/{path}", body, headers={"Idempotency-Key": "k" * 201})
+    answer = api.post(f"/api/v1/workflows/{nightly.pk}/{path}", body, headers={"Idempotency-Key": key})
 
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid")
-    assert answer.json()["errors"] == {"Idempotency-Key": ["Expected at most 200 characters."]}
+    assert answer.json()["errors"] == {"Idempotency-Key": ["Expected 1 to 200 characters."]}
     assert counts() == (0, 0, 0, 0)
     assert trigger(api, nightly, key="k" * 200)[:2] == (201, False)
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase, JsonResponse, StreamingHttpResponse
-from django.views.decorators.http import require_safe
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.renderers import BrowsableAPIRenderer, JSONRenderer
@@ -20,7 +19,7 @@ from rest_framework.views import APIView
 
 from accounts.identity import Caller, Scope
 from accounts.permissions import current_caller
-from svops.api import error_body, error_headers
+from svops.api import error_body, error_headers, reads_only
 from svops.errors import InvalidInputError, SVOpsError
 from svops.query import LARGEST_INTEGER, StrictQuery, refuse_unknown
 from svops.schema import errors
@@ -93,7 +92,7 @@ class EventsView(StrictQuery, APIView):
         return Response({"cursor": cursor, "results": [outbox.envelope(event) for event in found]})
 
 
-@require_safe
+@reads_only
 async def event_stream(request: HttpRequest) -> HttpResponseBase:
     """`GET /events/stream`: server-sent events, resumed by `Last-Event-ID` or `?after=`."""
     try:

@@ -13,7 +13,6 @@ from channels.db import database_sync_to_async
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict, StreamingHttpResponse
 from django.utils import timezone
-from django.views.decorators.http import require_safe
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -24,6 +23,7 @@ from accounts.authentication import refreshed
 from accounts.identity import Caller, Scope, TicketAction
 from accounts.models import User
 from accounts.permissions import current_user
+from svops.api import reads_only
 from svops.errors import InvalidInputError, NotFoundError, SVOpsError
 from svops.query import StrictQuery, refuse_unknown, whole
 from svops.schema import errors
@@ -94,7 +94,7 @@ class TaskLogView(StrictQuery, APIView):
         return Response(task_logs.read(run, query, now=timezone.now()).as_json())
 
 
-@require_safe
+@reads_only
 async def log_stream(request: HttpRequest, workflow_pk: int, pk: UUID, task_id: str) -> HttpResponseBase:
     """`GET …/logs/stream`: the log as server-sent events, resumed by `Last-Event-ID` or `?cursor=`."""
     last_event_id = request.headers.get("Last-Event-ID")

@@ -247,11 +247,11 @@ def _require_named(caller: Caller, action: str) -> None:
 
 
 def idempotency_key(request: Request) -> str:
-    """The request's key, or nothing; raises `InvalidInputError` for one that is too long."""
-    key = request.headers.get("Idempotency-Key", "")
-    if len(key) > KEY_LENGTH:
-        raise InvalidInputError({"Idempotency-Key": [f"Expected at most {KEY_LENGTH} characters."]})
-    return key
+    """The request's key, or nothing; raises `InvalidInputError` for one that is empty or too long."""
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not 0 < len(key) <= KEY_LENGTH:
+        raise InvalidInputError({"Idempotency-Key": [f"Expected 1 to {KEY_LENGTH} characters."]})
+    return key or ""
 
 
 def _trigger(workflow: Workflow, request: Request, wanted: TriggerInput, *, key: str) -> services.Triggered:
