@@ -301,7 +301,10 @@ if SVOPS_PORT == AIRFLOW_PORT:
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"correlation_id": {"()": "django_guid.log_filters.CorrelationId"}},
+    "filters": {
+        "correlation_id": {"()": "django_guid.log_filters.CorrelationId"},
+        "without_trace": {"()": "svops.logging.WithoutTrace"},
+    },
     "formatters": {
         "plain": {
             "()": "svops.logging.PlainFormatter",
@@ -312,6 +315,8 @@ LOGGING: dict[str, Any] = {
     "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", default="INFO")},
     "loggers": {
         "django_guid": {"level": "WARNING"},
+        # It works on while Redis is away, and says so at every look.
+        "pybreaker": {"filters": ["without_trace"]},
         # A line for each of the ticks would hide all others.
         "celery.worker.strategy": {"level": "WARNING"},
         "celery.app.trace": {"level": "WARNING"},

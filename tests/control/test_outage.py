@@ -240,7 +240,11 @@ def redis_away(settings: Settings, airflow: ControlledAirflow, unused_tcp_port: 
 
 
 def test_without_redis_triggers_reach_airflow_and_controls_work(
-    redis_away: None, airflow: ControlledAirflow, nightly: Workflow, api: APIClient
+    redis_away: None,
+    airflow: ControlledAirflow,
+    nightly: Workflow,
+    api: APIClient,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     tick()
     path = f"/api/v1/workflows/{nightly.pk}/runs"
@@ -252,6 +256,9 @@ def test_without_redis_triggers_reach_airflow_and_controls_work(
 
     assert (stopped.status_code, stopped.json()["state"]) == (200, RunState.STOPPING)
     assert airflow.marked == [(answer.json()["dag_run_id"], "failed")]
+    logged = [record for record in caplog.records if record.name == "pybreaker"]
+    assert logged
+    assert [record for record in logged if record.exc_info] == []
 
 
 def test_without_redis_and_airflow_triggers_are_accepted_and_handed_over_later(
