@@ -199,8 +199,12 @@ def _trigger(command: AirflowCommand, client: AirflowClient) -> None:
 
 
 def _stop(command: AirflowCommand, client: AirflowClient) -> None:
-    """Have Airflow end the run. Safe to repeat: it sets a state."""
+    """Have Airflow end the run and what of it is not over. Safe to repeat, on a run that it has ended too."""
     run = _run_of(command)
+    if run.state != RunState.STOPPING:
+        # Over since, by itself: what somebody begins anew in Airflow is not to be stopped.
+        _finish(command, now=timezone.now())
+        return
     try:
         client.runs.set_state(run.dag_id, run.dag_run_id, "failed")
     except AirflowNotFoundError:

@@ -4,6 +4,7 @@ run along in Airflow's name. A repeat, or an older view than the last, changes n
 
 from __future__ import annotations
 
+import random
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Max
 
 from svops.times import iso
-from workflows import events, freezing, receipt
+from workflows import backoff, events, freezing, receipt
 from workflows.airflow import types
 from workflows.models import AirflowCommand, CommandKind, Run, RunAttempt, TaskInstance
 from workflows.states import TASK_OVER, TASK_STARTED, TASK_TERMINAL, TERMINAL, RunState
@@ -209,6 +211,8 @@ def _end(run: Run, seen: types.DagRun, known: Known, *, at: datetime) -> None:
     if run.state == RunState.STOPPING:
         if all(task.state in TASK_TERMINAL for task in known.values()):
             _note_carried_out(run, known, at=ended_at)
+        else:
+            _owe_stop_again(run, at=at)
         return
     to = AIRFLOW_TERMINAL[seen.state]
     was_terminal = run.state in TERMINAL
@@ -243,8 +247,21 @@ def _note_carried_out(run: Run, known: Known, *, at: datetime) -> None:
     if not receipt.missing(known.values()):
         finish_stop(run, at=at)
     elif run.ended_at is None:
-        run.ended_at = at
+        run.ended_at = _not_before_its_tasks(run, at)
         run.save(update_fields=["ended_at"])
+
+
+def _owe_stop_again(run: Run, *, at: datetime) -> None:
+    """Airflow has ended the run and let a task go on: one whose start the stop met is neither failed nor skipped.
+
+    Told to stop once more, Airflow ends it. That is the same command, so each further time is waited for longer;
+    what was seen before it was carried out is no reason for it.
+    """
+    stop = run.commands.filter(kind=CommandKind.STOP).last()
+    if stop and stop.finished_at and stop.finished_at < at:
+        stop.finished_at = None
+        stop.due_at = at + backoff.delay(stop.attempts, jitter=random.random())  # noqa: S311 - spreads load only
+        stop.save(update_fields=["finished_at", "due_at"])
 
 
 @transaction.atomic
@@ -264,11 +281,18 @@ def note_receipts(run_id: uuid.UUID, receipts: Sequence[receipt.Receipt]) -> Non
 
 def finish_stop(run: Run, *, at: datetime) -> bool:
     """Record that a stop is complete; tell whether it was this call that did it."""
+    at = _not_before_its_tasks(run, at)
     if not move(run, to=RunState.STOPPED, ended_at=at):
         return False
     data = events.WorkflowStopped(state=run.state, attempt=run.attempt, note=run.state_reason)
     events.record(data, now=at, run=run)
     return True
+
+
+def _not_before_its_tasks(run: Run, at: datetime) -> datetime:
+    """`at`, or the end of the last task if that is later: Airflow may end a run while one of its tasks goes on."""
+    last: datetime | None = run.tasks.aggregate(last=Max("ended_at"))["last"]
+    return max(at, last or at)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -399,6 +399,18 @@ def test_a_stop_waits_for_the_last_receipt(run: Run) -> None:
     assert (run.state, run.ended_at) == ("stopped", at(11))
 
 
+def test_while_receipts_are_missing_a_stopped_run_ends_no_earlier_than_its_last_task(run: Run) -> None:
+    look(run, 5, "running", start=1)
+    stopping(run)
+    tasks = [task(run, "extract", "success", start=2, end=68), task(run, "load", "failed", start=2, end=7)]
+    look(run, 70, "failed", *tasks, start=1, end=7)
+    assert (run.state, run.ended_at) == ("stopping", at(68))
+
+    receive(run, "load", second=9)
+
+    assert (run.state, run.ended_at) == ("stopped", at(68))
+
+
 def test_the_receipt_of_an_earlier_try_counts_for_nothing(run: Run) -> None:
     look(run, 5, "running", task(run, "extract", "failed", start=2, end=3), start=1)
     earlier = [receipt.Receipt(run.tasks.get(), at(4), proven=True)]

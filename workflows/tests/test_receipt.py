@@ -8,10 +8,10 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import User
-from workflows import receipt, reconcile, services
+from workflows import handover, observe, receipt, reconcile, services
 from workflows.airflow.tests.scripted import Reply
-from workflows.models import AirflowState, Run, Workflow
-from workflows.tests.stage import StagedAirflow, new_run, story
+from workflows.models import AirflowCommand, AirflowState, Run, Workflow
+from workflows.tests.stage import StagedAirflow, dag_run, new_run, story, task
 
 pytestmark = pytest.mark.django_db
 
@@ -86,6 +86,105 @@ def test_a_task_that_ends_by_itself_while_it_is_stopped_is_told_and_the_run_is_s
 
     assert (state_of(run), story(run)[-1]) == ("stopped", "workflow.stopped")
     assert "task.completed transform 1" in story(run)
+
+
+# --- A stop that meets the start of a task: Airflow ends the run, and the task goes on ---------------------------
+
+
+@pytest.fixture
+def missed(airflow: StagedAirflow, run: Run, ada: User) -> Run:
+    """Airflow has ended it without seeing that `transform` had begun."""
+    services.stop_run(run=run, actor=ada)
+    airflow.put_task(run, "transform", "running", start=4)
+    return run
+
+
+def stop_of(run: Run) -> AirflowCommand:
+    return run.commands.get(kind="stop")
+
+
+def carry_out() -> int:
+    """Carry out what is owed, as if it were due by now."""
+    AirflowCommand.objects.filter(finished_at__isnull=True).update(due_at=timezone.now())
+    return handover.carry_out_due(now=timezone.now())
+
+
+def test_a_stop_that_met_the_start_of_a_task_is_owed_again_and_ends_it(airflow: StagedAirflow, missed: Run) -> None:
+    tick()
+    assert (state_of(missed), carry_out()) == ("stopping", 1)
+    airflow.put_log(missed, "transform", "Task killed!")
+    tick()
+
+    assert airflow.marked == [(missed.dag_run_id, "failed")] * 2
+    assert story(missed)[-3:] == ["task.skipped load 0", "task.failed transform 1", "workflow.stopped"]
+    assert (state_of(missed), carry_out()) == ("stopped", 0)
+
+
+@pytest.mark.parametrize("state", ["scheduled", "queued", "up_for_retry"])
+def test_a_task_that_has_not_begun_in_a_run_that_was_ended_is_skipped(
+    airflow: StagedAirflow, missed: Run, state: str
+) -> None:
+    airflow.put_task(missed, "transform", state)
+    tick()
+    assert (state_of(missed), carry_out()) == ("stopping", 1)
+    tick()
+
+    assert (state_of(missed), missed.tasks.get(task_id="transform").state) == ("stopped", "skipped")
+
+
+def test_each_look_owes_the_stop_once_and_each_time_it_waits_longer(airflow: StagedAirflow, missed: Run) -> None:
+    for attempt in (1, 2, 3):
+        looked_at = timezone.now()
+        assert reconcile.tick(now=looked_at)
+        stop = stop_of(missed)
+        wait = (stop.due_at - looked_at) / timedelta(seconds=1)
+        assert (stop.finished_at, stop.attempts) == (None, attempt)
+        assert 2 ** (attempt - 1) / 2 < wait <= 2 ** (attempt - 1)
+        tick()
+        assert (stop_of(missed).due_at, len(airflow.marked)) == (stop.due_at, attempt)
+        carry_out()
+        airflow.put_task(missed, "transform", "running", start=4)
+
+
+def test_what_was_seen_before_the_stop_was_carried_out_owes_no_other(airflow: StagedAirflow, missed: Run) -> None:
+    before = stop_of(missed)
+    assert before.finished_at
+    seen = observe.Sight(
+        at=before.finished_at - timedelta(microseconds=1),
+        run=dag_run(missed, "failed", start=1, end=100),
+        tasks=[task(missed, "transform", "running", start=4)],
+        all_tasks=True,
+        pushed=True,
+    )
+
+    observe.observe(missed.pk, seen)
+
+    assert stop_of(missed).finished_at == before.finished_at
+
+
+def test_a_stop_that_is_owed_again_spares_what_was_begun_anew_since(airflow: StagedAirflow, missed: Run) -> None:
+    tick()
+    airflow.put_task(missed, "transform", "success", start=4, end=160)
+    tick()
+    assert state_of(missed) == "stopped"
+    airflow.put(missed, "running", start=200)
+
+    assert carry_out() == 1
+
+    assert (airflow.runs[missed.dag_id, missed.dag_run_id]["state"], len(airflow.marked)) == ("running", 1)
+    assert stop_of(missed).finished_at
+
+
+def test_a_stop_is_not_complete_before_the_end_of_its_last_task(airflow: StagedAirflow, missed: Run) -> None:
+    tick()
+    airflow.put_task(missed, "transform", "success", start=4, end=160)
+    tick()
+
+    ended = missed.tasks.get(task_id="transform").ended_at
+    missed.refresh_from_db()
+    assert (missed.state, missed.ended_at) == ("stopped", ended)
+    assert missed.events.get(type="workflow.stopped").timestamp == ended
+    assert story(missed)[-1] == "workflow.stopped"
 
 
 def test_what_had_failed_long_before_the_stop_needs_no_receipt(airflow: StagedAirflow, run: Run, ada: User) -> None:
