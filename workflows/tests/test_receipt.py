@@ -139,7 +139,7 @@ def test_each_look_owes_the_stop_once_and_each_time_it_waits_longer(airflow: Sta
         stop = stop_of(missed)
         wait = (stop.due_at - looked_at) / timedelta(seconds=1)
         assert (stop.finished_at, stop.attempts) == (None, attempt)
-        assert 2 ** (attempt - 1) / 2 < wait <= 2 ** (attempt - 1)
+        assert 2 ** (attempt - 1) / 2 <= wait <= 2 ** (attempt - 1)
         tick()
         assert (stop_of(missed).due_at, len(airflow.marked)) == (stop.due_at, attempt)
         carry_out()
