@@ -283,6 +283,8 @@ class Hub:
         """Deliver from the table whatever lies beyond the position reached."""
         try:
             while page := await database_sync_to_async(outbox.read_after)(self.position):
+                # What came without a word of Redis may have been followed by a change of rights without one.
+                self.forget_audiences()
                 await self._deliver(page)
         except DatabaseError:
             logger.exception("live hub can not read the log")

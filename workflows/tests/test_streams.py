@@ -785,6 +785,22 @@ async def test_without_redis_events_come_from_the_table(
         assert [(await socket.next())["id"] for _ in range(2)] == [1, 2]
 
 
+async def test_what_is_read_from_the_table_is_shown_by_the_rights_of_that_moment(
+    stream: Connect, eve: User, nightly: Workflow, run: Run, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "WITHOUT_REDIS", 0.1)
+    with unused_port() as port:
+        settings.REDIS_URL = f"redis://127.0.0.1:{port}/0"
+        socket = await stream(eve)
+        await publish_silently(run, 1)
+        assert (await socket.next())["id"] == 1
+
+        await in_thread(Workflow.objects.filter(pk=nightly.pk).update)(visibility=Visibility.PRIVATE)
+        await publish_silently(run, 1)
+
+        assert await socket.delivered() == []
+
+
 async def test_a_redis_that_dies_and_comes_back_loses_no_event(
     stream: Connect, ada: User, run: Run, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
