@@ -1,8 +1,8 @@
 """Typed readers of environment variables; a wrong value stops the start with its name and what was expected.
 
-Every reader also accepts `NAME_FILE`, a file that holds the value, as container secrets are handed over.
-Variables that are not set fall back to `runtime.env` in `SVOPS_HOME`, which `make up` writes, so that
-`manage.py` beside a running platform talks to that platform.
+Every reader also accepts `NAME_FILE`, a file that holds the value, as containers get their secrets. A variable that is
+not set falls back to `runtime.env` in `SVOPS_HOME`, which `make up` writes: `manage.py` beside a running platform talks
+to that platform.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import stat
 from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -17,6 +18,17 @@ from tempfile import NamedTemporaryFile
 from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
+
+# A key of this length and variety cannot be guessed, if it is random.
+KEY_LENGTH = 32
+KEY_VARIETY = 10
+EXAMPLE_KEYS = ("django-insecure", "changeme", "change-me", "change me", "insecure", "secret-key", "your-secret")
+STRONG_KEY = (
+    f"at least {KEY_LENGTH} random characters are expected, as "
+    "`python -c 'import secrets; print(secrets.token_urlsafe(50))'` prints"
+)
+# One of these shows that a directory is a home of SVOps. `runner.home` has the same: it imports nothing from here.
+OUR_FILES = frozenset({"secret_key", "svops.sqlite3", "secrets", "run", "logs", "airflow"})
 
 HOME = Path(os.environ.get("SVOPS_HOME", ".svops")).absolute()
 RUNTIME_FILE = HOME / "runtime.env"
@@ -30,17 +42,24 @@ def _runtime() -> dict[str, str]:
 
 
 _FALLBACK = _runtime()
+_read: set[str] = set()
+
+
+def names_read() -> frozenset[str]:
+    """Return the names of all variables that were read so far."""
+    return frozenset(_read)
 
 
 def _raw(name: str) -> str | None:
-    """The value of `name`, of the file that `NAME_FILE` names, or of the running platform; empty counts as unset."""
+    """Return the value of `name`, of its file or of the running platform; an empty value counts as unset."""
+    _read.add(name)
     if value := os.environ.get(name):
         return value
     if path := os.environ.get(f"{name}_FILE"):
         try:
             return Path(path).read_text().strip()
         except OSError as exc:
-            raise ImproperlyConfigured(f"{name}_FILE={path!r} can not be read: {exc.strerror}") from exc
+            raise ImproperlyConfigured(f"{name}_FILE={path!r} cannot be read: {exc.strerror}") from exc
     return _FALLBACK.get(name) or None
 
 
@@ -80,6 +99,18 @@ def seconds(name: str, *, default: float) -> float:
     return value
 
 
+def share(name: str, *, default: float) -> float:
+    """Read a part of the whole: more than 0, at most 1."""
+    raw = _raw(name) or str(default)
+    try:
+        value = float(raw)
+    except ValueError as exc:
+        raise ImproperlyConfigured(f"{name}={raw!r} is not a number") from exc
+    if not 0 < value <= 1:
+        raise ImproperlyConfigured(f"{name}={raw!r} must be more than 0 and at most 1")
+    return value
+
+
 def choice(name: str, *, default: str, choices: tuple[str, ...]) -> str:
     value = _raw(name) or default
     if value not in choices:
@@ -88,13 +119,13 @@ def choice(name: str, *, default: str, choices: tuple[str, ...]) -> str:
 
 
 def items(name: str, *, default: tuple[str, ...] = ()) -> list[str]:
-    """A comma-separated list."""
+    """Read a comma-separated list."""
     raw = _raw(name)
     return [part.strip() for part in raw.split(",") if part.strip()] if raw else list(default)
 
 
 def networks(name: str) -> tuple[IPv4Network | IPv6Network, ...]:
-    """A comma-separated list of networks in CIDR notation."""
+    """Read a comma-separated list of networks in CIDR notation."""
     try:
         return tuple(ip_network(item) for item in items(name))
     except ValueError as exc:
@@ -109,7 +140,7 @@ def url(name: str, *, default: str, schemes: tuple[str, ...]) -> str:
 
 
 def secure_url(name: str, *, default: str = "") -> str:
-    """An `https://` URL; `http://` only to this machine itself."""
+    """Read an `https://` URL; `http://` is allowed only to this machine."""
     value = _raw(name) or default
     parts = urlsplit(value)
     allowed = {"https", "http"} if parts.hostname in {"localhost", "127.0.0.1", "::1"} else {"https"}
@@ -119,7 +150,7 @@ def secure_url(name: str, *, default: str = "") -> str:
 
 
 def rate(name: str, *, default: str) -> str:
-    """A number of requests in a time, or `off`."""
+    """Read a number of requests in a time, or `off`."""
     value = _raw(name) or default
     if value != "off" and not re.fullmatch(r"[1-9]\d{0,8}/(second|minute|hour)", value):
         raise ImproperlyConfigured(f"{name}={value!r} must be like 600/minute (or second, hour), or off")
@@ -127,26 +158,62 @@ def rate(name: str, *, default: str) -> str:
 
 
 def proxies(name: str, *, default: bool) -> int:
-    """How many proxies stand before us; true is one."""
+    """Read how many proxies are in front of us; true is one."""
     raw = (_raw(name) or str(default)).lower()
     return int(raw) if raw.isdecimal() else int(boolean(name, default=default))
 
 
 def secret_key(name: str, *, embedded: bool) -> str:
-    """The key, or, on the embedded set-up, one that is made once and kept in `SVOPS_HOME`."""
+    """Read the key; the embedded set-up makes one at its first start and keeps it in `SVOPS_HOME`."""
     if value := _raw(name):
+        if weakness := _weakness(value):
+            # Without the value: this message ends up in logs.
+            raise ImproperlyConfigured(f"{name} is too weak ({weakness}): {STRONG_KEY}")
         return value
     if not embedded:
         raise ImproperlyConfigured(f"{name} is not set: a long random string is expected when DATABASE_URL is given")
     kept = HOME / "secret_key"
-    HOME.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_home()
     if not kept.exists():
         _keep(kept, secrets.token_urlsafe(50))
     return kept.read_text()
 
 
+def _weakness(key: str) -> str:
+    """Return why somebody could guess the key; "" if nobody can."""
+    if len(key) < KEY_LENGTH:
+        return f"{len(key)} characters"
+    if len(set(key)) < KEY_VARIETY:
+        return f"{len(set(key))} different characters"
+    return "an example key" if key.lower().startswith(EXAMPLE_KEYS) else ""
+
+
+def private_home() -> None:
+    """Make `SVOPS_HOME` if it is missing, and close it and its files to everybody but its owner.
+
+    Raises `ImproperlyConfigured` for a directory that is open to others and is not only ours, such as `/tmp`.
+    """
+    try:
+        HOME.mkdir(mode=0o700, parents=True, exist_ok=True)
+        entries = list(HOME.iterdir())
+        mode = HOME.stat().st_mode
+        if mode & 0o077:
+            if mode & stat.S_ISVTX or (entries and not any(entry.name in OUR_FILES for entry in entries)):
+                raise ImproperlyConfigured(
+                    f"SVOPS_HOME={str(HOME)!r} is open to others and holds other files: its own directory is expected"
+                )
+            HOME.chmod(0o700)
+        for entry in entries:
+            # SQLite removes its side files at any time.
+            with suppress(FileNotFoundError):
+                if not entry.is_symlink() and entry.stat().st_mode & 0o077:
+                    entry.chmod(0o700 if entry.is_dir() else 0o600)
+    except OSError as exc:
+        raise ImproperlyConfigured(f"SVOPS_HOME={str(HOME)!r} cannot be made private: {exc.strerror}") from exc
+
+
 def _keep(path: Path, content: str) -> None:
-    """Make a file that is there whole or not at all; who comes second keeps the first one's."""
+    """Make a file that is whole or not there at all; a second process keeps the file of the first."""
     with NamedTemporaryFile("w", dir=path.parent) as file:  # made with mode 600
         file.write(content)
         file.flush()

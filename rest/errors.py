@@ -1,4 +1,4 @@
-"""Errors that know their code, their HTTP status and whether waiting helps; each edge translates them once."""
+"""Errors with their code, their HTTP status and whether a retry helps; each edge translates them once."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar
 
+from rest.masking import mask
+
 
 class SVOpsError(Exception):
-    """Base of everything SVOps refuses or fails at on purpose; `str()` is fit to be shown to the caller."""
+    """Base of our errors. `str()` is a sentence for the caller, without secrets; `extra` is more of the response."""
 
     code: ClassVar[str] = "error"
     http_status: ClassVar[int] = HTTPStatus.INTERNAL_SERVER_ERROR
     retryable: ClassVar[bool] = False
 
     def __init__(self, detail: str, *, extra: Mapping[str, Any] | None = None) -> None:
-        super().__init__(detail)
+        super().__init__(mask(detail))
         self.extra = dict(extra or {})
 
 
 class InvalidInputError(SVOpsError):
-    """The request is understood but a field is wrong; `errors` names each field and what was expected."""
+    """A field of the request is wrong; `errors` has the messages for each field."""
 
     code = "invalid"
     http_status = HTTPStatus.BAD_REQUEST
@@ -31,28 +33,35 @@ class InvalidInputError(SVOpsError):
 
 
 class NotAllowedError(SVOpsError):
-    """The caller is known and may not do this."""
+    """The caller is signed in but not allowed to do this."""
 
     code = "permission_denied"
     http_status = HTTPStatus.FORBIDDEN
 
 
+class FieldNotAllowedError(NotAllowedError, InvalidInputError):
+    """The caller is not allowed to give a field this value; `errors` names the field."""
+
+    def __init__(self, field: str, message: str) -> None:
+        InvalidInputError.__init__(self, {field: [message]}, detail=message)
+
+
 class NotFoundError(SVOpsError):
-    """There is no such object, or none that the caller may see."""
+    """There is no such object, or the caller cannot see it."""
 
     code = "not_found"
     http_status = HTTPStatus.NOT_FOUND
 
 
 class ConflictError(SVOpsError):
-    """The object is in a state in which this can not be done; nothing was changed."""
+    """The state of the object does not allow this; nothing has changed."""
 
     code = "conflict"
     http_status = HTTPStatus.CONFLICT
 
 
 class TooManyRequestsError(SVOpsError):
-    """Asked too often; worth asking again after `retry_after` seconds."""
+    """Too many requests; the caller may retry after `retry_after` seconds."""
 
     code = "throttled"
     http_status = HTTPStatus.TOO_MANY_REQUESTS
@@ -64,8 +73,23 @@ class TooManyRequestsError(SVOpsError):
 
 
 class UnavailableError(SVOpsError):
-    """Another service did not answer in time; the same call may work later."""
+    """Another service did not answer in time; a retry may succeed."""
 
     code = "upstream_unavailable"
     http_status = HTTPStatus.SERVICE_UNAVAILABLE
     retryable = True
+
+
+class BusyError(SVOpsError):
+    """SVOps has no room for this now, because of others or of the caller's own requests; a retry may succeed."""
+
+    code = "busy"
+    http_status = HTTPStatus.SERVICE_UNAVAILABLE
+    retryable = True
+    retry_after = 2
+
+
+class TooManyOfYoursError(BusyError):
+    """The caller has as many of these open as one user may have."""
+
+    http_status = HTTPStatus.TOO_MANY_REQUESTS
