@@ -1,0 +1,55 @@
+"""Which variables of the operator's environment each process sees. Everything else stays out, secrets above all.
+
+A task of Airflow can print its environment into a log, which a viewer can read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+
+# What programs need on this machine: where things are, the language, the way to the network.
+BASE = frozenset(
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TEMP", "TMP", "TERM", "TZ", "LANG", "LANGUAGE"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "LD_LIBRARY_PATH"),
+    }
+)
+BASE_PREFIXES = ("LC_", "XDG_", "PYTHON", "COVERAGE_")
+# For the authors of DAGs: Airflow's own variables and connections.
+AIRFLOW_PREFIXES = ("AIRFLOW_VAR_", "AIRFLOW_CONN_")
+# Names the variables of SVOps that only the command which creates the first administrator sees.
+ADMIN_PREFIX = "SVOPS_ADMIN_"
+
+
+def base() -> dict[str, str]:
+    """Return what every process may see."""
+    return _of(BASE, BASE_PREFIXES)
+
+
+def of_airflow() -> dict[str, str]:
+    """Return what Airflow, and so each task, may see: also what `AIRFLOW_TASK_ENV` lists, a name or `PREFIX_*`."""
+    listed = [name.strip() for name in os.environ.get("AIRFLOW_TASK_ENV", "").split(",") if name.strip()]
+    names = {"SVOPS_DATA_DIR", *(name for name in listed if not name.endswith("*"))}
+    prefixes = tuple(name[:-1] for name in listed if name.endswith("*"))
+    found = base() | _of(names, (*AIRFLOW_PREFIXES, *prefixes))
+    # They would lead to modules of another Python.
+    return {name: value for name, value in found.items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
+
+
+def of_svops() -> dict[str, str]:
+    """Return what SVOps' own processes may see: its settings, their files, and those of PostgreSQL's client."""
+    from svops.settings import VARIABLES_READ  # here, since reading the settings can fail
+
+    files = {f"{name}_FILE" for name in VARIABLES_READ}
+    return base() | _of({*VARIABLES_READ, *files, "DJANGO_SETTINGS_MODULE"}, ("SVOPS_", "PG"))
+
+
+def without_admin(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if not name.startswith(ADMIN_PREFIX)}
+
+
+def _of(names: Iterable[str], prefixes: tuple[str, ...]) -> dict[str, str]:
+    wanted = frozenset(names)
+    return {name: value for name, value in os.environ.items() if name in wanted or name.startswith(prefixes)}
