@@ -1,1 +1,0 @@
-"""The live console: pages that are clients of the public API and of one WebSocket, like any other."""
