@@ -9,9 +9,10 @@ class AccountsConfig(AppConfig):
     verbose_name = "Accounts"
 
     def ready(self) -> None:
-        from accounts import audit
-        from accounts.api import schema  # noqa: F401 - registers itself; needs the apps to be loaded
+        from accounts import audit, sessions
+        from accounts.api import schema  # noqa: F401 - registers itself, once the apps are loaded
 
-        # Django's own forms sign in and out without a service of ours.
+        # Django's own forms sign in and out without our services.
+        user_logged_in.connect(sessions.began, dispatch_uid="sessions")
         user_logged_in.connect(audit.session_began, dispatch_uid="audit")
         user_logged_out.connect(audit.session_ended, dispatch_uid="audit")

@@ -1,4 +1,4 @@
-"""From credentials to a caller: for REST by header or session, for streams by the same functions."""
+"""Turns credentials into a caller. REST and streams use the same functions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from importlib import import_module
 
 from django.conf import settings
 from django.contrib.auth import HASH_SESSION_KEY
+from django.db import connection
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
@@ -47,7 +48,7 @@ class TokenAuthentication(BaseAuthentication):
         try:
             caller = authenticate_token(token)
         except InvalidTokenError:
-            # Permissions are looked at before throttles, so what is refused here would never be counted.
+            # DRF checks permissions before throttles, so it would never count a request that is refused here.
             limits.require(limits.Rate.API, limits.by_address(request._request))
             raise
         request._request.caller = caller  # type: ignore[attr-defined]  # for the audit trail
@@ -58,15 +59,15 @@ class TokenAuthentication(BaseAuthentication):
 
 
 def token_in(header: str) -> str | None:
-    """The token of an `Authorization` header: `Bearer …`, or `Ticket …`; None when it carries none."""
+    """Return the token of an `Authorization` header, `Bearer …` or `Ticket …`; None if there is none."""
     scheme, _, token = header.partition(" ")
     return token.strip() if scheme.lower() in {"bearer", "ticket"} else None
 
 
 def authenticate_token(token: str) -> Caller:
-    """Whose access token, API key or ticket this is, in one query; raises `InvalidTokenError`.
+    """Return the caller behind an access token, API key or ticket, with one query. Raises `InvalidTokenError`.
 
-    What the token gave up of its role's rights stays given up; apart from that the role counts as it is now.
+    The user's present role counts. Scopes of the role that the token was issued without stay withheld.
     """
     if opaque.is_a(Kind.API_KEY, token):
         return authenticate_key(token)
@@ -88,17 +89,17 @@ def authenticate_token(token: str) -> Caller:
 
 
 def caller_of(user: User, *, session_key: str | None = None) -> Caller:
-    """The caller that Django's session middleware has authenticated."""
+    """Return the caller for a user whom Django's session middleware has authenticated."""
     return Caller(user=user, scopes=scopes_of(user), via=Via.SESSION, session_key=session_key)
 
 
 def refreshed(caller: Caller) -> Caller | None:
-    """The caller with the rights of this moment; None when the credentials have expired or were revoked."""
+    """Return the caller with the present rights; None if the credentials have expired or were revoked."""
     return refreshed_all([caller])[0]
 
 
 def refreshed_all(callers: Sequence[Caller]) -> list[Caller | None]:
-    """The same for many, with one query for all who have signed in."""
+    """Refresh many callers, with one query for all who have signed in."""
     holders = _all_signed_in({caller.sign_in_id for caller in callers if caller.sign_in_id})
     now = timezone.now()
     return [_refreshed(caller, holders, now) for caller in callers]
@@ -110,7 +111,7 @@ def _refreshed(caller: Caller, signed_in: Mapping[uuid.UUID, User], now: datetim
     holder = signed_in.get(caller.sign_in_id) if caller.sign_in_id else _holder(caller)
     if holder is None:
         return None
-    # Callers share what was found of their sign-in, but not what their credentials narrow it to.
+    # Callers of one sign-in share the loaded user, but each credential restricts it in its own way.
     user = copy(holder)
     user.bounds = caller.user.bounds
     return replace(caller, user=user, scopes=scopes_of(user) - caller.withheld)
@@ -124,12 +125,23 @@ def _holder(caller: Caller) -> User | None:
     return _still_active(caller)
 
 
+# Written out: each request asks this, and Django takes longer to build the query than the database to answer it.
+_SIGNED_IN = f"""
+    SELECT u.*, s.auth_hash AS bound_to FROM {User._meta.db_table} u JOIN {SignIn._meta.db_table} s ON s.user_id = u.id
+    WHERE s.id = %s AND s.ended_at IS NULL AND u.is_active
+"""  # noqa: S608 - the names of two tables of ours
+
+
 def _signed_in(sign_in_id: uuid.UUID) -> User | None:
-    return _all_signed_in({sign_in_id}).get(sign_in_id)
+    """Return the user of the sign-in, if it is still open and valid; as `_all_signed_in` for one."""
+    stored_id = SignIn._meta.pk.get_db_prep_value(sign_in_id, connection)
+    for user in User.objects.raw(_SIGNED_IN, [stored_id]):
+        return user if user.bound_to == user.get_session_auth_hash() else None  # type: ignore[attr-defined]  # of the query
+    return None
 
 
 def _all_signed_in(sign_in_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, User]:
-    """Who signed in there and still is."""
+    """Return the users of these sign-ins that are still open and valid."""
     if not sign_in_ids:
         return {}
     found = SignIn.objects.open().select_related("user").filter(pk__in=sign_in_ids)
@@ -147,6 +159,6 @@ def _still_active(caller: Caller) -> User | None:
 
 
 def _session_hash(session_key: str) -> str:
-    """The hash that the session is bound to; empty after a log-out."""
+    """Return the hash that the session is bound to; empty after a log-out."""
     store = import_module(settings.SESSION_ENGINE).SessionStore(session_key)
     return str(store.get(HASH_SESSION_KEY, ""))

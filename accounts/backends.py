@@ -1,4 +1,4 @@
-"""How a name and a password are checked, whichever form or endpoint they come by."""
+"""Checks the credentials of the sign-in forms of the console and the admin pages."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 from django.contrib.auth.backends import ModelBackend
 from django.http import HttpRequest
 
-from accounts import audit, limits, lockout
+from accounts import limits, services
 from accounts.addresses import address_of
 from accounts.models import User
 
 
 class GuardedBackend(ModelBackend):
-    """Django's, with lockout and rate limit for the forms of the console and the admin pages.
+    """Django's backend, with rate limit, lockout and second factor for the forms.
 
-    Raises `TooManyRequestsError` for a try that comes too early; their form shows it. The API asks `lockout` itself.
+    Raises `TooManyRequestsError` for a try that comes too early and `SecondFactorRequiredError`; the form shows both.
     """
 
     def authenticate(
@@ -23,12 +23,11 @@ class GuardedBackend(ModelBackend):
     ) -> User | None:
         if request is None:
             return super().authenticate(request, username, password, **kwargs)
-        who = {"username": User.normalize_username(username or ""), "address": address_of(request)}
         limits.require(limits.Rate.AUTH, limits.by_address(request))
-        lockout.begin(**who)
-        user = super().authenticate(request, username, password, **kwargs)
-        if user is None:
-            audit.sign_in_failed(who["username"])
-        else:
-            lockout.succeed(**who)
-        return user
+        code = str(kwargs.get("code") or request.POST.get("code", ""))[:64]
+        try:
+            return services.check_credentials(
+                username=username or "", password=password or "", address=address_of(request), code=code
+            )
+        except services.InvalidCredentialsError:
+            return None

@@ -1,4 +1,4 @@
-"""From what a provider vouches for to a user of ours: the first time one is made, never is one taken over."""
+"""Finds the user of a provider's identity. The first sign-in creates one; an existing account is never taken over."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from django.db import IntegrityError, transaction
 from accounts import audit, oidc, services
 from accounts.models import Identity, Role, User
 from accounts.oidc import Claims
-from svops.errors import ConflictError, InvalidInputError, NotAllowedError
+from rest.errors import ConflictError, InvalidInputError, NotAllowedError
 
 logger = logging.getLogger(__name__)
 
 
 class AccountExistsError(ConflictError):
-    """Somebody has the name or the address already; only an administrator can know whether it is the same person."""
+    """Another account has the name or the address. Only an administrator can know whether it is the same person."""
 
     code = "account_exists"
 
@@ -31,17 +31,17 @@ class IncompleteIdentityError(NotAllowedError):
 
 
 def exchange(*, id_token: str) -> services.Tokens:
-    """Tokens of ours for an ID token of the provider's."""
+    """Exchange an ID token of the provider for tokens of ours."""
     identity = enter(oidc.verify(id_token))
     return services.sign_in(user=identity.user, identity=identity)
 
 
 @transaction.atomic
 def enter(claims: Claims) -> Identity:
-    """The identity and its active user, with the role that the provider gives; the first time both are made."""
+    """Return the identity and its active user, with the role that the provider gives. Create both at first."""
     identity = _known(claims) or _new(claims)
     if not identity.user.is_active:
-        raise AccountInactiveError("This account was shut; ask an administrator.")
+        raise AccountInactiveError("This account is deactivated; ask an administrator.")
     if claims.role is not None and claims.role != identity.user.role:
         identity.user = services.change_role(user=identity.user, role=claims.role)
     return identity
@@ -63,32 +63,32 @@ def _new(claims: Claims) -> Identity:
             )
             return link(user=user, issuer=claims.issuer, subject=claims.subject, actor=user)
     except InvalidInputError as exc:
-        # Either another first sign-in of the same person was faster, or the name is somebody's.
+        # Either another first sign-in of the same person was faster, or another account has the name.
         if known := _known(claims):
             return known
         raise AccountExistsError(
-            f"The name {claims.username} or your address has an account already; ask an administrator to link it."
+            f"Another account has the name {claims.username} or your address; ask an administrator to link it."
         ) from exc
 
 
 def _refuse_unusable(username: str) -> None:
     try:
-        # As it would be stored: one letter can become several words.
+        # Check the name as it would be stored: normalizing can turn one letter into several words.
         User._meta.get_field("username").clean(User.normalize_username(username), None)
     except ValidationError as exc:
         claim = settings.OIDC_USERNAME_CLAIM
-        message = f"The identity provider's claim {claim} is missing or can not be a username."
+        message = f"The identity provider's claim {claim} is missing or cannot be a username."
         raise IncompleteIdentityError(message) from exc
 
 
 @transaction.atomic
 def link(*, user: User, issuer: str, subject: str, actor: User | None = None) -> Identity:
-    """From now on a sign-in of that subject is one of the user."""
+    """Let that subject sign in as the user from now on."""
     try:
         with transaction.atomic():
             identity = Identity.objects.create(user=user, issuer=issuer, subject=subject)
     except IntegrityError as exc:
-        raise InvalidInputError({"subject": ["This subject is linked to a user already."]}) from exc
+        raise InvalidInputError({"subject": ["This subject is already linked to a user."]}) from exc
     audit.record("identity.linked", identity, after=_facts(identity), actor=actor)
     logger.info("identity linked", extra={"user_id": user.pk, "identity_id": identity.pk})
     return identity
@@ -96,7 +96,7 @@ def link(*, user: User, issuer: str, subject: str, actor: User | None = None) ->
 
 @transaction.atomic
 def unlink(*, identity: Identity) -> None:
-    """From now on that subject is a stranger; what the user holds stays good."""
+    """Forget that the subject is the user. Tokens and sessions of the user stay valid."""
     audit.record("identity.unlinked", identity, before=_facts(identity))
     logger.info("identity unlinked", extra={"user_id": identity.user_id, "identity_id": identity.pk})
     identity.delete()

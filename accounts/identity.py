@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from django.conf import settings
+
 from accounts.models import Role, User
 
 
@@ -37,8 +39,16 @@ ROLE_SCOPES: Mapping[Role, frozenset[str]] = {
 
 
 def scopes_of(user: User) -> frozenset[str]:
-    """What the user's role allows now."""
+    """Return the scopes that the user's role gives now. An admin who lacks the second factor has none of them."""
+    if lacks_factor(user):
+        return frozenset()
     return ROLE_SCOPES[Role(user.role)]
+
+
+def lacks_factor(user: User) -> bool:
+    """Return whether the user has to set up a second factor first. The identity provider has its own."""
+    required = settings.SECOND_FACTOR_ADMINS and user.role == Role.ADMIN
+    return required and user.second_factor_at is None and user.has_usable_password()
 
 
 class Via(StrEnum):
@@ -49,7 +59,7 @@ class Via(StrEnum):
 
 
 class TicketAction(StrEnum):
-    """What a ticket can let its holder do with the run that it is for."""
+    """An action that a ticket can allow its holder, with the one run that it is for."""
 
     VIEW = "view"
     LOGS = "logs"
@@ -67,7 +77,7 @@ TICKET_SCOPES: Mapping[TicketAction, Scope] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """Somebody whose credentials were checked a moment ago; `authentication.refreshed` checks again."""
+    """Somebody whose credentials were checked a moment ago; `authentication.refreshed` checks them again."""
 
     user: User
     scopes: frozenset[str]
@@ -82,10 +92,10 @@ class Caller:
     credential: str = ""
 
     def may(self, scope: str, action: TicketAction | None = None) -> bool:
-        """Whether they hold the scope; a ticket has to name the action besides: without one it is not for tickets."""
+        """Return whether the caller has the scope. A ticket must also name the action; without one it is refused."""
         return scope in self.scopes and (self.ticket_actions is None or action in self.ticket_actions)
 
     @property
     def is_person(self) -> bool:
-        """Whether somebody has signed in, rather than shown a key or a ticket."""
+        """Whether the caller has signed in, instead of presenting a key or a ticket."""
         return self.via in {Via.TOKEN, Via.SESSION}

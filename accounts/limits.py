@@ -1,7 +1,7 @@
-"""How often somebody may ask, counted in Redis for all processes together.
+"""Rate limits, counted in Redis for all processes together.
 
-While Redis is away nothing is counted and everything is let through: a limit is a protection, not a right to check,
-and its loss must not take the platform down. That is logged, and Redis is left alone for a moment.
+While Redis does not answer, nothing is counted and every request passes: a limit protects the platform, and its loss
+must not take the platform down. A warning is logged, and Redis is not asked again for a moment.
 """
 
 from __future__ import annotations
@@ -26,28 +26,32 @@ from rest_framework.throttling import BaseThrottle
 
 from accounts.addresses import address_of, site_of
 from accounts.identity import Caller
-from svops.errors import TooManyRequestsError
+from rest.errors import TooManyRequestsError
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView
 
 logger = logging.getLogger(__name__)
 
-AWAY = 5.0  # seconds for which a Redis that does not answer is not asked again
+# Set in the ASGI scope of a request, for `early_refusals`, if all requests of its caller are too many.
+OVER_RATE = "svops.over_rate"
+AWAY = 5.0  # seconds before a Redis that did not answer is asked again
 
 
 class Rate(StrEnum):
-    """What is counted apart; `RATE_LIMIT_<NAME>` says how much of it."""
+    """Kinds of requests that are counted separately; `RATE_LIMIT_<NAME>` sets the limit of each."""
 
     API = "api"
     AUTH = "auth"
     INGEST = "ingest"
     STREAM = "stream"
+    TEST = "test"
+    RECIPIENT = "recipient"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What is left of a limit after this request."""
+    """How much of a limit is left after this request."""
 
     allowed: bool
     limit: int
@@ -56,7 +60,7 @@ class Usage:
 
 
 class _Redis:
-    """The counter, and until when it is not asked."""
+    """The counter, and the time before which it is not asked."""
 
     away_until = 0.0
 
@@ -68,7 +72,7 @@ class _Redis:
 
 
 def hit(rate: Rate, who: str) -> Usage | None:
-    """Count a request of `who`; None where nothing is limited or can be counted."""
+    """Count a request of `who`. Return None if nothing is limited or Redis does not answer."""
     limit = getattr(settings, f"RATE_LIMIT_{rate.name}")
     if limit == "off" or time.monotonic() < _Redis.away_until:
         return None
@@ -85,7 +89,7 @@ def hit(rate: Rate, who: str) -> Usage | None:
 
 
 def require(rate: Rate, who: str) -> Usage | None:
-    """Count a request, and raise `TooManyRequestsError` when it is one too many."""
+    """Count a request. Raises `TooManyRequestsError` if it is one too many."""
     usage = hit(rate, who)
     if usage and not usage.allowed:
         raise TooManyRequestsError("Too many requests; try again later.", retry_after=usage.reset_s)
@@ -96,23 +100,25 @@ def by_address(request: HttpRequest) -> str:
     return f"address:{site_of(address_of(request))}"
 
 
-def by_caller(caller: Caller) -> str:
-    if caller.api_key_id is not None:
-        return f"key:{caller.api_key_id}"
-    return f"user:{caller.user.pk}" if caller.ticket_id is None else f"ticket:{caller.ticket_id}"
+def by_owner(caller: Caller) -> str:
+    """Return whose requests are counted together: a user's, with all of their keys and tickets."""
+    return f"user:{caller.user.pk}"
 
 
 class RateThrottle(BaseThrottle):
-    """The limit that a view names as `rate_limit`, else that of the API: per caller, or per address without one."""
+    """Applies the limit that a view names as `rate_limit`, by default the API's, per caller or per address."""
 
     usage: Usage | None = None
 
     def allow_request(self, request: Request, view: APIView) -> bool:
         rate = getattr(view, "rate_limit", Rate.API)
-        who = by_caller(request.auth) if isinstance(request.auth, Caller) else self._session_or_address(request)
+        who = by_owner(request.auth) if isinstance(request.auth, Caller) else self._session_or_address(request)
         self.usage = hit(rate, who)
         request._request.rate_usage = self.usage  # type: ignore[attr-defined]  # for `rate_headers`
-        return self.usage is None or self.usage.allowed
+        is_allowed = self.usage is None or self.usage.allowed
+        if rate == Rate.API and not is_allowed:
+            getattr(request._request, "scope", {})[OVER_RATE] = True
+        return is_allowed
 
     def wait(self) -> float | None:
         return self.usage.reset_s if self.usage else None
@@ -124,7 +130,7 @@ class RateThrottle(BaseThrottle):
 def rate_headers(
     get_response: Callable[[HttpRequest], HttpResponseBase],
 ) -> Callable[[HttpRequest], HttpResponseBase]:
-    """Middleware: what is left of the limit, in the headers that browsers and clients have come to know."""
+    """Middleware: reports the rest of the limit in the usual `RateLimit-*` headers."""
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
         response = get_response(request)

@@ -1,7 +1,7 @@
-"""What an OpenID Connect provider says of somebody.
+"""The claims of an OpenID Connect provider about a person.
 
-Discovery, PKCE, state, nonce and the checks of an ID token are Authlib's; here is what it is told, and what becomes of
-its errors. ID tokens alone are read, whichever way they come: what is in none of them does not exist here.
+Authlib does discovery, PKCE, state, nonce and the checks of an ID token. This module configures it and translates its
+errors. It reads ID tokens only; a claim that is not in them does not exist here.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from joserfc.errors import JoseError
 
 from accounts.models import Role
 from accounts.tokens import InvalidTokenError
-from svops.errors import NotFoundError, SVOpsError, UnavailableError
+from rest.errors import NotFoundError, SVOpsError, UnavailableError
 
 logger = logging.getLogger(__name__)
 
-# Signatures that only the provider can make. A secret that both sides know is none, and providers do list `none`.
+# Signatures that only the provider can make. This excludes shared secrets, and `none`, which providers do list.
 ALGORITHMS = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"}
 )
 LEEWAY = 60  # seconds by which the provider's clock may be off
-KEPT = 3600  # seconds for which the provider's description and keys are not read again, but for an unknown key
+KEPT = 3600  # seconds for which the provider's description and keys are reused, except for an unknown key
 LONGEST_SUBJECT = 255
 
 
@@ -44,7 +44,7 @@ class ProviderUnavailableError(UnavailableError):
 
 
 class SignInRefusedError(SVOpsError):
-    """The provider did not let them in, or what came back is not what we had asked for."""
+    """The provider refused the person, or its answer does not fit our request."""
 
     code = "sign_in_refused"
     http_status = HTTPStatus.FORBIDDEN
@@ -52,7 +52,7 @@ class SignInRefusedError(SVOpsError):
 
 @dataclass(frozen=True, kw_only=True)
 class Claims:
-    """What a provider vouches for. `role` is None where roles are not its business."""
+    """What a provider vouches for. `role` is None if the provider does not decide on roles."""
 
     issuer: str
     subject: str
@@ -63,18 +63,18 @@ class Claims:
 
 
 def offered(request: HttpRequest) -> dict[str, Any]:
-    """Context of templates: the name under which single sign-on is offered, empty where it is off."""
+    """Context for templates: the name of the single sign-on button, empty if single sign-on is off."""
     return {"single_sign_on": settings.OIDC_NAME if settings.OIDC_ISSUER else ""}
 
 
 def require() -> None:
-    """Raise `NotFoundError` where there is no single sign-on."""
+    """Raise `NotFoundError` if single sign-on is off."""
     if not settings.OIDC_ISSUER:
-        raise NotFoundError("There is no single sign-on here.")
+        raise NotFoundError("Single sign-on is off here.")
 
 
 def start(request: HttpRequest, *, redirect_uri: str, next_url: str) -> str:
-    """Where to send the browser; that it went there, and where it wants to, is kept in its session."""
+    """Return the URL to send the browser to. Keep the request and `next_url` in the browser's session."""
     with _translated():
         client = _provider()
         began = client.create_authorization_url(redirect_uri)
@@ -83,7 +83,7 @@ def start(request: HttpRequest, *, redirect_uri: str, next_url: str) -> str:
 
 
 def finish(request: HttpRequest) -> tuple[Claims, str]:
-    """Who came back from the provider, and where they want to."""
+    """Return who came back from the provider, and the `next_url` of `start`."""
     with _translated():
         client = _provider()
         kept = client.framework.get_state_data(request.session, request.GET.get("state"))
@@ -94,12 +94,15 @@ def finish(request: HttpRequest) -> tuple[Claims, str]:
 
 
 def verify(id_token: str) -> Claims:
-    """Who the ID token is about: signed by the issuer, for our client, in force; else `InvalidTokenError`."""
+    """Return the claims of an ID token.
+
+    Raises `InvalidTokenError` unless the issuer signed it, for our client, and it is not expired.
+    """
     if not id_token.isascii():
         raise InvalidTokenError("The ID token is not valid.")
     with _translated():
         checks = {"claims_options": _required(), "claims_cls": CodeIDToken, "leeway": LEEWAY}
-        # No nonce: it binds a token to the browser that asked for it, and here is none.
+        # No nonce: it binds a token to the browser that asked for it, and there is no browser here.
         return _claims(_provider().parse_id_token({"id_token": id_token}, nonce=None, **checks))
 
 
@@ -114,16 +117,16 @@ def _required() -> dict[str, Any]:
 
 
 def _provider() -> Any:
-    """The library's client, with the provider's description of itself in it."""
+    """Return the library's client, with the provider's description loaded."""
     access = (settings.OIDC_ISSUER, settings.OIDC_CLIENT_ID, settings.OIDC_CLIENT_SECRET, settings.OIDC_SCOPES)
     client = _client(*access, int(time.monotonic() // KEPT))
     try:
         described = client.load_server_metadata()
     except (TypeError, ValueError) as exc:
-        raise ProviderUnavailableError("The identity provider does not describe itself.") from exc
+        raise ProviderUnavailableError("The identity provider's discovery document is not valid.") from exc
     if described.get("issuer") != settings.OIDC_ISSUER:
         _client.cache_clear()
-        raise ProviderUnavailableError("The identity provider does not describe itself as the issuer that was set.")
+        raise ProviderUnavailableError("The identity provider's discovery document names another issuer.")
     listed = described.get("id_token_signing_alg_values_supported") or ["RS256"]
     described["id_token_signing_alg_values_supported"] = sorted(ALGORITHMS.intersection(listed))
     return client
@@ -131,7 +134,7 @@ def _provider() -> Any:
 
 @lru_cache(maxsize=1)
 def _client(issuer: str, client_id: str, client_secret: str, scopes: str, period: int) -> Any:
-    """A new one each `period`: it keeps what it has read for as long as it lives."""
+    """Create a client for each `period`: a client never reads its metadata again."""
     return OAuth().register(
         "oidc",
         client_id=client_id,
@@ -143,7 +146,7 @@ def _client(issuer: str, client_id: str, client_secret: str, scopes: str, period
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """The library's errors as ours. What they say is logged by kind alone: some quote what came from outside."""
+    """Translate the library's errors into ours. Log only their kind: some texts quote outside input."""
     try:
         yield
     except requests.RequestException as exc:
@@ -153,22 +156,22 @@ def _translated() -> Iterator[None]:
         logger.info("single sign-on refused", extra={"error": type(exc).__name__})
         raise SignInRefusedError("The identity provider did not sign you in; try again.") from exc
     except (JoseError, KeyError, TypeError, ValueError) as exc:
-        # The last three: parts of a token that are no JSON, or of another type than they have to be.
+        # The last three: parts of the token are not JSON, or have the wrong type.
         logger.info("ID token refused", extra={"error": type(exc).__name__})
         raise InvalidTokenError("The ID token is not valid.") from exc
 
 
-def _claims(said: Mapping[str, Any]) -> Claims:
-    subject = said["sub"]
+def _claims(claims: Mapping[str, object]) -> Claims:
+    subject = claims["sub"]
     if not isinstance(subject, str) or not subject.isprintable() or not 0 < len(subject) <= LONGEST_SUBJECT:
         raise InvalidTokenError("The ID token has no usable subject.")
     return Claims(
         issuer=settings.OIDC_ISSUER,
         subject=subject,
-        username=_text(said.get(settings.OIDC_USERNAME_CLAIM)),
-        name=_text(said.get("name"))[:150],
-        email=_email(said),
-        role=_role(said),
+        username=_text(claims.get(settings.OIDC_USERNAME_CLAIM)),
+        name=_text(claims.get("name"))[:150],
+        email=_email(claims),
+        role=_role(claims),
     )
 
 
@@ -176,21 +179,21 @@ def _text(value: object) -> str:
     return "".join(filter(str.isprintable, value)) if isinstance(value, str) else ""
 
 
-def _email(said: Mapping[str, Any]) -> str:
-    """An address that the provider does not say to be unverified."""
-    email = _text(said.get("email"))
+def _email(claims: Mapping[str, object]) -> str:
+    """Return the address, unless the provider says that it is not verified."""
+    email = _text(claims.get("email"))
     try:
         validate_email(email)
     except ValidationError:
         return ""
-    return email if len(email) <= 254 and said.get("email_verified", True) is True else ""
+    return email if len(email) <= 254 and claims.get("email_verified", True) is True else ""
 
 
-def _role(said: Mapping[str, Any]) -> Role | None:
-    """The highest role that a value of the role claim gives."""
+def _role(claims: Mapping[str, object]) -> Role | None:
+    """Return the highest role that a value of the role claim gives."""
     if not settings.OIDC_ROLE_CLAIM:
         return None
-    value = said.get(settings.OIDC_ROLE_CLAIM)
+    value = claims.get(settings.OIDC_ROLE_CLAIM)
     values = {item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str)}
     if values.intersection(settings.OIDC_ADMIN_VALUES):
         return Role.ADMIN

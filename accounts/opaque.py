@@ -1,4 +1,4 @@
-"""Credentials that say nothing themselves: `<kind>_<prefix>_<secret>`, found by prefix, proven by digest."""
+"""Opaque credentials, `<kind>_<prefix>_<secret>`: the prefix finds the row, the digest proves the secret."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Opaque:
-    """What is shown once as `text`, and what is kept of it."""
+    """A credential: `text` is shown once, `prefix` and `digest` are stored."""
 
     prefix: str
     digest: str
@@ -29,7 +29,7 @@ class Opaque:
 
 
 def new(kind: Kind, *, prefix: str = "") -> Opaque:
-    """A new secret of 256 bits, under a prefix of its own or the one given."""
+    """Make a new secret of 256 bits, with the given prefix or a new one."""
     prefix = prefix or secrets.token_hex(6)
     secret = secrets.token_urlsafe(32)
     return Opaque(prefix=prefix, digest=_digest(secret), text=f"{kind}_{prefix}_{secret}")
@@ -40,7 +40,7 @@ def is_a(kind: Kind, text: str) -> bool:
 
 
 def read(kind: Kind, text: str) -> Opaque:
-    """The parts of a credential that somebody presents; raises `InvalidTokenError` for what is none of its kind."""
+    """Parse a presented credential. Raises `InvalidTokenError` if it is not of this kind."""
     found, _, rest = text.partition("_")
     prefix, _, secret = rest.partition("_")
     if found != kind or not (prefix and secret) or not text.isascii():
@@ -49,7 +49,7 @@ def read(kind: Kind, text: str) -> Opaque:
 
 
 def matches(presented: Opaque, digest: str) -> bool:
-    """Whether this is the secret that `digest` is of; takes as long whichever part differs."""
+    """Return whether `digest` belongs to this secret. The time taken does not depend on where they differ."""
     return bool(digest) and constant_time_compare(presented.digest, digest)
 
 

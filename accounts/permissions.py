@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class HasScope(BasePermission):
-    """Signed in, and holding the scope that the view names.
+    """Allows signed-in callers that have the scope of the view.
 
-    A view says `required_scope = Scope.X` (None: signed in is enough), or `required_scopes = {...}` by action
-    or by method. One that says nothing is a mistake and is answered to nobody.
+    A view declares `required_scope = Scope.X` (None: signing in is enough), or `required_scopes = {...}` by action
+    or by method. A view without either is a mistake and answers nobody.
 
-    Narrower credentials are for views that say so: `follows_bounds = True` where all that is shown or changed comes
-    from `visible_to` (API keys for certain workflows), `ticket_actions = {...}` by action or by method (tickets).
-    `people_only = {...}` names what an API key does not do at all.
+    Restricted credentials need an opt-in. `follows_bounds = True` admits API keys for certain workflows; all that the
+    view shows or changes must come from `visible_to`. `ticket_actions = {...}`, by action or by method, admits
+    tickets. `people_only = {...}` names the actions or methods that refuse every API key.
     """
 
     def has_permission(self, request: Request, view: APIView) -> bool:
@@ -37,7 +37,7 @@ class HasScope(BasePermission):
 
 
 def _refusal(view: APIView, method: str, caller: Caller) -> str:
-    """Why the caller may not make this call; empty when they may."""
+    """Return why this call is refused; empty if it is allowed."""
     scope = _required(view, method)
     if scope is not None and scope not in caller.scopes:
         return f"This needs the scope {scope}."
@@ -45,16 +45,16 @@ def _refusal(view: APIView, method: str, caller: Caller) -> str:
     if caller.ticket_actions is not None:
         for_tickets: Mapping[str, frozenset[TicketAction]] = getattr(view, "ticket_actions", {})
         named = frozenset().union(*(for_tickets.get(str(name), frozenset()) for name in names))
-        return "" if named & caller.ticket_actions else "This ticket is not for that."
+        return "" if named & caller.ticket_actions else "This ticket does not allow that."
     if not caller.is_person and names & set(getattr(view, "people_only", ())):
-        return "An API key does not do that; sign in."
+        return "An API key cannot do that; sign in."
     if caller.user.bounds != UNBOUNDED and not getattr(view, "follows_bounds", False):
-        return "This API key is for certain workflows alone."
+        return "This API key is valid for certain workflows only."
     return ""
 
 
 def _required(view: APIView, method: str) -> str | None:
-    """The scope that this call needs; None for one that DRF will answer by itself (OPTIONS, 405)."""
+    """Return the scope that this call needs; None for a call that DRF answers by itself (OPTIONS, 405)."""
     if hasattr(view, "required_scope"):
         return view.required_scope  # type: ignore[no-any-return]
     scopes: Mapping[str, str] | None = getattr(view, "required_scopes", None)
@@ -70,14 +70,14 @@ def _required(view: APIView, method: str) -> str | None:
 
 
 def current_caller(request: Request) -> Caller:
-    """The caller behind an authenticated request, however they came."""
+    """Return the caller of an authenticated request, by token or by session."""
     if isinstance(request.auth, Caller):
         return request.auth
     return caller_of(current_user(request), session_key=request.session.session_key)
 
 
 def current_user(request: Request) -> User:
-    """The user behind an authenticated request."""
+    """Return the user of an authenticated request."""
     if not isinstance(request.user, User):
         raise NotAuthenticated
     return request.user

@@ -1,4 +1,4 @@
-"""Tickets: issued for one run, presented by whoever was handed them, revoked."""
+"""Tickets: issuing and revoking them, and the rights of their holder."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from accounts import api_keys, audit, opaque
@@ -17,14 +18,14 @@ from accounts.identity import TICKET_SCOPES, Caller, Scope, TicketAction, Via, s
 from accounts.models import Bounds, Ticket, User
 from accounts.opaque import Kind
 from accounts.tokens import InvalidTokenError
-from svops.errors import InvalidInputError, NotAllowedError
+from rest.errors import InvalidInputError, NotAllowedError
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewTicket:
-    """A ticket, and the text that is shown this once."""
+    """A new ticket, and its text, which is shown only once."""
 
     ticket: Ticket
     text: str = field(repr=False)
@@ -32,50 +33,54 @@ class NewTicket:
 
 @transaction.atomic
 def issue_ticket(
-    *, caller: Caller, run_id: uuid.UUID, workflow_id: int, actions: Collection[TicketAction], ttl: timedelta
+    *, caller: Caller, run_id: uuid.UUID, workflow_id: int, actions: Collection[TicketAction], seconds: int
 ) -> NewTicket:
-    """For a run that the caller was seen to have these rights on; raises `NotAllowedError` for a scope they lack."""
-    longest = timedelta(seconds=settings.TICKET_MAX_SECONDS)
-    if not timedelta(0) < ttl <= longest:
-        raise InvalidInputError({"ttl": [f"Expected 1 to {longest.total_seconds():.0f} seconds."]})
+    """Issue a ticket that lives for so many seconds. The calling code has checked the caller's rights on the run.
+
+    Raises `InvalidInputError` for too many or too few seconds, and `NotAllowedError` for an action whose scope the
+    caller lacks.
+    """
+    if not 0 < seconds <= settings.TICKET_MAX_SECONDS:
+        raise InvalidInputError({"ttl": [f"Expected 1 to {settings.TICKET_MAX_SECONDS:.0f} seconds."]})
     for action in actions:
         if TICKET_SCOPES[action] not in caller.scopes:
             raise NotAllowedError(f"This needs the scope {TICKET_SCOPES[action]}.")
     now = timezone.now()
-    made = opaque.new(Kind.TICKET)
+    new = opaque.new(Kind.TICKET)
     ticket = Ticket.objects.create(
         user=caller.user,
         api_key_id=caller.api_key_id,
-        prefix=made.prefix,
-        digest=made.digest,
+        prefix=new.prefix,
+        digest=new.digest,
         workflow_id=workflow_id,
         run_id=run_id,
         actions=sorted(set(actions)),
         created_at=now,
-        expires_at=now + ttl,
+        expires_at=now + timedelta(seconds=seconds),
     )
     facts = audit.facts_of(ticket, ("workflow_id", "run_id", "actions", "expires_at"))
     audit.record("ticket.issued", ticket, after=facts, actor=caller.user)
     logger.info("ticket issued", extra={"user_id": caller.user.pk, "run_id": str(run_id), "ticket": ticket.prefix})
-    return NewTicket(ticket=ticket, text=made.text)
+    return NewTicket(ticket=ticket, text=new.text)
 
 
 @transaction.atomic
 def revoke_ticket(*, ticket: Ticket) -> None:
-    """It is refused from now on; a stream that it has opened ends with the next heartbeat."""
+    """Revoke the ticket. A stream that it opened ends with the next heartbeat."""
     if Ticket.objects.filter(pk=ticket.pk, revoked_at__isnull=True).update(revoked_at=timezone.now()):
         audit.record("ticket.revoked", ticket)
         logger.info("ticket revoked", extra={"user_id": ticket.user_id, "ticket": ticket.prefix})
 
 
 def forget_tickets(*, expired_before: datetime) -> int:
+    """Delete the tickets that expired before then. Return how many."""
     return Ticket.objects.filter(expires_at__lt=expired_before).delete()[0]
 
 
 def authenticate_ticket(text: str) -> Caller:
-    """The caller that a ticket makes of its holder; raises `InvalidTokenError`."""
+    """Return the caller behind this ticket. Raises `InvalidTokenError`."""
     presented = opaque.read(Kind.TICKET, text)
-    ticket = _alive(prefix=presented.prefix)
+    ticket = _alive(Q(prefix=presented.prefix))
     if ticket is None or not opaque.matches(presented, ticket.digest):
         raise InvalidTokenError("The ticket is not valid, has expired or was revoked.")
     user = ticket.user
@@ -95,14 +100,14 @@ def authenticate_ticket(text: str) -> Caller:
 
 
 def holder(ticket_id: int) -> User | None:
-    """The user of a ticket that is still good."""
-    ticket = _alive(pk=ticket_id)
+    """Return the user of a ticket that is still valid."""
+    ticket = _alive(Q(pk=ticket_id))
     return ticket.user if ticket else None
 
 
-def _alive(**which: object) -> Ticket | None:
+def _alive(which: Q) -> Ticket | None:
     now = timezone.now()
-    ticket = Ticket.objects.alive(now).select_related("user", "api_key").filter(user__is_active=True, **which).first()
+    ticket = Ticket.objects.alive(now).select_related("user", "api_key").filter(which, user__is_active=True).first()
     if ticket is None or (ticket.api_key and not api_keys.is_alive(ticket.api_key, now)):
         return None
     return ticket

@@ -1,4 +1,4 @@
-"""The tokens that a sign-in hands out: what is in them, and what is required of one that comes back."""
+"""The tokens of a sign-in: what they contain, and the checks of a presented one."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from rest_framework_simplejwt.exceptions import ExpiredTokenError, TokenError
 from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.tokens import AccessToken, Token
 
+from accounts import sessions
 from accounts.identity import scopes_of
 from accounts.models import Role, SignIn
-from svops.errors import SVOpsError
+from rest.errors import SVOpsError
 
 
 class InvalidTokenError(SVOpsError):
-    """The token was not made here, or is not good any more."""
+    """The token was not made here, or is no longer valid."""
 
     code = "invalid_token"
     http_status = HTTPStatus.UNAUTHORIZED
 
 
 class TokenExpiredError(InvalidTokenError):
-    """The token was good once; a refresh token gets another."""
+    """The token was valid once; a refresh token gets a new one."""
 
     code = "token_expired"
 
 
 class RefreshToken(Token):
-    """Only its id is kept, in its `SignIn`; the library's own would store each token in full."""
+    """Only its id is stored, in its `SignIn`; the library's own class would store each token in full."""
 
     token_type = "refresh"  # noqa: S105 - a kind of token, not a secret
     lifetime = api_settings.REFRESH_TOKEN_LIFETIME
@@ -52,8 +53,9 @@ class RefreshClaims:
 
 
 def new_access_token(sign_in: SignIn) -> AccessToken:
-    """A token with the rights that the user's role has now."""
+    """Make a token with the present rights of the user's role."""
     token = AccessToken()
+    token["exp"] = min(token["exp"], int(sessions.ends_at(sign_in.created_at).timestamp()))
     token["sub"] = str(sign_in.user.pk)
     token["sid"] = str(sign_in.pk)
     token["role"] = sign_in.user.role
@@ -61,15 +63,16 @@ def new_access_token(sign_in: SignIn) -> AccessToken:
     return token
 
 
-def new_refresh_token(sign_in_id: uuid.UUID, user_id: int) -> RefreshToken:
+def new_refresh_token(sign_in_id: uuid.UUID, user_id: int, *, until: datetime) -> RefreshToken:
     token = RefreshToken()
+    token["exp"] = int(until.timestamp())
     token["sub"] = str(user_id)
     token["sid"] = str(sign_in_id)
     return token
 
 
 def read_access_token(raw: str) -> AccessClaims:
-    """Check signature, algorithm, audience, issuer, kind and expiry; raise `InvalidTokenError`."""
+    """Check signature, algorithm, audience, issuer, kind and expiry. Raises `InvalidTokenError`."""
     token = _verified(AccessToken, raw)
     try:
         return AccessClaims(
@@ -84,7 +87,7 @@ def read_access_token(raw: str) -> AccessClaims:
 
 
 def read_refresh_token(raw: str) -> RefreshClaims:
-    """As `read_access_token`, for the other kind."""
+    """Check a refresh token as `read_access_token` does."""
     token = _verified(RefreshToken, raw)
     try:
         return RefreshClaims(sign_in_id=uuid.UUID(token["sid"]), jti=str(token["jti"]))
@@ -96,7 +99,7 @@ def _verified(kind: type[Token], raw: str) -> Token:
     if not raw.isascii():
         raise InvalidTokenError("The token is not valid.")
     try:
-        return kind(raw)  # type: ignore[arg-type]  # the library takes the text, whatever its annotation says
+        return kind(raw)  # type: ignore[arg-type]  # the library takes text; its annotation is wrong
     except ExpiredTokenError as exc:
         raise TokenExpiredError("The token has expired.") from exc
     except TokenError as exc:

@@ -1,4 +1,4 @@
-"""The audit trail: listed, and exported as CSV or as lines of JSON."""
+"""The audit trail: listing it, and exporting it as CSV or as lines of JSON."""
 
 from __future__ import annotations
 
@@ -18,20 +18,26 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.viewsets import GenericViewSet
 
-from accounts.identity import Scope
+from accounts import audit
+from accounts.identity import Scope, Via
 from accounts.models import AuditEntry
-from svops.api import KeysetPages
-from svops.query import FilterSet, MomentFilter, StrictQuery
-from svops.times import iso
+from rest.filters import FilterSet, MomentFilter
+from rest.pages import KeysetPages
+from rest.query import StrictQuery
+from rest.times import iso
 
 FIELDS = ["id", "position", *AuditEntry.SEALED, "hash"]
-# A spreadsheet takes a cell that begins so for a formula.
+# A spreadsheet reads a cell that begins like this as a formula.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class AuditSerializer(serializers.ModelSerializer[AuditEntry]):
-    before = serializers.DictField(allow_null=True)
-    after = serializers.DictField(allow_null=True)
+    via = serializers.ChoiceField(
+        choices=[*map(str, Via), audit.COMMAND, audit.NOBODY],
+        help_text="How the actor came in; `none` if nobody was signed in.",
+    )
+    before = serializers.DictField(allow_null=True, help_text="The changed facts as they were.")
+    after = serializers.DictField(allow_null=True, help_text="The changed facts as they are now, or those of the act.")
 
     class Meta:
         model = AuditEntry
@@ -42,7 +48,7 @@ class AuditSerializer(serializers.ModelSerializer[AuditEntry]):
 class AuditFilter(FilterSet):
     actor = django_filters.CharFilter(help_text="Username.")
     action = django_filters.CharFilter(
-        help_text="As `workflow.changed`; ending in a dot, all that begin so.", method="by_action"
+        help_text="For example `workflow.changed`. `workflow.` finds all actions with this prefix.", method="by_action"
     )
     since = MomentFilter("at", "gte")
     until = MomentFilter("at", "lt")
@@ -63,7 +69,7 @@ class AuditPages(KeysetPages):
 @extend_schema_view(
     list=extend_schema(
         summary="List the audit trail",
-        description="Needs `audit:read`. Newest first, paged by keyset.",
+        description="Needs `audit:read`. Newest first, in keyset pages.",
         responses={200: AuditSerializer},
     )
 )
@@ -79,8 +85,9 @@ class AuditViewSet(StrictQuery, mixins.ListModelMixin, GenericViewSet[AuditEntry
     @extend_schema(
         operation_id="audit_export",
         summary="Export the audit trail",
-        description="Oldest first, with the filters of the list; `as=csv`, or `as=jsonl` for a line of JSON each.",
-        parameters=[OpenApiParameter("as", str, enum=["csv", "jsonl"], description="Else jsonl.")],
+        description="Needs `audit:read`. Oldest first, with the filters of the list. `as=csv`, or `as=jsonl` for one "
+        "line of JSON per row.",
+        parameters=[OpenApiParameter("as", str, enum=["csv", "jsonl"], description="The default is jsonl.")],
         responses={
             (200, "application/jsonl"): OpenApiTypes.STR,
             (200, "text/csv"): OpenApiTypes.STR,
@@ -105,7 +112,7 @@ def _jsonl(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 
 class _Line:
-    """What a CSV writer writes to, line by line."""
+    """A file for a CSV writer that returns each line."""
 
     def write(self, line: str) -> str:
         return line

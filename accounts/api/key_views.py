@@ -1,12 +1,11 @@
-"""API keys of one's own."""
+"""The caller's own API keys."""
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 from django.db.models import QuerySet
-from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_view
+from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import mixins, status
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -14,13 +13,14 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from accounts import api_keys
-from accounts.api.serializers import ApiKeySerializer, NewApiKeySerializer, RotateSerializer, ShownApiKeySerializer
+from accounts.api import examples
+from accounts.api.key_serializers import ApiKeySerializer, NewApiKeySerializer, RotateSerializer, ShownApiKeySerializer
 from accounts.models import ApiKey
 from accounts.permissions import current_caller, current_user
-from svops.query import StrictQuery
-from svops.schema import errors
+from rest.query import StrictQuery
+from rest.schema import errors
 
-_REQUEST: dict[str, Any] = {
+_REQUEST = {
     "name": "Nightly import",
     "scopes": ["workflow:read", "run:trigger"],
     "workflow_ids": [3],
@@ -36,10 +36,6 @@ _SHOWN = {
     "revoked_at": None,
     "key": "svops_9f2c41d07ab3_…",
 }
-EXAMPLES = [
-    OpenApiExample("Request", value=_REQUEST, request_only=True),
-    OpenApiExample("Answer", value=_SHOWN, response_only=True, status_codes=["201"]),
-]
 
 
 def _shown(new: api_keys.NewKey, code: int) -> Response:
@@ -52,19 +48,19 @@ def _shown(new: api_keys.NewKey, code: int) -> Response:
 @extend_schema_view(
     list=extend_schema(
         summary="List my API keys",
-        description="Those that were revoked or have expired too.",
+        description="Revoked and expired keys are listed too.",
         responses={200: ApiKeySerializer(many=True)},
     ),
     retrieve=extend_schema(
         summary="Get an API key",
-        description="One of mine; never with its secret.",
+        description="One of my keys, without its secret.",
         responses={200: ApiKeySerializer},
     ),
 )
 class ApiKeyViewSet(StrictQuery, mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet[ApiKey]):
     serializer_class = ApiKeySerializer
     required_scope = None
-    # A key that could make keys would outlive its own revocation.
+    # A key that could create keys would outlive its own revocation.
     people_only = {"GET", "POST", "DELETE"}
     lookup_value_converter = "int"
     filter_backends = []
@@ -77,36 +73,38 @@ class ApiKeyViewSet(StrictQuery, mixins.ListModelMixin, mixins.RetrieveModelMixi
     @extend_schema(
         summary="Create an API key",
         description=(
-            "For a program that acts for you: with these scopes at most, and never with more than you hold at the "
-            "time it is used. Send it as `Authorization: Bearer <key>`, on streams too."
+            "For a program that acts for you, with at most these scopes and never with more than you have when the "
+            "key is used. Send it as `Authorization: Bearer <key>`, on streams too. All your keys share your "
+            "rate limit. 409 `too_many_keys` if you have as many valid keys as one user may have."
         ),
         request=NewApiKeySerializer,
-        examples=EXAMPLES,
-        responses={201: ShownApiKeySerializer},
+        examples=[examples.request(_REQUEST), examples.answer(_SHOWN, 201)],
+        responses={201: ShownApiKeySerializer, **errors(409)},
     )
     def create(self, request: Request) -> Response:
-        wanted = NewApiKeySerializer(data=request.data)
-        wanted.is_valid(raise_exception=True)
-        made = api_keys.create_key(caller=current_caller(request), **wanted.validated_data)
-        return _shown(made, status.HTTP_201_CREATED)
+        body = NewApiKeySerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        new = api_keys.create_key(caller=current_caller(request), **body.validated_data)
+        return _shown(new, status.HTTP_201_CREATED)
 
     @extend_schema(
         summary="Rotate an API key",
-        description="A new secret; the one before stays good for `grace_seconds`. 409 for a key that is dead.",
+        description="Gives the key a new secret. The old one stays valid for `grace_seconds`. 409 for a key that was "
+        "revoked or has expired.",
         request=RotateSerializer,
         responses={200: ShownApiKeySerializer, **errors(409)},
     )
     @action(detail=True, methods=["post"])
     def rotate(self, request: Request, pk: int) -> Response:
         api_key = self.get_object()
-        wanted = RotateSerializer(data=request.data)
-        wanted.is_valid(raise_exception=True)
-        grace = timedelta(seconds=wanted.validated_data["grace_seconds"])
+        body = RotateSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        grace = timedelta(seconds=body.validated_data["grace_seconds"])
         return _shown(api_keys.rotate_key(api_key=api_key, grace=grace), status.HTTP_200_OK)
 
     @extend_schema(
         summary="Revoke an API key",
-        description="At once, with the tickets that were issued with it; its entry is kept.",
+        description="Ends the key and the tickets that it issued at once. The list keeps the key.",
         responses={204: None},
     )
     def destroy(self, request: Request, pk: int) -> Response:

@@ -1,4 +1,4 @@
-"""How the OpenAPI description names our way of signing in."""
+"""The OpenAPI description of our bearer tokens."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-ca
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "JWT",
-            "description": "The `access_token` that `POST /api/v1/auth/login` answers, or an API key.",
+            "description": "The `access_token` of `POST /api/v1/auth/login`, or an API key.",
         }

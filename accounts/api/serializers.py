@@ -1,4 +1,4 @@
-"""What the accounts API takes and what it answers."""
+"""Requests and answers about users and sign-ins."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from accounts.identity import Scope
-from accounts.models import ApiKey, Role, User
+from accounts.models import Role, User
 from accounts.permissions import current_caller
 from accounts.services import Tokens
-from svops.api import StrictSerializer
-from svops.query import LARGEST_INTEGER
+from rest.serializers import StrictSerializer
+
+SCOPES = [scope.value for scope in Scope]
 
 
 class PasswordField(serializers.CharField):
-    """Taken as it is typed, and never answered."""
+    """Takes the password exactly as typed; no answer contains it."""
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, help_text: str | None = None) -> None:
         style = {"input_type": "password"}
-        super().__init__(max_length=128, trim_whitespace=False, write_only=True, style=style, **kwargs)
+        super().__init__(max_length=128, trim_whitespace=False, write_only=True, style=style, help_text=help_text)
 
 
 class UsernameField(serializers.CharField):
-    def __init__(self, **kwargs: Any) -> None:
-        validators = [UnicodeUsernameValidator()]
-        super().__init__(max_length=150, validators=validators, **kwargs)
+    def __init__(self, *, help_text: str) -> None:
+        super().__init__(max_length=150, validators=[UnicodeUsernameValidator()], help_text=help_text)
 
     def to_internal_value(self, data: Any) -> str:
-        """As it is stored, so that this is what is checked: one letter can become several words."""
+        """Return the name as it is stored, so that the checks see that: normalizing can turn a letter into words."""
         return User.normalize_username(super().to_internal_value(data))
 
 
@@ -38,12 +38,20 @@ class RegisterSerializer(StrictSerializer):
     username = UsernameField(help_text="Letters, digits and @/./+/-/_ only.")
     email = serializers.EmailField(max_length=254)
     name = serializers.CharField(max_length=150, required=False, allow_blank=True, default="")
-    password = PasswordField(help_text="At least 8 characters, not all digits, not a common one.")
+    password = PasswordField(
+        help_text="At least 12 characters (`PASSWORD_MIN_LENGTH`), not all digits, not a common one."
+    )
 
 
 class LoginSerializer(StrictSerializer):
     username = serializers.CharField(max_length=150)
     password = PasswordField()
+    code = serializers.CharField(
+        max_length=64,
+        required=False,
+        allow_blank=True,
+        help_text="If the account has a second factor: the code of the app, or a recovery code.",
+    )
 
 
 class SingleSignOnSerializer(StrictSerializer):
@@ -59,7 +67,7 @@ class LogoutSerializer(StrictSerializer):
         max_length=4096,
         trim_whitespace=False,
         required=False,
-        help_text="Whose sign-in to end; without it, the one that this request is made with.",
+        help_text="Of the sign-in to end; by default the sign-in of this request.",
     )
 
 
@@ -69,7 +77,7 @@ class ChangePasswordSerializer(StrictSerializer):
 
 
 class ProfileSerializer(StrictSerializer):
-    """What one may change of oneself."""
+    """The fields that users may change of themselves."""
 
     name = serializers.CharField(max_length=150, required=False, allow_blank=True)
     email = serializers.EmailField(max_length=254, required=False)
@@ -81,7 +89,7 @@ class NewUserSerializer(RegisterSerializer):
 
 class ChangeUserSerializer(ProfileSerializer):
     role = serializers.ChoiceField(choices=Role.choices, required=False)
-    is_active = serializers.BooleanField(required=False, help_text="False shuts the account at once.")
+    is_active = serializers.BooleanField(required=False, help_text="False deactivates the account at once.")
 
 
 class UserSerializer(serializers.ModelSerializer[User]):
@@ -89,75 +97,35 @@ class UserSerializer(serializers.ModelSerializer[User]):
         model = User
         fields = ["id", "username", "email", "name", "role", "is_active", "date_joined", "last_login"]
         read_only_fields = fields
+        # Django's own help texts are for people who fill in a form.
+        extra_kwargs = {
+            "username": {"help_text": ""},
+            "email": {"help_text": "Empty if the user has none."},
+            "is_active": {"help_text": "False for a deactivated account."},
+            "last_login": {"help_text": "Null before the first sign-in."},
+        }
 
 
 class MeSerializer(UserSerializer):
-    scopes = serializers.SerializerMethodField(help_text="What this request's credentials may do.")
+    scopes = serializers.SerializerMethodField(help_text="The scopes of the credentials of this request.")
 
     class Meta(UserSerializer.Meta):
         fields = [*UserSerializer.Meta.fields, "scopes"]
         read_only_fields = fields
 
-    @extend_schema_field(serializers.ListField(child=serializers.ChoiceField(choices=list(map(str, Scope)))))
+    @extend_schema_field(serializers.ListField(child=serializers.ChoiceField(choices=SCOPES)))
     def get_scopes(self, user: User) -> list[str]:
         return sorted(current_caller(self.context["request"]).scopes)
 
 
 class TokensSerializer(serializers.Serializer[Any]):
-    access_token = serializers.CharField(help_text="For `Authorization: Bearer …`; its claim `scopes` says what for.")
-    refresh_token = serializers.CharField(help_text="Good for one refresh.")
+    access_token = serializers.CharField(
+        help_text="For `Authorization: Bearer …`. The claim `scopes` lists its rights."
+    )
+    refresh_token = serializers.CharField(help_text="Valid for one refresh.")
     token_type = serializers.SerializerMethodField()
-    expires_in = serializers.IntegerField(help_text="Seconds that the access token lives.")
+    expires_in = serializers.IntegerField(help_text="Lifetime of the access token in seconds.")
     user = UserSerializer()
 
     def get_token_type(self, tokens: Tokens) -> Literal["bearer"]:
         return "bearer"
-
-
-SCOPES = [scope.value for scope in Scope]
-
-
-class NewApiKeySerializer(StrictSerializer):
-    name = serializers.CharField(max_length=200, help_text="What it is for, for the list.")
-    scopes = serializers.ListField(
-        child=serializers.ChoiceField(choices=SCOPES), allow_empty=False, help_text="Of those that you hold yourself."
-    )
-    workflow_ids = serializers.ListField(
-        child=serializers.IntegerField(min_value=1, max_value=LARGEST_INTEGER),
-        required=False,
-        allow_null=True,
-        allow_empty=False,
-        max_length=1000,
-        help_text="For these workflows alone; else for all that you may see.",
-    )
-    expires_at = serializers.DateTimeField(required=False, allow_null=True, help_text="Else it does not expire.")
-
-
-class RotateSerializer(StrictSerializer):
-    grace_seconds = serializers.IntegerField(
-        min_value=0, max_value=7 * 86400, default=86400, help_text="For so long the secret before is good too."
-    )
-
-
-class ApiKeySerializer(serializers.ModelSerializer[ApiKey]):
-    scopes = serializers.ListField(child=serializers.ChoiceField(choices=SCOPES))
-    workflow_ids = serializers.ListField(child=serializers.IntegerField(), allow_null=True)
-
-    class Meta:
-        model = ApiKey
-        fields = [
-            "id", "name", "prefix", "scopes", "workflow_ids", "created_at", "expires_at", "last_used_at",
-            "previous_until", "revoked_at",
-        ]  # fmt: skip
-        read_only_fields = fields
-
-
-class ShownApiKeySerializer(ApiKeySerializer):
-    key = serializers.SerializerMethodField(help_text="Shown in this answer and never again.")
-
-    class Meta(ApiKeySerializer.Meta):
-        fields = [*ApiKeySerializer.Meta.fields, "key"]
-        read_only_fields = fields
-
-    def get_key(self, api_key: ApiKey) -> str:
-        return str(self.context["key"])

@@ -31,7 +31,7 @@ class Migration(migrations.Migration):
                 ('name', models.CharField(blank=True, max_length=150)),
                 ('email', models.EmailField(max_length=254, verbose_name='email address')),
                 ('role', models.CharField(choices=[('viewer', 'Viewer'), ('user', 'User'), ('admin', 'Admin')], default='user', max_length=10)),
-                ('credential_version', models.PositiveIntegerField(default=0, editable=False, help_text='Going up ends every session and token there is.')),
+                ('credential_version', models.PositiveIntegerField(default=0, editable=False, help_text='An increase ends every session and token of the user.')),
                 ('groups', models.ManyToManyField(blank=True, help_text='The groups this user belongs to. A user will get all permissions granted to each of their groups.', related_name='user_set', related_query_name='user', to='auth.group', verbose_name='groups')),
                 ('user_permissions', models.ManyToManyField(blank=True, help_text='Specific permissions for this user.', related_name='user_set', related_query_name='user', to='auth.permission', verbose_name='user permissions')),
             ],
@@ -44,7 +44,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
                 ('refresh_jti', models.CharField(help_text='The id of the refresh token that is alive.', max_length=32)),
-                ('auth_hash', models.CharField(help_text="The user's session hash that this is bound to.", max_length=64)),
+                ('auth_hash', models.CharField(help_text='The session hash of the user when the sign-in began.', max_length=64)),
                 ('created_at', models.DateTimeField()),
                 ('refreshed_at', models.DateTimeField()),
                 ('expires_at', models.DateTimeField()),

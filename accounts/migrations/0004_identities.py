@@ -16,8 +16,8 @@ class Migration(migrations.Migration):
             name='Identity',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('issuer', models.CharField(help_text='OIDC_ISSUER, to the letter.', max_length=255)),
-                ('subject', models.CharField(help_text="The claim `sub`: the provider's own name for the person.", max_length=255)),
+                ('issuer', models.CharField(help_text='Exactly as in OIDC_ISSUER.', max_length=255)),
+                ('subject', models.CharField(help_text="The claim `sub`: the provider's own id of the person.", max_length=255)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='identities', to=settings.AUTH_USER_MODEL)),
             ],

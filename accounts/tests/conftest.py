@@ -14,6 +14,12 @@ PASSWORD = "correct horse battery"
 
 
 @pytest.fixture(autouse=True)
+def _static_files_on_request(settings: Settings) -> None:
+    """Let no client scan all static files: each new one loads the middleware, and WhiteNoise scans at its start."""
+    settings.WHITENOISE_AUTOREFRESH = True
+
+
+@pytest.fixture(autouse=True)
 def _quick_hashing(settings: Settings) -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     settings.REGISTRATION = "open"
@@ -45,7 +51,7 @@ def api() -> APIClient:
 
 @pytest.fixture
 def as_user() -> Callable[[User], APIClient]:
-    """A client with a fresh access token of the user's."""
+    """Return a function that makes a client with a new access token of a user."""
 
     def client(user: User) -> APIClient:
         return bearer(services.sign_in(user=user).access_token)
@@ -60,6 +66,6 @@ def bearer(token: str) -> APIClient:
 
 
 def everything() -> list[dict[str, Any]]:
-    """All that this app stores; the same before and after a refusal."""
+    """Return all users and sign-ins, to compare before and after a refusal."""
     rows = [*User.objects.order_by("pk").values(), *SignIn.objects.order_by("pk").values()]
     return [dict(row) for row in rows]

@@ -1,7 +1,7 @@
-"""A real identity provider, Canaille, in a process of its own: `python -m accounts.tests.identity_provider`.
+"""A real identity provider, Canaille, in its own process: `python -m accounts.tests.identity_provider`.
 
-The first line of its input says what to serve; it prints where. Each line after that is something to do, and answered
-by a line. It ends with its input.
+The first line of the input says what to serve; the process prints its URL. Each further line is a command and gets
+one line as answer. The process ends with its input.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 class Quiet(WSGIRequestHandler):
     def log_request(self, *args: Any) -> None:
-        """Not on our output, which answers."""
+        """Print nothing: the output is for answers."""
 
 
 _any_of = MemoryBackend.do_query
 
 
 def _all_of(backend: MemoryBackend, model: Any, *args: Any, **conditions: Any) -> list[Any]:
-    """Canaille's own takes whatever fits one of the conditions: for a code, any code of the same client."""
+    """Require all conditions. Canaille's own query requires one: for a code, any code of the same client matches."""
     found = list(_any_of(backend, model, *args, **conditions))
     for name, value in conditions.items():
         fitting = {instance.id for instance in _any_of(backend, model, **{name: value})}
@@ -40,28 +40,28 @@ MemoryBackend.do_query = _all_of
 
 
 class Served:
-    def __init__(self, wanted: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any]) -> None:
         self._asked: Counter[str] = Counter()
-        # Listens before there is anything to serve: what it says of itself has the port in it.
+        # The server listens first, because its description of itself contains the port.
         self.server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=Quiet)
-        self._app = create_app(_configuration(self.server.port, wanted["key"]))
+        self._app = create_app(_configuration(self.server.port, config["key"]))
         with self._app.app_context():
-            self._client = _populate(wanted)
+            self._client = _populate(config)
 
     def _answer(self, environ: dict[str, Any], start_response: Any) -> Any:
         self._asked[environ["PATH_INFO"]] += 1
         return self._app(environ, start_response)
 
     def asked(self, path: str) -> int:
-        """How often somebody has asked for this path."""
+        """Return how often this path was requested."""
         return self._asked[path]
 
     def rotate(self, key: dict[str, str]) -> None:
-        """Sign with this key from now on, and forget the one before."""
+        """Sign with this key from now on, and drop the old one."""
         self._app.config["CANAILLE_OIDC"]["ACTIVE_JWKS"] = [key]
 
     def redirect_to(self, uri: str) -> None:
-        """Let the client come back there too."""
+        """Allow this redirect URI too."""
         with self._app.app_context():
             Backend.instance.update(self._client, redirect_uris=[*self._client.redirect_uris, uri])
             Backend.instance.save(self._client)
@@ -72,7 +72,7 @@ def _configuration(port: int, key: dict[str, str]) -> dict[str, Any]:
         "SECRET_KEY": "for the tests",
         "SERVER_NAME": f"localhost:{port}",
         "PREFERRED_URL_SCHEME": "http",
-        # The tests fill in its forms without reading them.
+        # The tests post the forms without reading them first.
         "WTF_CSRF_ENABLED": False,
         "CANAILLE": {
             "DATABASE": "memory",
@@ -84,19 +84,19 @@ def _configuration(port: int, key: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _populate(wanted: dict[str, Any]) -> Any:
+def _populate(config: dict[str, Any]) -> Any:
     people = {}
-    for person in wanted["people"]:
+    for person in config["people"]:
         people[person["user_name"]] = models.User(family_name="Example", **person)
         Backend.instance.save(people[person["user_name"]])
-    for name, members in wanted["groups"].items():
+    for name, members in config["groups"].items():
         Backend.instance.save(models.Group(display_name=name, members=[people[member] for member in members]))
     client = models.Client(
-        client_id=wanted["client_id"],
-        client_secret=wanted["client_secret"],
+        client_id=config["client_id"],
+        client_secret=config["client_secret"],
         client_name="SVOps",
-        client_uri="http://127.0.0.1",  # trusted: it asks nobody for a consent
-        redirect_uris=wanted["redirect_uris"],
+        client_uri="http://127.0.0.1",  # trusted: nobody is asked for consent
+        redirect_uris=config["redirect_uris"],
         grant_types=["authorization_code"],
         response_types=["code"],
         scope=["openid", "profile", "email", "groups"],

@@ -1,4 +1,4 @@
-"""The identity provider of the tests: its process, the people in it, and how they sign in there."""
+"""The identity provider of the tests: its process, its people, and how they sign in there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import requests
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from svops.local.home import REPOSITORY
+from runner.home import REPOSITORY
+from runner.testing import ended_by_its_input
 
 CLIENT_ID, CLIENT_SECRET = "svops", "a secret of the client, and long enough"
 CALLBACK = "http://testserver/login/oidc/callback"
@@ -24,7 +25,7 @@ GROUPS = {"operators": ["grace"]}
 
 
 class Provider:
-    """Runs until `stop`, or until this process is gone."""
+    """Runs until `stop`, or until this process ends."""
 
     def __init__(self) -> None:
         self.key = RSAKey.generate_key(2048, auto_kid=True)
@@ -42,34 +43,32 @@ class Provider:
             for name, full in PEOPLE.items()
         ]
         client = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET, "redirect_uris": [CALLBACK]}
-        self.issuer: str = self._tell(
+        self.issuer: str = self._command(
             {"key": self.key.as_dict(private=True), "people": people, "groups": GROUPS, **client}
         )
 
-    def _tell(self, what: object) -> Any:
+    def _command(self, what: object) -> Any:
         self._input.write(f"{json.dumps(what)}\n")
         self._input.flush()
         return json.loads(self._output.readline())
 
     def stop(self) -> None:
-        self._input.close()
-        self._process.wait(timeout=30)
-        self._output.close()
+        ended_by_its_input(self._process)
 
     def asked(self, path: str) -> int:
-        """How often it was asked for this path."""
-        return int(self._tell(["asked", path]))
+        """Return how often this path was requested."""
+        return int(self._command(["asked", path]))
 
     def rotate(self) -> None:
-        """From now on it signs with a new key alone."""
+        """Sign only with a new key from now on."""
         self.key = RSAKey.generate_key(2048, auto_kid=True)
-        self._tell(["rotate", self.key.as_dict(private=True)])
+        self._command(["rotate", self.key.as_dict(private=True)])
 
     def redirect_to(self, uri: str) -> None:
-        self._tell(["redirect_to", uri])
+        self._command(["redirect_to", uri])
 
     def sign_in(self, username: str, url: str) -> str:
-        """Do what a person would who was sent to `url`; where they are sent from there."""
+        """Sign in like a person who was sent to `url`. Return the URL that the provider redirects them to."""
         with requests.Session() as browser:
             asked = browser.get(url, timeout=30)
             asked = browser.post(asked.url, {"login": username}, timeout=30)
@@ -79,18 +78,18 @@ class Provider:
         return place
 
     def id_token(self, username: str) -> str:
-        """A token as another program of the same client would get it."""
+        """Return a token as another program of the same client gets it."""
         query = f"client_id={CLIENT_ID}&response_type=code&scope=openid+profile+email+groups&nonce=n&state=s"
         back = self.sign_in(username, f"{self.issuer}/oauth/authorize?{query}&redirect_uri={CALLBACK}")
         code = re.findall("code=([^&]+)", back)[0]
-        wanted = {"grant_type": "authorization_code", "code": code, "redirect_uri": CALLBACK}
+        form = {"grant_type": "authorization_code", "code": code, "redirect_uri": CALLBACK}
         place, credentials = f"{self.issuer}/oauth/token", (CLIENT_ID, CLIENT_SECRET)
-        answer = requests.post(place, wanted, auth=credentials, timeout=30)
+        answer = requests.post(place, form, auth=credentials, timeout=30)
         assert answer.ok, answer.text
         return str(answer.json()["id_token"])
 
     def claims(self, **others: Any) -> dict[str, Any]:
-        """Those of a good token; None takes one out."""
+        """Return the claims of a valid token, with changes; None removes a claim."""
         now = int(time.time())
         good = {
             "iss": self.issuer, "sub": "ada-7", "aud": CLIENT_ID, "iat": now, "exp": now + 300,
@@ -99,5 +98,5 @@ class Provider:
         return {name: value for name, value in (good | others).items() if value is not None}
 
     def signed(self, **others: Any) -> str:
-        """A token with the provider's own signature."""
+        """Return a token with the provider's own signature."""
         return jwt.encode({"alg": "RS256", "kid": self.key.kid}, self.claims(**others), self.key)

@@ -1,4 +1,4 @@
-"""API keys: made, shown once, used, rotated, revoked."""
+"""Creating, using, rotating and revoking API keys."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_key_acts_for_its_user_with_its_scopes(as_user: AsUser, ada: User) -> 
     assert (me["username"], me["scopes"]) == ("ada", ["run:trigger", "workflow:read"])
 
 
-def test_a_key_never_has_more_than_its_user_has_at_the_time(as_user: AsUser, ada: User) -> None:
+def test_a_key_never_has_more_scopes_than_its_user_has_now(as_user: AsUser, ada: User) -> None:
     key = make(as_user(ada), scopes=sorted(ROLE_SCOPES[Role.USER]))["key"]
 
     services.change_role(user=ada, role=Role.VIEWER)
@@ -75,7 +75,7 @@ def test_a_key_never_has_more_than_its_user_has_at_the_time(as_user: AsUser, ada
         ({"expires": "2030-01-01T00:00:00Z"}, "expires"),
     ],
 )
-def test_a_wrong_wish_names_the_field_and_makes_no_key(
+def test_a_wrong_field_is_named_and_no_key_is_created(
     as_user: AsUser, ada: User, fields: dict[str, Any], field: str
 ) -> None:
     answer = as_user(ada).post(KEYS, {"name": "import", "scopes": ["workflow:read"]} | fields)
@@ -84,14 +84,14 @@ def test_a_wrong_wish_names_the_field_and_makes_no_key(
     assert not ApiKey.objects.exists()
 
 
-def test_a_token_with_fewer_scopes_makes_no_key_with_more(ada: User) -> None:
+def test_a_token_with_fewer_scopes_cannot_create_a_key_with_more(ada: User) -> None:
     services.sign_in(user=ada)
     token = new_access_token(ada.sign_ins.get())
     token["scopes"] = [Scope.WORKFLOW_READ]
 
     answer = bearer(str(token)).post(KEYS, {"name": "more", "scopes": ["run:trigger"]})
 
-    assert answer.json()["errors"] == {"scopes": ["You do not hold run:trigger yourself."]}
+    assert answer.json()["errors"] == {"scopes": ["You do not have run:trigger yourself."]}
 
 
 @pytest.mark.parametrize(
@@ -106,13 +106,13 @@ def test_a_token_with_fewer_scopes_makes_no_key_with_more(ada: User) -> None:
         ("post", "/api/v1/auth/logout"),
     ],
 )
-def test_a_key_neither_manages_keys_nor_the_account(as_user: AsUser, root: User, method: str, path: str) -> None:
+def test_a_key_cannot_manage_keys_or_the_account(as_user: AsUser, root: User, method: str, path: str) -> None:
     key = make(as_user(root), scopes=sorted(Scope))["key"]
 
     assert getattr(bearer(key), method)(path, {}).status_code == 403
 
 
-def test_keys_of_others_are_not_there(as_user: AsUser, ada: User, root: User) -> None:
+def test_keys_of_other_users_are_not_found(as_user: AsUser, ada: User, root: User) -> None:
     made = make(as_user(ada))
     others = as_user(root)
 
@@ -122,7 +122,7 @@ def test_keys_of_others_are_not_there(as_user: AsUser, ada: User, root: User) ->
     assert status_of(made["key"]) == 200
 
 
-def test_a_rotated_key_changes_over_within_its_grace(as_user: AsUser, ada: User) -> None:
+def test_both_secrets_of_a_rotated_key_are_valid_during_the_grace_time(as_user: AsUser, ada: User) -> None:
     ada_client = as_user(ada)
     old = make(ada_client)
     rotated = ada_client.post(f"{KEYS}/{old['id']}/rotate", {"grace_seconds": 60})
@@ -136,7 +136,7 @@ def test_a_rotated_key_changes_over_within_its_grace(as_user: AsUser, ada: User)
     assert (status_of(old["key"]), status_of(new)) == (401, 200)
 
 
-def test_a_rotation_without_grace_ends_the_old_secret_at_once(as_user: AsUser, ada: User) -> None:
+def test_a_rotation_without_grace_time_ends_the_old_secret_at_once(as_user: AsUser, ada: User) -> None:
     ada_client = as_user(ada)
     old = make(ada_client)
     new = ada_client.post(f"{KEYS}/{old['id']}/rotate", {"grace_seconds": 0}).json()["key"]
@@ -144,7 +144,7 @@ def test_a_rotation_without_grace_ends_the_old_secret_at_once(as_user: AsUser, a
     assert (status_of(old["key"]), status_of(new)) == (401, 200)
 
 
-def test_a_revoked_key_is_dead_at_once_and_does_not_rotate(as_user: AsUser, ada: User) -> None:
+def test_a_revoked_key_is_refused_at_once_and_cannot_be_rotated(as_user: AsUser, ada: User) -> None:
     made = make(as_user(ada))
     caller = authenticate_token(made["key"])
 
@@ -169,7 +169,9 @@ def _end_by_expiry(ada: User) -> None:
     ],
     ids=["expired", "user deactivated", "signed out everywhere"],
 )
-def test_a_key_ends_with_what_it_stands_on(as_user: AsUser, ada: User, end: Callable[[User], None]) -> None:
+def test_a_key_ends_when_it_expires_or_its_user_is_deactivated_or_signed_out(
+    as_user: AsUser, ada: User, end: Callable[[User], None]
+) -> None:
     key = make(as_user(ada))["key"]
     caller = authenticate_token(key)
 
@@ -179,7 +181,7 @@ def test_a_key_ends_with_what_it_stands_on(as_user: AsUser, ada: User, end: Call
     assert refreshed(caller) is None
 
 
-def test_a_new_password_leaves_programs_alone(as_user: AsUser, ada: User) -> None:
+def test_a_new_password_does_not_end_keys(as_user: AsUser, ada: User) -> None:
     key = make(as_user(ada))["key"]
 
     services.change_password(user=ada, current_password=PASSWORD, new_password="battery staple 9")
@@ -188,7 +190,7 @@ def test_a_new_password_leaves_programs_alone(as_user: AsUser, ada: User) -> Non
 
 
 @pytest.mark.parametrize("change", ["", "_", "_a_b", "x", "_ünicode_secret"])
-def test_what_is_nearly_a_key_is_refused(as_user: AsUser, ada: User, change: str) -> None:
+def test_text_that_is_nearly_a_key_is_refused(as_user: AsUser, ada: User, change: str) -> None:
     key = make(as_user(ada))["key"]
     wrong = {"": key[:-1], "_": "svops_", "x": key + "x"}.get(change, f"svops{change}")
 
@@ -196,7 +198,7 @@ def test_what_is_nearly_a_key_is_refused(as_user: AsUser, ada: User, change: str
         authenticate_token(wrong)
 
 
-def test_a_key_costs_one_query_and_its_use_is_noted_once_a_minute(
+def test_a_key_costs_one_query_and_its_use_is_recorded_once_a_minute(
     as_user: AsUser, ada: User, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     key = make(as_user(ada))["key"]
@@ -213,7 +215,7 @@ def test_a_key_costs_one_query_and_its_use_is_noted_once_a_minute(
         authenticate_token(key)
 
 
-def test_operators_see_and_revoke_keys_but_make_none(as_user: AsUser, ada: User, root: User) -> None:
+def test_operators_see_and_revoke_keys_but_cannot_create_them(as_user: AsUser, ada: User, root: User) -> None:
     made = make(as_user(ada))
     operator = Client()
     operator.force_login(root)

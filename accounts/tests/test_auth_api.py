@@ -1,4 +1,4 @@
-"""Registering, signing in and out, refreshing, oneself: through HTTP."""
+"""Registering, signing in and out, refreshing, and the own profile, through HTTP."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_closed_registration_refuses_everybody(api: APIClient, db: None, setting
         ({"name": "x" * 151}, "name", "Ensure this field has no more than 150 characters."),
     ],
 )
-def test_a_registration_with_a_wrong_field_names_it_and_creates_nothing(
+def test_a_wrong_field_of_a_registration_is_named_and_no_account_is_created(
     api: APIClient, ada: User, change: dict[str, Any], field: str, message: str | None
 ) -> None:
     before = everything()
@@ -100,7 +100,7 @@ def test_a_registration_with_a_wrong_field_names_it_and_creates_nothing(
 
 @pytest.mark.parametrize("raw", ["{", "[]", '"text"', "null", ""])
 @pytest.mark.parametrize("path", ["register", "login", "refresh"])
-def test_a_body_that_is_no_object_is_refused(api: APIClient, ada: User, path: str, raw: str) -> None:
+def test_a_body_that_is_not_an_object_is_refused(api: APIClient, ada: User, path: str, raw: str) -> None:
     before = everything()
 
     answer = api.post(f"/api/v1/auth/{path}", raw, content_type="application/json")
@@ -109,7 +109,7 @@ def test_a_body_that_is_no_object_is_refused(api: APIClient, ada: User, path: st
     assert everything() == before
 
 
-def test_login_hands_out_a_token_with_the_scopes_of_the_role_in_it(api: APIClient, ada: User) -> None:
+def test_the_token_of_a_login_contains_the_scopes_of_the_role(api: APIClient, ada: User) -> None:
     answer = login(api, "ada")
 
     claims = jwt.decode(
@@ -125,7 +125,7 @@ def test_login_hands_out_a_token_with_the_scopes_of_the_role_in_it(api: APIClien
     assert claims["exp"] - claims["iat"] == 900
 
 
-def test_an_unknown_user_a_wrong_password_and_a_shut_account_get_the_same_answer(
+def test_an_unknown_user_a_wrong_password_and_a_deactivated_account_get_the_same_answer(
     api: APIClient, ada: User, vera: User
 ) -> None:
     User.objects.filter(pk=vera.pk).update(is_active=False)
@@ -158,7 +158,7 @@ def test_an_unknown_user_takes_as_long_as_a_wrong_password(api: APIClient, db: N
     assert statistics.median(times["nobody"]) == pytest.approx(statistics.median(times["ada"]), rel=0.4)
 
 
-def test_refresh_gives_tokens_that_work_and_kills_the_old_refresh_token(api: APIClient, ada: User) -> None:
+def test_refresh_gives_working_tokens_and_ends_the_old_refresh_token(api: APIClient, ada: User) -> None:
     first = login(api, "ada").json()
 
     second = refresh(api, first["refresh_token"])
@@ -170,7 +170,7 @@ def test_refresh_gives_tokens_that_work_and_kills_the_old_refresh_token(api: API
     assert SignIn.objects.count() == 1
 
 
-def test_a_refresh_token_that_is_presented_again_kills_its_family(api: APIClient, ada: User) -> None:
+def test_a_reused_refresh_token_ends_its_family(api: APIClient, ada: User) -> None:
     stolen = login(api, "ada").json()
     other_sign_in = login(api, "ada").json()
     renewed = refresh(api, stolen["refresh_token"]).json()
@@ -195,11 +195,11 @@ def test_an_access_token_does_not_refresh(api: APIClient, ada: User) -> None:
     assert everything() == before
 
 
-def test_a_stale_token_beside_the_password_does_not_hinder_a_login(ada: User) -> None:
+def test_an_old_token_in_the_header_does_not_prevent_a_login(ada: User) -> None:
     assert login(bearer("stale"), "ada").status_code == 200
 
 
-def test_logout_ends_the_sign_in_at_once_and_no_other(api: APIClient, ada: User) -> None:
+def test_logout_ends_its_own_sign_in_at_once_and_no_other(api: APIClient, ada: User) -> None:
     here, there = login(api, "ada").json(), login(api, "ada").json()
 
     answer = bearer(here["access_token"]).post("/api/v1/auth/logout")
@@ -220,7 +220,7 @@ def test_logout_by_refresh_token_needs_no_access_token(api: APIClient, ada: User
 
 
 @pytest.mark.parametrize("body", [{}, {"refresh_token": "nonsense"}])
-def test_logout_of_nobody_is_refused(api: APIClient, ada: User, body: dict[str, str]) -> None:
+def test_logout_without_a_valid_token_is_refused(api: APIClient, ada: User, body: dict[str, str]) -> None:
     login(api, "ada")
     before = everything()
 
@@ -230,7 +230,7 @@ def test_logout_of_nobody_is_refused(api: APIClient, ada: User, body: dict[str, 
     assert everything() == before
 
 
-def test_me_says_who_and_what_may_be_done(as_user: Callable[[User], APIClient], vera: User) -> None:
+def test_me_returns_the_user_and_the_scopes(as_user: Callable[[User], APIClient], vera: User) -> None:
     answer = as_user(vera).get(ME)
 
     assert answer.status_code == 200
@@ -250,7 +250,7 @@ def test_me_changes_name_and_address_and_nothing_else(as_user: Callable[[User], 
     assert (ada.name, ada.email, ada.role, ada.username) == ("Ada King", "king@example.com", "user", "ada")
 
 
-def test_an_address_of_somebody_else_can_not_be_taken(
+def test_the_address_of_another_user_cannot_be_taken(
     as_user: Callable[[User], APIClient], ada: User, vera: User
 ) -> None:
     client = as_user(ada)
@@ -300,7 +300,7 @@ def test_a_refused_change_of_password_changes_nothing(
     assert everything() == before
 
 
-def test_a_session_cookie_works_too_with_the_scopes_of_the_role(root: User) -> None:
+def test_a_session_cookie_has_the_scopes_of_the_role(root: User) -> None:
     browser = APIClient()
     browser.force_login(root)
 
@@ -310,7 +310,7 @@ def test_a_session_cookie_works_too_with_the_scopes_of_the_role(root: User) -> N
     assert "user:admin" in answer.json()["scopes"]
 
 
-def test_a_session_cookie_alone_does_not_write(ada: User) -> None:
+def test_a_session_cookie_without_the_csrf_token_cannot_write(ada: User) -> None:
     browser = APIClient(enforce_csrf_checks=True)
     browser.force_login(ada)
     before = everything()

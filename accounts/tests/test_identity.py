@@ -1,4 +1,4 @@
-"""What streams use: a caller from a token or a session, and the look again at each heartbeat."""
+"""Callers for streams: from a token or a session, checked again at each heartbeat."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from django.contrib.sessions.models import Session
 from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
@@ -18,7 +17,7 @@ from rest_framework.views import APIView
 from accounts import services
 from accounts.authentication import InvalidTokenError, authenticate_token, caller_of, refreshed
 from accounts.identity import ROLE_SCOPES, Caller, Scope, Via
-from accounts.models import Role, User
+from accounts.models import BrowserSession, Role, User
 
 
 def _caller(user: User) -> Caller:
@@ -46,14 +45,14 @@ def test_a_token_is_authenticated_with_one_query(ada: User, django_assert_num_qu
 
 
 @pytest.mark.parametrize("token", ["", "x", "\ud800", "a.b.c", "\0"])
-def test_what_is_no_token_is_a_coded_error(db: None, token: str) -> None:
+def test_text_that_is_not_a_token_raises_an_error_with_a_code(db: None, token: str) -> None:
     with pytest.raises(InvalidTokenError) as caught:
         authenticate_token(token)
 
     assert (caught.value.code, caught.value.http_status) == ("invalid_token", 401)
 
 
-def test_a_caller_is_refreshed_with_one_query_and_the_rights_of_the_moment(
+def test_refreshing_a_caller_takes_one_query_and_gives_the_present_rights(
     ada: User, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     caller = _caller(ada)
@@ -80,7 +79,7 @@ def test_a_logged_out_caller_is_not_refreshed(ada: User) -> None:
     assert refreshed(caller) is None
 
 
-def test_neither_caller_of_a_deactivated_user_is_refreshed(ada: User) -> None:
+def test_no_caller_of_a_deactivated_user_is_refreshed(ada: User) -> None:
     by_token, by_session = _caller(ada), caller_of(ada)
     services.deactivate(user=ada)
 
@@ -94,7 +93,7 @@ def test_signing_out_everywhere_ends_callers_by_token_and_by_session(ada: User) 
     assert (refreshed(by_token), refreshed(by_session)) == (None, None)
 
 
-def test_a_password_that_is_set_by_an_operator_ends_what_there_was(ada: User) -> None:
+def test_a_password_set_by_an_operator_ends_earlier_sign_ins(ada: User) -> None:
     caller = _caller(ada)
     operated = User.objects.get(pk=ada.pk)
     operated.set_password("battery staple 9")
@@ -103,13 +102,13 @@ def test_a_password_that_is_set_by_an_operator_ends_what_there_was(ada: User) ->
     assert refreshed(caller) is None
 
 
-def test_a_session_caller_lives_as_long_as_the_session(ada: User) -> None:
+def test_a_caller_by_session_ends_with_the_session(ada: User) -> None:
     browser = APIClient()
     browser.force_login(ada)
     caller = caller_of(ada, session_key=browser.session.session_key)
 
     alive = refreshed(caller)
-    Session.objects.all().delete()
+    BrowserSession.objects.all().delete()
 
     assert alive is not None
     assert (alive.via, alive.scopes) == (Via.SESSION, ROLE_SCOPES[Role.USER])
@@ -134,14 +133,14 @@ class Undeclared(APIView):
 @pytest.mark.parametrize(
     ("method", "status"), [("get", 200), ("head", 200), ("options", 200), ("post", 403), ("put", 405)]
 )
-def test_a_viewer_gets_by_method_what_the_scope_allows(vera: User, method: str, status: int) -> None:
+def test_a_view_can_name_a_scope_per_method(vera: User, method: str, status: int) -> None:
     token = services.sign_in(user=vera).access_token
     request = APIRequestFactory().generic(method.upper(), "/", HTTP_AUTHORIZATION=f"Bearer {token}")
 
     assert ByMethod.as_view()(request).status_code == status
 
 
-def test_a_view_that_declares_no_scope_answers_nobody(root: User) -> None:
+def test_a_view_without_a_scope_answers_nobody(root: User) -> None:
     token = services.sign_in(user=root).access_token
     request = APIRequestFactory().get("/", HTTP_AUTHORIZATION=f"Bearer {token}")
 

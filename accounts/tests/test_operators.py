@@ -54,7 +54,7 @@ def test_ensure_admin_makes_up_a_password_and_prints_it_once(db: None) -> None:
     assert second == "There is an administrator already; nothing was changed."
 
 
-def test_ensure_admin_takes_what_the_environment_says_and_does_not_print_it(
+def test_ensure_admin_uses_the_environment_and_does_not_print_its_password(
     db: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SVOPS_ADMIN_USERNAME", "boss")
@@ -76,11 +76,11 @@ def test_ensure_admin_never_resets_a_password(root: User, monkeypatch: pytest.Mo
     assert everything() == before
 
 
-def test_ensure_admin_does_not_promote_somebody_who_has_the_name(ada: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ensure_admin_does_not_promote_a_user_with_the_same_name(ada: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SVOPS_ADMIN_USERNAME", "ada")
     before = everything()
 
-    with pytest.raises(CommandError, match="'ada' can not be created: A user with that username"):
+    with pytest.raises(CommandError, match="'ada' cannot be created: A user with that username"):
         ensure_admin()
 
     assert everything() == before
@@ -107,7 +107,7 @@ def test_each_admin_page_opens(operator: Client, ada: User, page: str) -> None:
 
 
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.USER])
-def test_the_admin_pages_are_closed_to_others(db: None, role: Role) -> None:
+def test_the_admin_pages_are_closed_to_other_roles(db: None, role: Role) -> None:
     client = Client()
     client.force_login(User.objects.create_user("x", role=role))
 
@@ -119,7 +119,7 @@ def act(operator: Client, model: str, action: str, *keys: object) -> None:
     assert operator.post(f"/admin/accounts/{model}/", data).status_code == 302
 
 
-def test_the_action_deactivate_ends_what_the_user_holds(operator: Client, ada: User) -> None:
+def test_the_action_deactivate_ends_the_tokens_of_the_user(operator: Client, ada: User) -> None:
     token = services.sign_in(user=ada).access_token
 
     act(operator, "user", "deactivate", ada.pk)
@@ -171,7 +171,7 @@ def test_a_user_added_on_the_admin_page_has_the_role_and_the_password(operator: 
     assert (added.role, added.is_superuser, added.check_password(PASSWORD)) == ("admin", True, True)
 
 
-def test_a_user_form_on_the_admin_page_can_not_smuggle_a_role(operator: Client, ada: User) -> None:
+def test_the_user_form_of_the_admin_ignores_a_role(operator: Client, ada: User) -> None:
     form = {"username": "ada", "email": "ada@example.com", "name": "A", "role": "admin", "is_superuser": "on"}
 
     assert operator.post(f"/admin/accounts/user/{ada.pk}/change/", form).status_code == 302

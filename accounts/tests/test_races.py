@@ -1,4 +1,4 @@
-"""Two at the same time, on a database that lets them."""
+"""Two calls at the same time, on a database that allows it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from django.db import connection
 from accounts import services
 from accounts.models import EndReason, Role, SignIn, User
 from accounts.tests.conftest import PASSWORD
-from svops.errors import SVOpsError
+from rest.errors import SVOpsError
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def _together(*calls: Callable[[], object]) -> list[str]:
-    """Run them at the same moment; "" for each that succeeds, else the code of its refusal, sorted."""
+    """Run the calls at the same moment. Return "" for each success and the code of each refusal, sorted."""
     start = Barrier(len(calls))
 
     def run(call: Callable[[], object]) -> str:
@@ -39,7 +39,7 @@ def _user(username: str, role: Role) -> User:
     return User.objects.create_user(username, f"{username}@example.com", PASSWORD, role=role)
 
 
-def test_of_two_that_present_one_refresh_token_one_wins_and_the_family_dies() -> None:
+def test_two_uses_of_one_refresh_token_give_one_answer_and_end_the_family() -> None:
     token = services.sign_in(user=_user("ada", Role.USER)).refresh_token
 
     outcome = _together(*[lambda: services.refresh(refresh_token=token)] * 2)
@@ -48,7 +48,7 @@ def test_of_two_that_present_one_refresh_token_one_wins_and_the_family_dies() ->
     assert SignIn.objects.get().end_reason == EndReason.REUSE
 
 
-def test_of_two_admins_who_remove_each_other_one_stays() -> None:
+def test_two_admins_who_remove_each_other_leave_one() -> None:
     first, second = _user("first", Role.ADMIN), _user("second", Role.ADMIN)
 
     outcome = _together(
@@ -59,7 +59,7 @@ def test_of_two_admins_who_remove_each_other_one_stays() -> None:
     assert User.objects.filter(role=Role.ADMIN, is_active=True).count() == 1
 
 
-def test_of_two_that_take_one_name_one_is_told_that_it_is_taken() -> None:
+def test_two_registrations_of_one_name_create_one_account_and_one_refusal() -> None:
     def register(username: str) -> services.Tokens:
         return services.register(username=username, email=f"{username}@example.org", name="", password=PASSWORD)
 

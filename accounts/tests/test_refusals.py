@@ -1,4 +1,4 @@
-"""Every endpoint that needs a caller, with every credential that is not good enough: refused, and nothing moved."""
+"""Every endpoint that needs a caller refuses every bad credential and changes nothing."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _of_another_user(user: User) -> str:
     return _forged(other, sub=str(user.pk))
 
 
-# All are made for an administrator: were one accepted, it would open everything.
+# All are made for an administrator, so an accepted one would open everything.
 BAD_TOKENS: dict[str, Callable[[User], str]] = {
     "nothing after Bearer": lambda user: "",
     "two words": lambda user: "a b",
@@ -123,7 +123,7 @@ def test_without_a_bearer_token_everything_is_401(
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda e: f"{e[0]} {e[1]}")
 @pytest.mark.parametrize("kind", BAD_TOKENS)
-def test_a_token_that_is_not_good_is_401_everywhere(
+def test_a_bad_token_is_401_everywhere(
     api: APIClient, root: User, endpoint: tuple[str, str, dict[str, Any]], kind: str
 ) -> None:
     api.credentials(HTTP_AUTHORIZATION=f"Bearer {BAD_TOKENS[kind](root)}")
@@ -139,7 +139,7 @@ def test_a_token_that_is_not_good_is_401_everywhere(
 @pytest.mark.parametrize("endpoint", ADMIN_ONLY, ids=lambda e: f"{e[0]} {e[1]}")
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.USER])
 @pytest.mark.parametrize("by", ["token", "session"])
-def test_who_is_no_admin_is_403_on_the_accounts_of_others(
+def test_other_roles_get_403_on_the_accounts_of_others(
     root: User, endpoint: tuple[str, str, dict[str, Any]], role: Role, by: str
 ) -> None:
     user = User.objects.create_user("max2", "max2@example.com", PASSWORD, role=role)
@@ -157,7 +157,7 @@ def test_who_is_no_admin_is_403_on_the_accounts_of_others(
     assert everything() == before
 
 
-def test_a_token_with_fewer_scopes_than_its_role_stays_within_them(root: User) -> None:
+def test_a_token_with_fewer_scopes_than_its_role_has_only_those(root: User) -> None:
     narrowed = _forged(root, scopes=sorted(ROLE_SCOPES[Role.ADMIN] - {"user:admin"}))
     client = APIClient()
     client.credentials(HTTP_AUTHORIZATION=f"Bearer {narrowed}")
@@ -166,7 +166,7 @@ def test_a_token_with_fewer_scopes_than_its_role_stays_within_them(root: User) -
     assert "user:admin" not in client.get("/api/v1/auth/me").json()["scopes"]
 
 
-def test_a_token_can_not_claim_more_than_its_users_role(root: User, vera: User) -> None:
+def test_a_token_cannot_claim_more_than_the_role_of_its_user(root: User, vera: User) -> None:
     claimed = _forged(vera, role="admin", scopes=sorted(ROLE_SCOPES[Role.ADMIN]))
     client = APIClient()
     client.credentials(HTTP_AUTHORIZATION=f"Bearer {claimed}")

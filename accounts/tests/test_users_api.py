@@ -30,7 +30,7 @@ def test_the_list_is_paged_searched_filtered_and_ordered(as_user: AsUser, root: 
     assert names("ordering=-username&page_size=1&page=2") == ["root"]
 
 
-def test_the_list_costs_three_queries_however_long_it_is(
+def test_a_list_of_any_length_costs_three_queries(
     as_user: AsUser, root: User, ada: User, vera: User, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     client = as_user(root)
@@ -65,7 +65,7 @@ def test_a_wrong_field_creates_no_user(as_user: AsUser, root: User, change: dict
     assert everything() == before
 
 
-def test_a_new_role_counts_at_once_with_the_tokens_that_exist(as_user: AsUser, root: User, ada: User) -> None:
+def test_a_new_role_counts_at_once_for_existing_tokens(as_user: AsUser, root: User, ada: User) -> None:
     admin, client = as_user(root), as_user(ada)
 
     up = admin.patch(f"{USERS}/{ada.pk}", {"role": "admin"})
@@ -80,9 +80,7 @@ def test_a_new_role_counts_at_once_with_the_tokens_that_exist(as_user: AsUser, r
     assert (ada.is_staff, ada.is_superuser) == (False, False)
 
 
-def test_a_deactivated_user_is_out_at_once_and_stays_out_when_activated_again(
-    as_user: AsUser, root: User, ada: User
-) -> None:
+def test_deactivating_a_user_ends_tokens_and_sessions_for_good(as_user: AsUser, root: User, ada: User) -> None:
     admin, client, browser = as_user(root), as_user(ada), APIClient()
     browser.force_login(ada)
 
@@ -98,7 +96,7 @@ def test_a_deactivated_user_is_out_at_once_and_stays_out_when_activated_again(
 
 
 @pytest.mark.parametrize("change", [{"role": "user"}, {"is_active": False}, {"name": "x", "role": "viewer"}])
-def test_the_last_admin_can_not_be_removed(as_user: AsUser, root: User, change: dict[str, object]) -> None:
+def test_the_last_admin_cannot_be_removed(as_user: AsUser, root: User, change: dict[str, object]) -> None:
     client = as_user(root)
     before = everything()
 
@@ -117,7 +115,7 @@ def test_one_of_two_admins_can_be_removed(as_user: AsUser, root: User, ada: User
 
 
 @pytest.mark.parametrize("key", ["0", "999999", "9" * 30, "-1", "abc"])
-def test_a_user_that_is_not_there_is_404(as_user: AsUser, root: User, key: str) -> None:
+def test_an_unknown_user_is_404(as_user: AsUser, root: User, key: str) -> None:
     client = as_user(root)
 
     for answer in (client.get(f"{USERS}/{key}"), client.patch(f"{USERS}/{key}", {"role": "user"})):
@@ -125,7 +123,7 @@ def test_a_user_that_is_not_there_is_404(as_user: AsUser, root: User, key: str) 
 
 
 @pytest.mark.parametrize("method", ["put", "delete"])
-def test_what_is_not_offered_is_405(as_user: AsUser, root: User, ada: User, method: str) -> None:
+def test_an_unsupported_method_is_405(as_user: AsUser, root: User, ada: User, method: str) -> None:
     client = as_user(root)
     before = everything()
 
@@ -139,7 +137,7 @@ def test_what_is_not_offered_is_405(as_user: AsUser, root: User, ada: User, meth
     ("path", "status"),
     [(USERS, 200), (ME, 200), ("/api/v1/auth/login", 405), ("/api/v1/auth/change-password", 405)],
 )
-def test_people_get_a_page_of_the_browsable_api(root: User, path: str, status: int) -> None:
+def test_a_browser_gets_a_page_of_the_browsable_api(root: User, path: str, status: int) -> None:
     browser = APIClient()
     browser.force_login(root)
 
@@ -149,14 +147,14 @@ def test_people_get_a_page_of_the_browsable_api(root: User, path: str, status: i
 
 
 @pytest.mark.parametrize(("path", "status"), [(USERS, 403), (ME, 200)])
-def test_people_who_may_not_see_get_a_page_that_says_so(vera: User, path: str, status: int) -> None:
+def test_a_browser_of_a_viewer_gets_a_page_with_the_refusal(vera: User, path: str, status: int) -> None:
     browser = APIClient()
     browser.force_login(vera)
 
     assert browser.get(path, HTTP_ACCEPT="text/html").status_code == status
 
 
-def test_a_path_with_a_slash_at_its_end_is_the_same(as_user: AsUser, root: User) -> None:
+def test_a_slash_at_the_end_of_a_path_makes_no_difference(as_user: AsUser, root: User) -> None:
     client = as_user(root)
 
     assert client.get(f"{USERS}/{root.pk}/").json() == client.get(f"{USERS}/{root.pk}").json()

@@ -8,14 +8,14 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from accounts import services
-from svops import env
-from svops.errors import InvalidInputError
+from rest import env
+from rest.errors import InvalidInputError
 
 
 class Command(BaseCommand):
     help = (
         "Create the first administrator from SVOPS_ADMIN_USERNAME, _EMAIL and _PASSWORD. "
-        "Does nothing when there is one already; a password that is made up is printed once."
+        "Do nothing if there is one already. Without a password, make a random one and print it once."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -30,7 +30,7 @@ class Command(BaseCommand):
             )
         except InvalidInputError as exc:
             reasons = " ".join(message for messages in exc.errors.values() for message in messages)
-            raise CommandError(f"The administrator {username!r} can not be created: {reasons}") from exc
+            raise CommandError(f"The administrator {username!r} cannot be created: {reasons}") from exc
         if created is None:
             self.stdout.write("There is an administrator already; nothing was changed.")
         elif given:

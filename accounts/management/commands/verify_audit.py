@@ -1,4 +1,4 @@
-"""Checks that nothing was changed in, or taken out of, the audit trail."""
+"""Verify the audit trail."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from accounts import audit
 
 
 class Command(BaseCommand):
-    help = "Verify the chain of the audit trail. Keep the head it prints elsewhere: with it a cut end is found too."
+    help = (
+        "Check that no row of the audit trail was changed or removed, and that the trail contains the head in "
+        "AUDIT_HEAD_FILE. A head from elsewhere, such as the log or the webhook, can be given too."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--head", default="", help="A head that was printed before: it has to be in the chain.")
+        parser.add_argument("--head", default="", help="A head that was printed before; the chain must contain it.")
 
     def handle(self, *args: Any, head: str, **options: Any) -> None:
         verdict = audit.verify()
         if verdict.broken:
-            raise CommandError(f"The trail is broken: {verdict.broken}; {verdict.count} rows before that are whole.")
+            raise CommandError(f"The trail is broken: {verdict.broken}. Whole rows before that: {verdict.count}.")
         if head and not audit.holds(head):
-            raise CommandError("The trail is broken: the head that was kept is not in it.")
+            raise CommandError("The trail is broken: it does not contain the given head.")
         self.stdout.write(f"{verdict.count} rows, whole. Head: {verdict.head or '-'}")
