@@ -1,4 +1,4 @@
-"""Operators' pages: configs, the ledger with its attempts, and why somebody was not told."""
+"""Operators' pages: configs, the ledger with its attempts, and why somebody was not notified."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 
 from accounts.models import User
-from notifications import delivery as deliveries
-from notifications import services
-from notifications.api.serializers import FiltersField
+from notifications import attempts, services
+from notifications.api.inputs import Filters
 from notifications.explain import explain
-from notifications.models import Attempt, Delivery, Episode, NotificationConfig
+from notifications.models import Attempt, Delivery, Episode, MailConsent, NotificationConfig
 from notifications.transports import CHANNELS, OFFERED
 from notifications.transports.base import InvalidTargetError
-from svops.errors import SVOpsError
+from rest.errors import SVOpsError
 from workflows.models import Run
 
 if TYPE_CHECKING:
     ConfigPages = admin.ModelAdmin[NotificationConfig]
     DeliveryPages = admin.ModelAdmin[Delivery]
     EpisodePages = admin.ModelAdmin[Episode]
+    ConsentPages = admin.ModelAdmin[MailConsent]
     AttemptRows = admin.TabularInline[Attempt, Delivery]
     ConfigModelForm = forms.ModelForm[NotificationConfig]
 else:
-    ConfigPages = DeliveryPages = EpisodePages = admin.ModelAdmin
+    ConfigPages = DeliveryPages = EpisodePages = ConsentPages = admin.ModelAdmin
     AttemptRows, ConfigModelForm = admin.TabularInline, forms.ModelForm
 
 EDITED = [
@@ -43,7 +43,9 @@ EDITED = [
 class ConfigForm(ConfigModelForm):
     channel = forms.ChoiceField(choices=[(name, transport.label) for name, transport in OFFERED.items()])
     target = forms.CharField(
-        required=False, max_length=2000, help_text="A URL, or addresses with commas. Empty leaves it as it is."
+        required=False,
+        max_length=2000,
+        help_text="A URL, or e-mail addresses with commas. Empty keeps the present target.",
     )
     notification_types = forms.MultipleChoiceField(
         choices=[(name, name) for name in services.TYPES], widget=forms.CheckboxSelectMultiple
@@ -62,7 +64,7 @@ class ConfigForm(ConfigModelForm):
             self.initial["notification_types"] = self.instance.notification_types
 
     def clean_filters(self) -> dict[str, Any]:
-        given = FiltersField(data=self.cleaned_data["filters"] or {}, context={"user": self.cleaned_data.get("owner")})
+        given = Filters(data=self.cleaned_data["filters"] or {}, context={"user": self.cleaned_data.get("owner")})
         if not given.is_valid():
             raise forms.ValidationError([f"{name}: {problem}" for name, problem in given.errors.items()])
         return dict(given.validated_data)
@@ -74,7 +76,7 @@ class ConfigForm(ConfigModelForm):
             self.add_error("target", "This field is required.")
         elif target and channel in CHANNELS:
             try:
-                CHANNELS[channel].clean(target, deliveries.client())
+                CHANNELS[channel].clean(target, attempts.client())
             except InvalidTargetError as exc:
                 self.add_error("target", str(exc))
         return cleaned
@@ -84,7 +86,7 @@ class ConfigForm(ConfigModelForm):
 class ConfigAdmin(ConfigPages):
     form = ConfigForm
     list_display = [
-        "name", "channel", "whose", "target_hint", "enabled", "disabled_reason", "failures", "paused_until",
+        "name", "channel", "owner_name", "target_hint", "enabled", "disabled_reason", "failures", "paused_until",
     ]  # fmt: skip
     list_filter = ["enabled", "channel", ("deleted_at", admin.EmptyFieldListFilter), "is_canary"]
     list_select_related = ["owner"]
@@ -103,9 +105,9 @@ class ConfigAdmin(ConfigPages):
     actions = ["enable", "disable", "send_test", "remove"]
     change_list_template = "admin/notifications/change_list.html"
 
-    @admin.display(description="Whose", ordering="owner__username")
-    def whose(self, config: NotificationConfig) -> str:
-        return config.owner.get_username() if config.owner else "everyone's"
+    @admin.display(description="Owner", ordering="owner__username")
+    def owner_name(self, config: NotificationConfig) -> str:
+        return config.owner.get_username() if config.owner else "everyone"
 
     def save_model(self, request: HttpRequest, obj: NotificationConfig, form: ConfigForm, change: bool) -> None:
         values = {name: form.cleaned_data[name] for name in EDITED if name != "owner"}
@@ -122,13 +124,13 @@ class ConfigAdmin(ConfigPages):
             target=form.cleaned_data["target"],
             **values,
         )
-        # The form goes on with what it holds: that has to be what was made.
+        # The admin goes on with the object of the form: give it the values of the new row.
         obj.__dict__.update(made.__dict__)
         if made.sealed_secrets:
-            self.message_user(request, f"Its secret, shown this once: {made.secrets[0]}", messages.WARNING)
+            self.message_user(request, f"The secret, shown only now: {made.secrets[0]}", messages.WARNING)
 
     def has_delete_permission(self, request: HttpRequest, obj: NotificationConfig | None = None) -> bool:
-        return False  # rows are kept: the action below hides them
+        return False  # rows are kept; the action below hides them
 
     @admin.action(description="Delete, keeping the ledger", permissions=["change"])
     def remove(self, request: HttpRequest, queryset: QuerySet[NotificationConfig]) -> None:
@@ -146,7 +148,7 @@ class ConfigAdmin(ConfigPages):
     @admin.action(description="Send a test", permissions=["change"])
     def send_test(self, request: HttpRequest, queryset: QuerySet[NotificationConfig]) -> None:
         def send(config: NotificationConfig) -> None:
-            sent = services.send_test(config=config)
+            sent = services.send_test(config=config, actor=cast(User, request.user))
             self.message_user(request, f"{config}: {sent.get_status_display()} {sent.reason}", messages.INFO)
 
         _each(self, request, queryset, send)
@@ -156,16 +158,16 @@ class ConfigAdmin(ConfigPages):
         return [why, *super().get_urls()]
 
     def why(self, request: HttpRequest) -> HttpResponse:
-        """The page that answers why somebody was not told of a run."""
+        """Answer why somebody was not notified of a run."""
         form = WhyForm(request.GET or None)
         answers = explain(**form.cleaned_data) if form.is_valid() else None
-        context = {**self.admin_site.each_context(request), "title": "Why was somebody not told?"}
+        context = {**self.admin_site.each_context(request), "title": "Why was somebody not notified?"}
         context |= {"form": form, "answers": answers, "opts": self.opts}
         return TemplateResponse(request, "admin/notifications/why.html", context)
 
 
 class WhyForm(forms.Form):
-    user = forms.CharField(label="Who", help_text="User name or e-mail address")
+    user = forms.CharField(label="User", help_text="User name or e-mail address")
     run = forms.CharField(label="Run", help_text="The id of a run")
 
     def clean_user(self) -> User:
@@ -196,7 +198,8 @@ class AttemptInline(AttemptRows):
 @admin.register(Delivery)
 class DeliveryAdmin(DeliveryPages):
     list_display = [
-        "message_id", "config", "whose", "kind", "what", "status", "reason", "attempts_made", "due_at", "created_at",
+        "message_id", "config", "owner_name", "kind", "what", "status", "reason", "attempts_made", "due_at",
+        "created_at",
     ]  # fmt: skip
     list_filter = ["status", "kind", "config__channel", "created_at"]
     list_select_related = ["config__owner", "event"]
@@ -216,9 +219,9 @@ class DeliveryAdmin(DeliveryPages):
     def has_delete_permission(self, request: HttpRequest, obj: Delivery | None = None) -> bool:
         return False
 
-    @admin.display(description="Whose")
-    def whose(self, delivery: Delivery) -> str:
-        return delivery.config.owner.get_username() if delivery.config.owner else "everyone's"
+    @admin.display(description="Owner")
+    def owner_name(self, delivery: Delivery) -> str:
+        return delivery.config.owner.get_username() if delivery.config.owner else "everyone"
 
     @admin.display(description="Event")
     def what(self, delivery: Delivery) -> str:
@@ -236,6 +239,22 @@ class DeliveryAdmin(DeliveryPages):
     @admin.action(description="Redeliver", permissions=["view"])
     def redeliver(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
         _each(self, request, queryset, lambda delivery: services.redeliver(delivery=delivery))
+
+
+@admin.register(MailConsent)
+class MailConsentAdmin(ConsentPages):
+    """Who agreed to mails, and who refused. Deleting a row lets its owner ask again."""
+
+    list_display = ["shown", "owner", "link_due_at", "asked_at", "confirmed_at", "refused_at"]
+    list_filter = [("confirmed_at", admin.EmptyFieldListFilter), ("refused_at", admin.EmptyFieldListFilter)]
+    list_select_related = ["owner"]
+    search_fields = ["shown", "owner__username"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: MailConsent | None = None) -> bool:
+        return False
 
 
 @admin.register(Episode)

@@ -5,4 +5,4 @@ class NotificationsConfig(AppConfig):
     name = "notifications"
 
     def ready(self) -> None:
-        from notifications import checks  # noqa: F401 - it registers itself
+        from notifications import checks  # noqa: F401 - the import registers them

@@ -1,4 +1,4 @@
-"""System checks of settings that have to fit together."""
+"""System checks of settings that must fit together."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from django.core.checks import CheckMessage, Error, register
 
 @register
 def lease_outlasts_a_try(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """A lease that ends during a try would have a second worker make the same delivery meanwhile."""
+    """Check that a lease lasts longer than an attempt: otherwise a second worker would make the same delivery."""
     longest = 2 * settings.NOTIFICATION_TIMEOUT + settings.AIRFLOW_CONNECT_TIMEOUT + settings.AIRFLOW_READ_TIMEOUT
     if longest < settings.NOTIFICATION_LEASE:
         return []
-    hint = f"NOTIFICATION_LEASE has to be more than {longest:g}, which a try can take with its timeouts."
-    return [Error("The lease of a delivery is shorter than a try can take.", hint=hint, id="notifications.E001")]
+    hint = f"NOTIFICATION_LEASE must be more than {longest:g}: with its timeouts, an attempt can take that long."
+    return [Error("The lease of a delivery is shorter than an attempt can take.", hint=hint, id="notifications.E001")]

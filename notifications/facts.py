@@ -1,50 +1,54 @@
-"""From an event to what the rules need to know of it."""
+"""Reads the facts about an event that the rules use."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 from notifications.rules import Facts
-from workflows import audience
-from workflows.events import WorkflowCompleted, WorkflowFailed
+from workflows.eventlog import audience
+from workflows.eventlog.events import WorkflowCompleted, WorkflowFailed
 from workflows.models import Event, Workflow
 
 OUTCOMES = (WorkflowCompleted.type, WorkflowFailed.type)
 
 
 def visibility(events: Iterable[Event]) -> dict[int, Facts]:
-    """By the event's primary key: only what it takes to decide who may see it."""
+    """Return, by primary key of the event, the facts that decide who can see it."""
     events = list(events)
-    audiences = audience.load({event.workflow_id for event in events if event.workflow_id})
+    keys = {event.pk: audience.key_of(event) for event in events}
+    audiences = audience.load_all({key for key in keys.values() if key is not None})
     return {
         event.pk: Facts(
             type=event.type,
             workflow_id=event.workflow_id,
             user_id=event.user_id,
             data=event.data,
-            audience=audiences.get(event.workflow_id) if event.workflow_id else None,
+            audience=None if (key := keys[event.pk]) is None else audiences.get(key),
         )
         for event in events
     }
 
 
 def of(event: Event) -> Facts:
-    """As it is now: the audience of a workflow changes."""
-    facts = visibility([event])[event.pk]
-    return facts if event.workflow_id is None else replace(facts, **_of_workflow(event, event.workflow_id))
+    """Return all facts as they are now: the audience of a workflow may change later."""
+    return replace(of_all([event])[event.pk], changed=changed(event))
 
 
-def _of_workflow(event: Event, workflow_id: int) -> dict[str, Any]:
-    tags = Workflow.objects.filter(pk=workflow_id).values_list("dag__tags", flat=True).first()
-    return {"tags": frozenset(tags or ()), "changed": _changed(event, workflow_id)}
+def of_all(events: Iterable[Event]) -> dict[int, Facts]:
+    """Return the facts by primary key of the event, all but `changed`, which costs a query for each event."""
+    facts = visibility(events)
+    workflow_ids = [one.workflow_id for one in facts.values() if one.workflow_id is not None]
+    tags: dict[int | None, list[str]] = dict(
+        Workflow.objects.filter(pk__in=workflow_ids).values_list("pk", "dag__tags")
+    )
+    return {pk: replace(one, tags=frozenset(tags.get(one.workflow_id) or ())) for pk, one in facts.items()}
 
 
-def _changed(event: Event, workflow_id: int) -> bool | None:
-    """Whether this end of a run differs from the one before; of a workflow's first, only a failure does."""
-    if event.type not in OUTCOMES:
+def changed(event: Event) -> bool | None:
+    """Return whether this end of a run differs from the one before. A first run changes something only if it fails."""
+    if event.type not in OUTCOMES or event.workflow_id is None:
         return None
-    earlier = Event.objects.filter(workflow_id=workflow_id, type__in=OUTCOMES, pk__lt=event.pk)
+    earlier = Event.objects.filter(workflow_id=event.workflow_id, type__in=OUTCOMES, pk__lt=event.pk)
     before = earlier.order_by("-id").values_list("type", flat=True).first()
     return (before or WorkflowCompleted.type) != event.type

@@ -1,4 +1,4 @@
-"""What is said: the envelope for programs, a title, facts and links for people."""
+"""The content of messages: the envelope for programs; a title, facts and links for people."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from django.conf import settings
 
 from notifications.models import Delivery, Kind
 from notifications.transports.base import Message
-from svops.times import iso
+from rest.masking import mask
+from rest.times import iso
+from workflows.eventlog.publication import envelope
 from workflows.models import Event
-from workflows.outbox import envelope
 
 TONES = {
     "workflow.completed": "good",
@@ -29,26 +30,28 @@ VERBS = {
     "workflow.completed": "has completed",
     "workflow.failed": "has failed",
     "workflow.stopped": "was stopped",
-    "workflow.retried": "is tried again",
+    "workflow.retried": "is retried",
     "workflow.paused": "is paused",
-    "workflow.resumed": "goes on",
-    "workflow.stop_incomplete": "has not stopped in time",
+    "workflow.resumed": "is resumed",
+    "workflow.stop_incomplete": "did not stop in time",
     "workflow.external_change": "was changed in Airflow",
     "task.started": "has started",
     "task.completed": "has completed",
     "task.failed": "has failed",
-    "task.retrying": "failed and is tried again",
+    "task.retrying": "has failed and is retried",
     "task.skipped": "was skipped",
+    "task.awaiting_input": "waits for a person",
+    "task.input_received": "was answered",
 }
 EXCERPT = 1_500
 
 
 def message_for(delivery: Delivery, *, log: str = "") -> Message:
-    """`log` is the end of the failed task's log, where there is one."""
+    """Return the message of a delivery. `log` is the end of the failed task's log, if there is one."""
     if delivery.kind == Kind.DIGEST:
         return _digest(delivery)
     if delivery.event is None:
-        return _about_ourselves(delivery)
+        return _about_svops(delivery)
     if delivery.kind == Kind.RECOVERY:
         return _recovery(delivery, delivery.event)
     return _of_event(delivery, delivery.event, log=log)
@@ -61,9 +64,16 @@ def _of_event(delivery: Delivery, event: Event, *, log: str) -> Message:
         title=_title(event),
         tone=TONES.get(event.type, "info"),
         facts=_facts(event),
-        excerpt=(log or str(event.data.get("reason") or event.data.get("error") or ""))[-EXCERPT:],
+        excerpt=_excerpt(event, log),
         links=_links(event),
     )
+
+
+def _excerpt(event: Event, log: str) -> str:
+    """Return what is quoted, without secrets: they were not masked in old events."""
+    if event.type == "task.awaiting_input":
+        return mask(str(event.data["body"]))[:EXCERPT]
+    return mask(log or str(event.data.get("reason") or event.data.get("error") or ""))[-EXCERPT:]
 
 
 def _recovery(delivery: Delivery, event: Event) -> Message:
@@ -81,7 +91,7 @@ def _recovery(delivery: Delivery, event: Event) -> Message:
 def _digest(delivery: Delivery) -> Message:
     last = delivery.folded.select_related("event__workflow", "event__run").order_by("-id").first()
     if last is None or last.event is None:
-        raise ValueError("a digest of nothing")
+        raise ValueError("the digest has no deliveries")
     count, event = delivery.folded_count, last.event
     since = iso(delivery.created_at)
     return Message(
@@ -90,7 +100,7 @@ def _digest(delivery: Delivery) -> Message:
         title=f"{_subject(event)} keeps failing: {_times(count)} more",
         tone="bad",
         facts=(*_facts(event), ("Since", since)),
-        excerpt=str(event.data.get("reason") or "")[-EXCERPT:],
+        excerpt=mask(str(event.data.get("reason") or ""))[-EXCERPT:],
         links=_links(event),
     )
 
@@ -99,10 +109,10 @@ def _times(count: int) -> str:
     return "1 failure" if count == 1 else f"{count} failures"
 
 
-def _about_ourselves(delivery: Delivery) -> Message:
+def _about_svops(delivery: Delivery) -> Message:
     title = {
-        Kind.TEST: "This is a test of your notifications by SVOps",
-        Kind.CANARY: "Canary: notifications by SVOps are carried out",
+        Kind.TEST: "SVOps tests your notifications",
+        Kind.CANARY: "Canary: SVOps delivers notifications",
     }[Kind(delivery.kind)]
     body = {
         "id": None,
@@ -115,7 +125,9 @@ def _about_ourselves(delivery: Delivery) -> Message:
         "timestamp": delivery.created_at,
         "data": {"config_id": delivery.config_id, "name": delivery.config.name},
     }
-    facts = (("Config", delivery.config.name),)
+    # A mail may reach somebody who does not know who wrote this name.
+    is_mail = delivery.config.channel == "email"
+    facts = (("Config", str(delivery.config_id) if is_mail else delivery.config.name),)
     return Message(id=delivery.message_id, body=body, title=title, facts=facts, links=(("Open SVOps", _page("/")),))
 
 
@@ -125,7 +137,7 @@ def _title(event: Event) -> str:
     data = event.data
     return {
         "dag.synced": f"DAG {data.get('dag_id')} has changed",
-        "dag.import_error": f"Airflow can not import {data.get('filename')}",
+        "dag.import_error": f"Airflow cannot import {data.get('filename')}",
         "system.airflow_down": "Airflow does not answer",
         "system.airflow_up": "Airflow answers again",
         "notification.failed": f"Notifications to {data.get('name')} fail",
@@ -144,6 +156,11 @@ def _facts(event: Event) -> tuple[tuple[str, str], ...]:
         ("Run", str(run.pk) if run else ""),
         ("Task", event.task_id),
         ("State", str(data.get("state", ""))),
+        ("Question", str(data.get("subject", ""))),
+        ("Options", ", ".join(data.get("options", []))),
+        ("May answer", ", ".join(data.get("respondents", []))),
+        ("Answer", ", ".join(data.get("chosen", []))),
+        ("Answered by", str(data.get("by", "")) if event.type == "task.input_received" else ""),
         ("Duration", _duration(event)),
         ("Failed tasks", ", ".join(data.get("failed_tasks", []))),
         ("Still running", ", ".join(data.get("still_running", []))),

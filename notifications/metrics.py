@@ -1,4 +1,4 @@
-"""Numbers for /metrics, read from the ledger when they are asked for."""
+"""Numbers for /metrics, read from the ledger at each scrape."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from notifications import services
-from notifications.models import OWED, Delivery, NotificationConfig
+from notifications.models import WAITING, Delivery, NotificationConfig
 
 
 class LedgerCollector(Collector):
     """`svops_notifications_owed`, `…_overdue` and `…_disabled_configs`."""
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        owed = GaugeMetricFamily("svops_notifications_owed", "Deliveries that are owed.", labels=["status"])
-        counts = Delivery.objects.filter(status__in=OWED).order_by().values_list("status").annotate(Count("pk"))
+        waiting = GaugeMetricFamily("svops_notifications_owed", "Deliveries that wait to be sent.", labels=["status"])
+        counts = Delivery.objects.filter(status__in=WAITING).order_by().values_list("status").annotate(Count("pk"))
         for status, count in counts:
-            owed.add_metric([status], count)
-        yield owed
+            waiting.add_metric([status], count)
+        yield waiting
         limit = timedelta(seconds=settings.NOTIFICATION_OVERDUE)
         late = services.overdue(now=timezone.now(), limit=limit)
-        yield GaugeMetricFamily("svops_notifications_overdue", "Deliveries that nobody has taken up in time.", late)
+        yield GaugeMetricFamily("svops_notifications_overdue", "Deliveries that no worker has taken in time.", late)
         off = NotificationConfig.objects.alive().filter(enabled=False).count()
         yield GaugeMetricFamily("svops_notifications_disabled_configs", "Configs that are disabled.", off)

@@ -1,18 +1,19 @@
-"""Decisions, as functions of what they are given: who is told of what, when, and when to try again."""
+"""The rules as pure functions: which config gets which event, when, and when to try again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
-from typing import Any
+from typing import Any, TypedDict, cast
 from zoneinfo import ZoneInfo
 
-from notifications.models import NotificationConfig, name_of
-from workflows.audience import Audience
-from workflows.events import NotificationFailed
+from notifications.models import LONGEST_SUBJECT, NotificationConfig, name_of
+from rest.backoff import doubling
+from workflows.eventlog.audience import Audience
+from workflows.eventlog.events import NotificationFailed
 
-# After the first attempt. https://www.svix.com and https://www.standardwebhooks.com have it much the same.
+# The waits after each failed attempt. https://www.svix.com and https://www.standardwebhooks.com use similar ones.
 SCHEDULE = (
     timedelta(seconds=5),
     timedelta(minutes=5),
@@ -25,12 +26,23 @@ LONGEST_RETRY_AFTER = timedelta(hours=24)
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=5), timedelta(seconds=60)
 
 
+class Filters(TypedDict, total=False):
+    """What an event must match. A filter that is missing or empty passes every event."""
+
+    workflows: list[int]
+    tags: list[str]
+    states: list[str]
+    users: list[int]
+    duration_over_s: float
+    only_on_change: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What is to be known of an event in order to decide who wants it.
+    """The facts about an event that the rules use.
 
-    `audience` is None where there is no workflow, or none any more. `changed` tells whether a run's end differs
-    from that of the workflow's run before; None where the event is not the end of a run.
+    `audience` is None if the event is about no workflow and no DAG, or if the workflow is gone. `changed` says whether
+    the end of a run differs from the end of the run before it; it is None if the event is not the end of a run.
     """
 
     type: str
@@ -43,54 +55,79 @@ class Facts:
 
 
 def why_not(config: NotificationConfig, types: frozenset[str], facts: Facts) -> str:
-    """Why the config is not told of the event; empty when it is. `types` are those that it wants."""
+    """Return why the config does not get the event; empty if it does. `types` are those that it subscribes to."""
     if facts.type not in types:
-        return f"it does not want {name_of(facts.type)}"
+        return f"the config does not subscribe to {name_of(facts.type)}"
     if facts.type == NotificationFailed.type and facts.data.get("config_id") == config.pk:
-        return "a config is not told of its own failures"
+        return "a config is not notified of its own failures"
     return why_hidden(config, facts) or why_filtered(config.filters, facts)
 
 
 def why_hidden(config: NotificationConfig, facts: Facts) -> str:
-    """Why its owner may not see the event; empty when they may. Asked when it is owed and again when it is sent."""
+    """Return why the owner cannot see the event; empty if they can. It is asked on creation and before each attempt."""
     owner = config.owner
     if facts.workflow_id is not None and facts.audience is None:
         return "the workflow was deleted"
     if owner is None:
         return ""
     if not owner.is_active:
-        return "the account of its owner is not active"
+        return "the account of its owner is inactive"
     if facts.audience is not None:
-        seen = facts.audience.includes(user_id=owner.pk, is_admin=owner.is_superuser)
-        return "" if seen else "its owner may not see the workflow"
+        visible = facts.audience.includes(user_id=owner.pk, is_admin=owner.is_superuser)
+        if visible:
+            return ""
+        return "its owner cannot see the " + ("workflow" if facts.workflow_id is not None else "DAG or its errors")
     public = facts.user_id is None or owner.is_superuser or facts.user_id == owner.pk
-    return "" if public else "the event concerns somebody else"
+    return "" if public else "the event belongs to another user"
 
 
-def why_filtered(filters: dict[str, Any], facts: Facts) -> str:
-    """Which of the filters the event does not pass; empty when it passes all."""
+def why_filtered(filters: Filters, facts: Facts) -> str:
+    """Return which filter stops the event; empty if none does."""
     return next((f"filtered out by {name}" for name, passes in _FILTERS.items() if not passes(filters, facts)), "")
 
 
-def _passes_duration(filters: dict[str, Any], facts: Facts) -> bool:
+def subjects(filters: Filters) -> list[str]:
+    """Return the subjects of the first filter that names some, or [""]: an event that passes has one of them."""
+    for name, subject in _SUBJECTS.items():
+        if values := filters.get(name):
+            return sorted({_subject(subject, value) for value in cast("list[object]", values)})
+    return [""]
+
+
+def subjects_of(facts: Facts) -> set[str]:
+    """Return the subjects that an event has."""
+    tags = {_subject("tag", tag) for tag in facts.tags}
+    named = {"workflow": facts.workflow_id, "user": facts.user_id, "state": facts.data.get("state")}
+    return {"", *tags, *(_subject(subject, value) for subject, value in named.items() if value is not None)}
+
+
+def _subject(name: str, value: object) -> str:
+    # Cut to the column's length: two subjects may then be the same, and `why_filtered` tells them apart.
+    return f"{name}:{value}"[:LONGEST_SUBJECT]
+
+
+_SUBJECTS = {"workflows": "workflow", "users": "user", "tags": "tag", "states": "state"}
+
+
+def _passes_duration(filters: Filters, facts: Facts) -> bool:
     if filters.get("duration_over_s") is None or "duration_s" not in facts.data:
         return True
     duration = facts.data["duration_s"]
     return duration is not None and duration > filters["duration_over_s"]
 
 
-_FILTERS: dict[str, Callable[[dict[str, Any], Facts], bool]] = {
-    "workflows": lambda wanted, facts: not wanted.get("workflows") or facts.workflow_id in wanted["workflows"],
-    "tags": lambda wanted, facts: not wanted.get("tags") or not facts.tags.isdisjoint(wanted["tags"]),
-    "states": lambda wanted, facts: not wanted.get("states") or facts.data.get("state") in wanted["states"],
-    "users": lambda wanted, facts: not wanted.get("users") or facts.user_id in wanted["users"],
+_FILTERS: dict[str, Callable[[Filters, Facts], bool]] = {
+    "workflows": lambda filters, facts: not filters.get("workflows") or facts.workflow_id in filters["workflows"],
+    "tags": lambda filters, facts: not filters.get("tags") or not facts.tags.isdisjoint(filters["tags"]),
+    "states": lambda filters, facts: not filters.get("states") or facts.data.get("state") in filters["states"],
+    "users": lambda filters, facts: not filters.get("users") or facts.user_id in filters["users"],
     "duration_over_s": _passes_duration,
-    "only_on_change": lambda wanted, facts: not wanted.get("only_on_change") or facts.changed is not False,
+    "only_on_change": lambda filters, facts: not filters.get("only_on_change") or facts.changed is not False,
 }
 
 
 def quiet_end(config: NotificationConfig, now: datetime) -> datetime | None:
-    """When the quiet hours that `now` is in end; None outside of them."""
+    """Return when the present quiet hours end; None outside of quiet hours."""
     begin, end = config.quiet_from, config.quiet_until
     if begin is None or end is None or begin == end:
         return None
@@ -102,28 +139,31 @@ def quiet_end(config: NotificationConfig, now: datetime) -> datetime | None:
 
 
 def _between(moment: time, begin: time, end: time) -> bool:
-    """Whether the moment is in the hours from `begin` to `end`, over midnight if need be."""
+    """Return whether the moment is between `begin` and `end`, which may be on the next day."""
     return begin <= moment < end if begin < end else moment >= begin or moment < end
 
 
 def next_try(tries: int, *, jitter: float, retry_after: float | None = None) -> timedelta | None:
-    """How long to wait after so many tries; None when there was the last one.
+    """Return how long to wait after so many tries; None if that was the last one.
 
-    `jitter` in [0, 1) adds up to a fifth, so that what failed together does not come back together. What the
-    receiver asks for can only make it longer.
+    `jitter` in [0, 1) adds up to a fifth, so that deliveries that failed together do not come back together.
+    `retry_after` can only make the wait longer.
     """
     if tries > len(SCHEDULE):
         return None
-    wait = SCHEDULE[tries - 1] * (1 + jitter / 5)
-    asked = min(timedelta(seconds=min(retry_after or 0, 10**6)), LONGEST_RETRY_AFTER)
-    return max(wait, asked)
+    return _at_least(SCHEDULE[tries - 1] * (1 + jitter / 5), retry_after)
 
 
 def pause(failures: int, *, jitter: float, retry_after: float | None = None) -> timedelta:
-    """How long a config whose receiver has failed so many times in a row is left alone.
+    """Return how long to pause a config after so many failures in a row.
 
-    It bounds what a dead receiver costs: one try a minute, however much is owed to it.
+    It limits the cost of a dead receiver to one try a minute, however many deliveries wait for it.
     """
-    wait = min(FIRST_PAUSE * (1 << min(failures - 1, 10)), LONGEST_PAUSE) * (1 + jitter / 5)
+    wait = doubling(failures, first=FIRST_PAUSE, longest=LONGEST_PAUSE)
+    return _at_least(wait * (1 + jitter / 5), retry_after)
+
+
+def _at_least(wait: timedelta, retry_after: float | None) -> timedelta:
+    """Return `wait`, or the time that the receiver asks for if that is longer, up to a day."""
     asked = min(timedelta(seconds=min(retry_after or 0, 10**6)), LONGEST_RETRY_AFTER)
     return max(wait, asked)

@@ -1,55 +1,53 @@
-"""Where events come in: each is owed to whom it concerns, in the transaction that records it.
+"""Where events come in: each one becomes deliveries, in the transaction that records it.
 
-`settings.EVENT_SINKS` names `owe_deliveries`; workflows know nothing of notifications.
+`settings.EVENT_SINKS` names `create_deliveries`, so workflows know nothing of notifications.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db.models import F, Q
 from django.utils import timezone
 
-from notifications import facts as facts_of
 from notifications import rules
+from notifications.interest import Interest, concern_somebody
 from notifications.models import Delivery, Episode, Kind, NotificationConfig, Status
-from workflows.events import WorkflowCompleted, WorkflowFailed
+from notifications.settlement import disabled_because
+from workflows.eventlog.events import WorkflowCompleted, WorkflowFailed
 from workflows.models import Event
 
 
-def owe_deliveries(event: Event) -> None:
-    """Owe the event to each config that wants it, once, however often we are called.
+def create_deliveries(events: Sequence[Event]) -> None:
+    """Create a delivery of each event for each config that it concerns. A second call changes nothing.
 
-    It costs one query while nobody wants the type.
+    It costs one query if no config subscribes to one of the types.
     """
-    configs = _concerned(event)
-    if not configs:
+    if not concern_somebody(events):
         return
-    now, facts = timezone.now(), facts_of.of(event)
-    told = set(Delivery.objects.filter(event=event).values_list("config_id", flat=True))
-    owed = [_owed(config, types, event, facts, now=now) for config, types in configs if config.pk not in told]
-    Delivery.objects.bulk_create([delivery for delivery in owed if delivery], ignore_conflicts=True)
+    now, interest = timezone.now(), Interest.read(events)
+    new = [
+        _delivery(config, types, event, facts, interest, now=now)
+        for event in events
+        for config, types, facts in interest.of(event)
+    ]
+    Delivery.objects.bulk_create([delivery for delivery in new if delivery], ignore_conflicts=True)
 
 
-def _concerned(event: Event) -> list[tuple[NotificationConfig, frozenset[str]]]:
-    """Those that want the type, and those that were told of a failure which this may be the end of."""
-    alive = NotificationConfig.objects.alive().select_related("owner")
-    subscribed = [(config, frozenset({event.type})) for config in alive.filter(subscriptions__type=event.type)]
-    if event.type != WorkflowCompleted.type or event.workflow_id is None:
-        return subscribed
-    open_episodes = Episode.objects.filter(workflow_id=event.workflow_id, closed_at__isnull=True)
-    others = alive.filter(pk__in=open_episodes.values("config_id")).exclude(subscriptions__type=event.type)
-    return subscribed + [(config, frozenset()) for config in others]
-
-
-def _owed(
-    config: NotificationConfig, types: frozenset[str], event: Event, facts: rules.Facts, *, now: datetime
+def _delivery(
+    config: NotificationConfig,
+    types: frozenset[str],
+    event: Event,
+    facts: rules.Facts,
+    interest: Interest,
+    *,
+    now: datetime,
 ) -> Delivery | None:
-    """What the event means to this config, which wants these types; None when it is not to be told."""
+    """Return the delivery to a config that subscribes to these types; None if the event does not concern it."""
     recovered: list[Episode] = []
-    if event.type == WorkflowCompleted.type and event.workflow_id:
+    if event.type == WorkflowCompleted.type and event.workflow_id and interest.is_reported(config, event):
         recovered = _close_episodes(config, event.workflow_id, now=now)
     if recovered and not rules.why_hidden(config, facts):
         delivery = _new(config, event, now=now)
@@ -60,6 +58,7 @@ def _owed(
     delivery = _new(config, event, now=now)
     if config.fold_repeats and config.enabled and event.type == WorkflowFailed.type and event.workflow_id:
         _fold(delivery, event.workflow_id, failed_tasks=event.data["failed_tasks"], now=now)
+        interest.reported.add((config.pk, event.workflow_id))
     return delivery
 
 
@@ -67,7 +66,7 @@ def _new(config: NotificationConfig, event: Event, *, now: datetime) -> Delivery
     delivery = Delivery(config=config, event=event, created_at=now, due_at=now)
     if not config.enabled:
         delivery.status, delivery.finished_at = Status.SUPPRESSED, now
-        delivery.reason = f"the config was disabled: {config.disabled_reason or 'by hand'}"
+        delivery.reason = disabled_because(config.disabled_reason)
     elif end := rules.quiet_end(config, now):
         delivery.status, delivery.due_at = Status.HELD, end
         delivery.reason = "held until the end of the quiet hours"
@@ -75,7 +74,7 @@ def _new(config: NotificationConfig, event: Event, *, now: datetime) -> Delivery
 
 
 def _fold(delivery: Delivery, workflow_id: int, *, failed_tasks: list[str], now: datetime) -> None:
-    """Let the first failure of an episode through, and put its repeats into a digest."""
+    """Send the first failure of an episode, and count its repeats in a digest."""
     config = delivery.config
     key = ", ".join(failed_tasks)[:300]
     episode, is_new = Episode.objects.get_or_create(
@@ -87,12 +86,12 @@ def _fold(delivery: Delivery, workflow_id: int, *, failed_tasks: list[str], now:
         return
     delivery.digest = _digest(episode, config, now=now)
     delivery.status, delivery.finished_at = Status.FOLDED, now
-    delivery.reason = "a repeat of a failure that was told before: it is counted in a digest"
+    delivery.reason = "a repeat of a reported failure: a digest counts it"
 
 
 def _digest(episode: Episode, config: NotificationConfig, *, now: datetime) -> Delivery:
-    """The digest that is being collected, now one longer, or a new one."""
-    # A conditional UPDATE: it locks the row, so that nobody sends the digest before this repeat is committed.
+    """Return the digest that is being collected, with one more failure, or a new one."""
+    # A conditional UPDATE: it locks the row, so no worker sends the digest before this repeat is committed.
     collecting = Delivery.objects.filter(
         Q(leased_until__isnull=True), episode=episode, kind=Kind.DIGEST, status=Status.PENDING, attempts_made=0
     )
@@ -107,7 +106,7 @@ def _digest(episode: Episode, config: NotificationConfig, *, now: datetime) -> D
 
 
 def _close_episodes(config: NotificationConfig, workflow_id: int, *, now: datetime) -> list[Episode]:
-    """End what this success ends; a digest that was still being collected is told with it."""
+    """Close the episodes that this success ends. Its message replaces a digest that was still being collected."""
     ended = list(Episode.objects.filter(config=config, workflow_id=workflow_id, closed_at__isnull=True))
     Episode.objects.filter(pk__in=[episode.pk for episode in ended]).update(closed_at=now)
     _drop_digests(ended, now=now)
@@ -121,4 +120,4 @@ def _drop_digests(episodes: Iterable[Episode], *, now: datetime) -> None:
         status=Status.PENDING,
         attempts_made=0,
         leased_until__isnull=True,
-    ).update(status=Status.SUPPRESSED, reason="it succeeded again: the notice of that tells the count", finished_at=now)
+    ).update(status=Status.SUPPRESSED, reason="the workflow succeeded: that message has the count", finished_at=now)

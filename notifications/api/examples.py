@@ -1,4 +1,4 @@
-"""Requests as people send them, for the OpenAPI description."""
+"""Typical requests, shown in the OpenAPI description."""
 
 from drf_spectacular.utils import OpenApiExample
 
@@ -39,7 +39,7 @@ CONFIG = [
 ]
 RANGE = [
     OpenApiExample(
-        "What was missed on a day",
+        "Everything that a config missed on one day",
         value={
             "config_id": 5,
             "since": "2026-03-02T00:00:00Z",

@@ -1,4 +1,4 @@
-"""What lists can be narrowed by."""
+"""The query parameters that filter the lists."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import django_filters
 
 from notifications.models import Delivery, Kind, NotificationConfig, Status
 from notifications.transports import OFFERED
-from svops.query import FilterSet, MomentFilter
+from rest.filters import FilterSet, MomentFilter
 from workflows.api.filters import IdFilter
 
 

@@ -1,149 +1,66 @@
-"""Input and output of the API, apart: what comes in is strict, what goes out shows no target and no secret."""
+"""The bodies of answers. No target and no secret is shown."""
 
 from __future__ import annotations
 
-from typing import Any
-from zoneinfo import available_timezones
+from typing import Any, cast
 
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from notifications.models import MOST_IN_FLIGHT, Attempt, Delivery, NotificationConfig, Status
-from notifications.services import MOST_SECRETS, TYPES
-from notifications.transports import CHANNELS, OFFERED, webhook
-from notifications.transports.base import InvalidTargetError
-from svops.api import StrictSerializer
-from svops.query import LARGEST_INTEGER
-from workflows.access import unseen
-
-FIELDS = sorted({transport.field for transport in OFFERED.values()})
-_CHANNELS = [(name, transport.label) for name, transport in OFFERED.items()]
+from notifications import consents
+from notifications.api.inputs import Filters
+from notifications.models import Attempt, Delivery, NotificationConfig
+from notifications.services import TYPES
+from notifications.transports import CHANNELS
+from rest.sealing import UnsealableError
+from workflows.eventlog.events import CATALOGUE
 
 
-class FiltersField(StrictSerializer):
-    """An event has to pass each filter that is given; without any, everything that you may see passes."""
+class QuietHoursSerializer(serializers.Serializer[Any]):
+    """Hours in which deliveries are held."""
 
-    workflows = serializers.ListField(
-        child=serializers.IntegerField(min_value=1, max_value=LARGEST_INTEGER), required=False, max_length=500
-    )
-    tags = serializers.ListField(child=serializers.CharField(max_length=250), required=False, max_length=100)
-    states = serializers.ListField(child=serializers.CharField(max_length=30), required=False, max_length=50)
-    users = serializers.ListField(child=serializers.IntegerField(min_value=1), required=False, max_length=500)
-    duration_over_s = serializers.FloatField(
-        required=False, min_value=0, help_text="Of events with a duration, the longer ones only."
-    )
-    only_on_change = serializers.BooleanField(
-        required=False, help_text="Of ends of runs, those only that differ from the end before."
-    )
-
-    def validate_workflows(self, ids: list[int]) -> list[int]:
-        if missing := unseen(self.context["user"], ids):
-            names = ", ".join(map(str, sorted(missing)))
-            raise serializers.ValidationError(f"There is no workflow {names}, or none that you may see.")
-        return ids
-
-
-class QuietHoursField(StrictSerializer):
-    """What happens in these hours is recorded, and sent when they end."""
-
-    begin = serializers.TimeField(help_text="For example 22:00.")
+    begin = serializers.TimeField()
     end = serializers.TimeField()
-    timezone = serializers.CharField(default="UTC", max_length=64, help_text="For example Europe/Berlin.")
-
-    def validate_timezone(self, value: str) -> str:
-        if value not in available_timezones():
-            raise serializers.ValidationError("This is no time zone of the IANA database, like Europe/Berlin.")
-        return value
-
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if attrs["begin"] == attrs["end"]:
-            raise serializers.ValidationError({"end": ["Expected another time than begin: these hours are none."]})
-        return attrs
+    timezone = serializers.CharField(help_text="A time zone of the IANA database.")
 
 
-class ConfigInput(StrictSerializer):
-    name = serializers.CharField(max_length=200)
-    channel = serializers.ChoiceField(choices=_CHANNELS)
-    webhook_url = serializers.CharField(required=False, max_length=2_000, help_text="Of slack.")
-    url = serializers.CharField(required=False, max_length=2_000, help_text="Of webhook and apprise.")
-    recipients = serializers.ListField(
-        child=serializers.EmailField(), required=False, max_length=20, help_text="Of email."
+class UnconfirmedSerializer(serializers.Serializer[Any]):
+    """A recipient of e-mail who has to agree first."""
+
+    recipient = serializers.CharField(help_text="Masked.")
+    asked_at = serializers.DateTimeField(allow_null=True, help_text="When the last link was sent.")
+    link_due_at = serializers.DateTimeField(
+        allow_null=True, help_text="When a link is sent next; later than now if the mail server did not take it."
     )
-    notification_types = serializers.ListField(
-        child=serializers.ChoiceField(choices=sorted(TYPES)), min_length=1, max_length=len(TYPES)
-    )
-    filters = FiltersField(required=False)
-    enabled = serializers.BooleanField(required=False)
-    for_everyone = serializers.BooleanField(required=False, help_text="Only admins; it then belongs to all of them.")
-    fold_repeats = serializers.BooleanField(
-        required=False,
-        help_text="Repeats of one failure become a digest, and its end is told. The default of all but webhook.",
-    )
-    quiet_hours = QuietHoursField(required=False, allow_null=True)
-    max_in_flight = serializers.IntegerField(required=False, min_value=1, max_value=MOST_IN_FLIGHT)
-    secret = serializers.CharField(
-        required=False, max_length=200, help_text="Of webhook. The one before it goes on signing beside it."
-    )
-    secrets = serializers.ListField(
-        child=serializers.CharField(max_length=200),
-        required=False,
-        min_length=1,
-        max_length=MOST_SECRETS,
-        help_text="Of webhook: all of them, in place of those that there are.",
-    )
-
-    def validate_secret(self, secret: str) -> str:
-        try:
-            return webhook.clean_secret(secret)
-        except InvalidTargetError as exc:
-            raise serializers.ValidationError(str(exc)) from exc
-
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        channel = attrs.get("channel") or self.context["channel"]
-        if self.partial and channel != self.context["channel"]:
-            raise serializers.ValidationError({"channel": ["A config keeps its channel: create another one."]})
-        if "secret" in attrs and "secrets" in attrs:
-            raise serializers.ValidationError({"secret": ["Give either this or secrets."]})
-        if "secret" in attrs and not CHANNELS[channel].takes_secrets:
-            raise serializers.ValidationError({"secret": [f"The channel {channel} signs nothing."]})
-        return self._quiet(self._target(attrs, CHANNELS[channel].field, channel))
-
-    def _target(self, attrs: dict[str, Any], field: str, channel: str) -> dict[str, Any]:
-        if others := (set(FIELDS) - {field}) & attrs.keys():
-            raise serializers.ValidationError({name: [f"The channel {channel} has {field}."] for name in others})
-        if field in attrs:
-            attrs["target"] = attrs.pop(field)
-        elif not self.partial:
-            raise serializers.ValidationError({field: ["This field is required."]})
-        return attrs
-
-    def _quiet(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if "quiet_hours" in attrs:
-            quiet = attrs.pop("quiet_hours") or {"begin": None, "end": None, "timezone": "UTC"}
-            attrs["quiet_from"], attrs["quiet_until"] = quiet["begin"], quiet["end"]
-            attrs["quiet_timezone"] = quiet["timezone"]
-        return attrs
+    refused = serializers.BooleanField(help_text="Whether the recipient refused.")
 
 
 class ConfigSerializer(serializers.ModelSerializer[NotificationConfig]):
-    webhook_url = serializers.SerializerMethodField(help_text="Masked; null for other channels.")
-    url = serializers.SerializerMethodField(help_text="Masked; null for other channels.")
-    recipients = serializers.SerializerMethodField(help_text="Masked; null for other channels.")
-    secret = serializers.SerializerMethodField(help_text="Masked; null where nothing is signed.")
-    owner_id = serializers.IntegerField(allow_null=True)
+    """A notification config. Its target and secrets are masked."""
+
+    channel = serializers.ChoiceField(choices=list(CHANNELS))
+    webhook_url = serializers.SerializerMethodField(help_text="Masked. Null for other channels than slack.")
+    url = serializers.SerializerMethodField(help_text="Masked. Null for other channels than webhook and apprise.")
+    recipients = serializers.SerializerMethodField(help_text="Masked. Null for other channels than email.")
+    unconfirmed_recipients = serializers.SerializerMethodField(
+        help_text="Recipients of e-mail who have to agree first. They get a link, and nothing else."
+    )
+    secret = serializers.SerializerMethodField(help_text="Masked. Null if messages are not signed.")
+    owner_id = serializers.IntegerField(allow_null=True, help_text="Null for a config for everyone.")
     for_everyone = serializers.SerializerMethodField()
-    notification_types = serializers.ListField(child=serializers.CharField())
-    filters = FiltersField()
+    notification_types = serializers.ListField(child=serializers.ChoiceField(choices=list(TYPES)))
+    filters = Filters()
     quiet_hours = serializers.SerializerMethodField()
-    failures = serializers.IntegerField(help_text="Tries that failed since the last that did not.")
 
     class Meta:
         model = NotificationConfig
         fields = [
-            "id", "name", "channel", "webhook_url", "url", "recipients", "secret", "owner_id", "for_everyone",
+            "id", "name", "channel", "webhook_url", "url", "recipients", "unconfirmed_recipients", "secret",
+            "owner_id", "for_everyone",
             "notification_types", "filters", "enabled", "disabled_reason", "disabled_at", "fold_repeats",
             "quiet_hours", "max_in_flight", "failures", "paused_until", "created_at", "updated_at",
         ]  # fmt: skip
+        read_only_fields = fields  # the schema then says that each of them is always there
 
     def _hint(self, config: NotificationConfig, field: str) -> str | None:
         return config.target_hint if CHANNELS[config.channel].field == field else None
@@ -159,14 +76,28 @@ class ConfigSerializer(serializers.ModelSerializer[NotificationConfig]):
         hint = self._hint(config, "recipients")
         return hint.split(", ") if hint is not None else None
 
+    @extend_schema_field(UnconfirmedSerializer(many=True))
+    def get_unconfirmed_recipients(self, config: NotificationConfig) -> list[dict[str, Any]]:
+        if config.channel != "email" or config.deleted_at is not None:
+            return []
+        # Once for all configs of an owner in a list.
+        by_owner = cast(dict[str, Any], self.context).setdefault("consents", {})
+        if config.owner_id not in by_owner:
+            by_owner[config.owner_id] = consents.of_owner(config.owner)
+        try:
+            rows = consents.unconfirmed(config, by_owner[config.owner_id])
+        except UnsealableError:
+            return []
+        return list(UnconfirmedSerializer(rows, many=True).data)
+
     def get_secret(self, config: NotificationConfig) -> str | None:
         return "whsec_***" if config.sealed_secrets else None
 
     def get_for_everyone(self, config: NotificationConfig) -> bool:
         return config.owner_id is None
 
-    @extend_schema_field(QuietHoursField(allow_null=True))
-    def get_quiet_hours(self, config: NotificationConfig) -> dict[str, Any] | None:
+    @extend_schema_field(QuietHoursSerializer(allow_null=True))
+    def get_quiet_hours(self, config: NotificationConfig) -> dict[str, str] | None:
         if config.quiet_from is None or config.quiet_until is None:
             return None
         return {
@@ -177,8 +108,11 @@ class ConfigSerializer(serializers.ModelSerializer[NotificationConfig]):
 
 
 class NewConfigSerializer(ConfigSerializer):
+    """A new notification config, with the secret that was created for it."""
+
     new_secret = serializers.CharField(
-        required=False, help_text="The secret that was made for a webhook without one. Shown now and never again."
+        required=False,
+        help_text="The secret that was created because none was sent. It is shown only now. Only for webhook.",
     )
 
     class Meta(ConfigSerializer.Meta):
@@ -186,34 +120,51 @@ class NewConfigSerializer(ConfigSerializer):
 
 
 class NewSecretSerializer(serializers.Serializer[Any]):
-    new_secret = serializers.CharField(help_text="Shown now and never again.")
+    """The new secret of a webhook."""
 
-
-class DisableInput(StrictSerializer):
-    reason = serializers.CharField(required=False, max_length=500)
+    new_secret = serializers.CharField(help_text="It is shown only now.")
 
 
 class TypeSerializer(serializers.Serializer[Any]):
-    name = serializers.CharField()
-    event = serializers.CharField(help_text="The type of the event, as in its envelope.")
+    """A type of event that configs can subscribe to."""
+
+    name = serializers.ChoiceField(choices=list(TYPES))
+    event = serializers.ChoiceField(choices=list(CATALOGUE), help_text="The type of the event, as in its envelope.")
     description = serializers.CharField()
 
 
 class DeliveryAttemptSerializer(serializers.ModelSerializer[Attempt]):
+    """One try to send a delivery."""
+
     class Meta:
         model = Attempt
         fields = ["number", "outcome", "started_at", "duration_ms", "status_code", "error", "response_excerpt"]
+        read_only_fields = fields
+
+
+class RecipientSerializer(serializers.Serializer[Any]):
+    """The result for one recipient of an e-mail."""
+
+    recipient = serializers.CharField(source="shown", help_text="Masked.")
+    outcome = serializers.ChoiceField(
+        choices=["accepted", "refused", "waiting", "unconfirmed"],
+        help_text="`unconfirmed`: the recipient has not agreed to get mails.",
+    )
+    answer = serializers.CharField(source="said", help_text="The words of the mail server, or why it was not asked.")
 
 
 class DeliverySerializer(serializers.ModelSerializer[Delivery]):
+    """One message for one config, with its attempts."""
+
     config_id = serializers.IntegerField()
     config_name = serializers.CharField(source="config.name")
-    channel = serializers.CharField(source="config.channel")
-    event_id = serializers.IntegerField(source="event.position", default=None, allow_null=True)
-    event_type = serializers.CharField(source="event.type", default=None, allow_null=True)
-    run_id = serializers.UUIDField(source="event.run_id", default=None, allow_null=True)
-    workflow_id = serializers.IntegerField(source="event.workflow_id", default=None, allow_null=True)
-    digest_id = serializers.IntegerField(allow_null=True, help_text="Of a folded one: the delivery that tells of it.")
+    channel = serializers.ChoiceField(source="config.channel", choices=list(CHANNELS))
+    event_id = serializers.IntegerField(source="event.position", read_only=True, allow_null=True)
+    event_type = serializers.ChoiceField(source="event.type", read_only=True, allow_null=True, choices=list(CATALOGUE))
+    run_id = serializers.UUIDField(source="event.run_id", read_only=True, allow_null=True)
+    workflow_id = serializers.IntegerField(source="event.workflow_id", read_only=True, allow_null=True)
+    digest_id = serializers.IntegerField(allow_null=True, help_text="The digest that counts this folded delivery.")
+    recipients = RecipientSerializer(many=True, help_text="Only for email: the result for each recipient so far.")
     attempts = DeliveryAttemptSerializer(many=True)
 
     class Meta:
@@ -221,21 +172,12 @@ class DeliverySerializer(serializers.ModelSerializer[Delivery]):
         fields = [
             "id", "message_id", "kind", "config_id", "config_name", "channel", "event_id", "event_type", "run_id",
             "workflow_id", "status", "reason", "digest_id", "folded_count", "due_at", "created_at", "finished_at",
-            "attempts",
+            "recipients", "attempts",
         ]  # fmt: skip
-
-
-class RedeliverRangeInput(StrictSerializer):
-    config_id = serializers.IntegerField(min_value=1)
-    since = serializers.DateTimeField()
-    until = serializers.DateTimeField(required=False, help_text="Now, when it is not given.")
-    status = serializers.ListField(
-        child=serializers.ChoiceField(choices=[Status.FAILED, Status.SUPPRESSED, Status.DELIVERED]),
-        required=False,
-        min_length=1,
-        help_text="What became of those that are redelivered; failed by default.",
-    )
+        read_only_fields = fields
 
 
 class RedeliveredSerializer(serializers.Serializer[Any]):
-    redelivered = serializers.IntegerField()
+    """The result of a redelivery."""
+
+    redelivered = serializers.IntegerField(help_text="How many deliveries are scheduled again.")

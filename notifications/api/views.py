@@ -1,4 +1,4 @@
-"""Configs, the types that can be wanted, and the ledger of deliveries."""
+"""Configs, notification types, and the ledger of deliveries."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import inspect
 from typing import Any
 
 from django.db.models import QuerySet
-from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import status, viewsets
@@ -20,22 +19,22 @@ from accounts.permissions import current_user
 from notifications import services
 from notifications.api import examples
 from notifications.api.filters import ConfigFilter, DeliveryFilter
+from notifications.api.inputs import ConfigInput, DisableInput, RedeliverRangeInput
 from notifications.api.serializers import (
-    ConfigInput,
     ConfigSerializer,
     DeliverySerializer,
-    DisableInput,
     NewConfigSerializer,
     NewSecretSerializer,
     RedeliveredSerializer,
-    RedeliverRangeInput,
     TypeSerializer,
 )
 from notifications.models import Delivery, NotificationConfig
-from svops.api import KeysetPages, NoInput
-from svops.query import StrictQuery
-from svops.schema import errors
-from workflows.events import CATALOGUE
+from rest.errors import InvalidInputError
+from rest.pages import KeysetPages
+from rest.query import StrictQuery
+from rest.schema import errors
+from rest.serializers import NoInput
+from workflows.eventlog.events import CATALOGUE
 
 SCOPES = {
     "GET": Scope.WORKFLOW_READ,
@@ -49,12 +48,12 @@ SCOPES = {
 @extend_schema_view(
     list=extend_schema(
         summary="List notification configs",
-        description="Your own; for admins those for everyone too. Targets and secrets are masked.",
+        description="Your own configs, and for admins those for everyone too. Targets and secrets are masked.",
         responses={200: ConfigSerializer},
     ),
     retrieve=extend_schema(
         summary="Get a notification config",
-        description="Target and secrets are masked.",
+        description="Its target and secrets are masked.",
         responses={200: ConfigSerializer},
     ),
 )
@@ -72,17 +71,17 @@ class ConfigViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[NotificationConfi
     @extend_schema(
         summary="Create a notification config",
         description=(
-            "The target is resolved and refused when it is not public. A webhook without `secret` is given one, "
-            "which is shown in this answer as `new_secret` and never again."
+            "SVOps resolves the target and refuses it if it is not public. A webhook without `secret` gets a new one. "
+            "Only this answer shows it, as `new_secret`."
         ),
         request=ConfigInput,
         examples=examples.CONFIG,
         responses={201: NewConfigSerializer},
     )
     def create(self, request: Request) -> Response:
-        wanted = ConfigInput(data=request.data, context={"user": current_user(request)})
-        wanted.is_valid(raise_exception=True)
-        values = _secrets(wanted.validated_data)
+        given = ConfigInput(data=request.data, context={"user": current_user(request)})
+        given.is_valid(raise_exception=True)
+        values = _secrets(given.validated_data)
         config = services.create_config(actor=current_user(request), **values)
         answer = ConfigSerializer(config).data
         if config.sealed_secrets and not values.get("secrets"):
@@ -91,22 +90,27 @@ class ConfigViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[NotificationConfi
 
     @extend_schema(
         summary="Change a notification config",
-        description="Fields that are not sent stay as they are; `filters` and `notification_types` are replaced whole.",
+        description="Fields that you do not send keep their values. `filters` and `notification_types` are replaced.",
         request=ConfigInput(partial=True),
         responses={200: ConfigSerializer},
     )
     def partial_update(self, request: Request, pk: str) -> Response:
         config = self.get_object()
-        context = {"user": current_user(request), "channel": config.channel}
-        wanted = ConfigInput(data=request.data, partial=True, context=context)
-        wanted.is_valid(raise_exception=True)
-        values = _secrets(wanted.validated_data, config)
-        values.pop("channel", None)
+        context = {
+            "user": current_user(request),
+            "channel": config.channel,
+            "for_everyone": config.owner_id is None,
+        }
+        given = ConfigInput(data=request.data, partial=True, context=context)
+        given.is_valid(raise_exception=True)
+        values = _secrets(given.validated_data, config)
+        for unchanging in ("channel", "for_everyone"):
+            values.pop(unchanging, None)
         return Response(ConfigSerializer(services.update_config(config=config, **values)).data)
 
     @extend_schema(
         summary="Delete a notification config",
-        description="What is owed to it is suppressed; its ledger is kept.",
+        description="Suppresses its waiting deliveries. Its ledger is kept.",
         responses={204: None},
     )
     def destroy(self, request: Request, pk: str) -> Response:
@@ -114,19 +118,37 @@ class ConfigViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[NotificationConfi
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     @extend_schema(
-        summary="Send a test",
-        description="Sends at once and waits; the delivery's one attempt says what the receiver answered.",
+        summary="Send a test notification",
+        description="Sends at once and waits. The one attempt of the delivery shows what the receiver answered.",
         request=None,
         responses={200: DeliverySerializer, **errors(409)},
     )
     @action(detail=True, methods=["post"], filterset_class=None)
     def test(self, request: Request, pk: str) -> Response:
         NoInput(data=request.data).is_valid(raise_exception=True)
-        return Response(DeliverySerializer(services.send_test(config=self.get_object())).data)
+        return Response(
+            DeliverySerializer(services.send_test(config=self.get_object(), actor=current_user(request))).data
+        )
+
+    @extend_schema(
+        summary="Ask the recipients of a config",
+        description="Each recipient who has to agree first gets a link within seconds: all but your own address and "
+        "the domains that an operator allows. Nobody gets a second link within a day, and who refused gets none. While "
+        "the mail server does not take it, it is tried again for about a day.",
+        request=None,
+        responses={200: ConfigSerializer},
+    )
+    @action(detail=True, methods=["post"], url_path="ask-recipients", filterset_class=None)
+    def ask_recipients(self, request: Request, pk: str) -> Response:
+        NoInput(data=request.data).is_valid(raise_exception=True)
+        config = self.get_object()
+        if config.channel == "email":
+            services.ask_recipients(config=config)
+        return Response(ConfigSerializer(config).data)
 
     @extend_schema(
         summary="Enable a notification config",
-        description="What was suppressed meanwhile stays so until it is redelivered.",
+        description="What was suppressed meanwhile stays suppressed until you redeliver it.",
         request=None,
         responses={200: ConfigSerializer},
     )
@@ -137,20 +159,20 @@ class ConfigViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[NotificationConfi
 
     @extend_schema(
         summary="Disable a notification config",
-        description="What is owed to it, and what it would get until it is enabled again, is recorded as suppressed.",
+        description="Suppresses its waiting deliveries, and records new ones as suppressed until it is enabled again.",
         request=DisableInput,
         responses={200: ConfigSerializer},
     )
     @action(detail=True, methods=["post"], filterset_class=None)
     def disable(self, request: Request, pk: str) -> Response:
         config = self.get_object()
-        wanted = DisableInput(data=request.data)
-        wanted.is_valid(raise_exception=True)
-        return Response(ConfigSerializer(services.disable(config=config, **wanted.validated_data)).data)
+        given = DisableInput(data=request.data)
+        given.is_valid(raise_exception=True)
+        return Response(ConfigSerializer(services.disable(config=config, **given.validated_data)).data)
 
     @extend_schema(
         summary="Rotate the secret of a webhook",
-        description="Makes a new one. The one before it goes on signing beside it until the next rotation.",
+        description="Creates a new secret. The newest one so far goes on signing beside it until the next rotation.",
         request=None,
         responses={200: NewSecretSerializer},
     )
@@ -161,7 +183,7 @@ class ConfigViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[NotificationConfi
 
 
 def _secrets(values: dict[str, Any], config: NotificationConfig | None = None) -> dict[str, Any]:
-    """`secret` as a list: in front of the newest one that there is."""
+    """Turn `secret` into `secrets`: the new one first, then the newest one so far."""
     if secret := values.pop("secret", None):
         values["secrets"] = [secret, *(config.secrets[:1] if config else [])]
     return values
@@ -173,7 +195,8 @@ class TypesView(StrictQuery, APIView):
 
     @extend_schema(
         operation_id="notification_types_list",
-        summary="List what can be notified of",
+        summary="List notification types",
+        description="One for each type of event in the catalogue.",
         responses={200: TypeSerializer(many=True)},
     )
     def get(self, request: Request) -> Response:
@@ -192,12 +215,12 @@ class DeliveryPages(KeysetPages):
 @extend_schema_view(
     list=extend_schema(
         summary="List deliveries",
-        description="The ledger, newest first, paged by keyset: what was owed, each attempt, why it was not sent.",
+        description="The ledger, newest first, paged by keyset: each delivery, its attempts, and why it was not sent.",
         responses={200: DeliverySerializer},
     ),
     retrieve=extend_schema(
         summary="Get a delivery",
-        description="With every attempt.",
+        description="It contains every attempt.",
         responses={200: DeliverySerializer},
     ),
 )
@@ -206,6 +229,7 @@ class DeliveryViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Delivery]):
     pagination_class = DeliveryPages
     lookup_value_regex = r"\d{1,18}"
     filterset_class = DeliveryFilter
+    several_times = ("status", "kind")
     ordering_fields = ["created_at", "due_at"]
     required_scopes = SCOPES
 
@@ -214,8 +238,8 @@ class DeliveryViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Delivery]):
         return Delivery.objects.filter(config__in=mine).select_related("config", "event").prefetch_related("attempts")
 
     @extend_schema(
-        summary="Redeliver",
-        description="Puts it on the schedule again, from its start, under the same message id.",
+        summary="Redeliver a delivery",
+        description="Schedules it again, from the first try on, under the same message id.",
         request=None,
         responses={200: DeliverySerializer, **errors(409)},
     )
@@ -226,18 +250,20 @@ class DeliveryViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Delivery]):
 
     @extend_schema(
         operation_id="notifications_deliveries_redeliver_range",
-        summary="Redeliver a range of time",
-        description="What was owed to one config in that time, and was given up or suppressed.",
+        summary="Redeliver the deliveries of a time range",
+        description="Schedules the deliveries of a config again that were created in that time, if their status fits.",
         request=RedeliverRangeInput,
         examples=examples.RANGE,
-        responses={200: RedeliveredSerializer, **errors(404, 409)},
+        responses={200: RedeliveredSerializer, **errors(409)},
     )
     @action(detail=False, methods=["post"], url_path="redeliver", filterset_class=None, pagination_class=None)
     def redeliver_range(self, request: Request) -> Response:
-        wanted = RedeliverRangeInput(data=request.data)
-        wanted.is_valid(raise_exception=True)
-        values = wanted.validated_data
-        config = get_object_or_404(NotificationConfig.objects.visible_to(request.user), pk=values["config_id"])
+        given = RedeliverRangeInput(data=request.data)
+        given.is_valid(raise_exception=True)
+        values = given.validated_data
+        config = NotificationConfig.objects.visible_to(request.user).filter(pk=values["config_id"]).first()
+        if config is None:
+            raise InvalidInputError({"config_id": ["There is no such config, or you cannot see it."]})
         count = services.redeliver_range(
             config=config,
             since=values["since"],

@@ -14,18 +14,20 @@ from rest_framework.test import APIClient
 from accounts import services as accounts
 from accounts.models import Role, User
 from notifications import delivery, services
-from notifications.models import Delivery, NotificationConfig
+from notifications.models import Attempt, Delivery, NotificationConfig
 from notifications.tests.receiver import Receiver, running
-from workflows import events
+from workflows.eventlog import events
 from workflows.models import Dag, Event, Run, Workflow
+from workflows.states import RunState
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
 def _local_receivers(settings: Settings) -> None:
-    """The receivers of these tests are on this machine, which an operator has to allow."""
+    """Allow the network of the receivers, as an operator would: they are on this machine."""
     settings.NOTIFICATION_ALLOWED_NETWORKS = (ipaddress.ip_network("127.0.0.0/8"),)
+    settings.NOTIFICATION_EMAIL_DOMAINS = ["example.com"]
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
@@ -75,7 +77,7 @@ MakeConfig = Callable[..., NotificationConfig]
 
 @pytest.fixture
 def make_config(ada: User, receiver: Receiver) -> MakeConfig:
-    """A webhook config of ada's that wants failures, unless told otherwise."""
+    """Make a webhook config of ada for failures; fields change that."""
 
     def make(**fields: Any) -> NotificationConfig:
         values: dict[str, Any] = {
@@ -101,14 +103,14 @@ def start_run(workflow: Workflow, user: User | None = None, **fields: Any) -> Ru
 
 def fail(run: Run, *tasks: str, duration_s: float | None = 12.0) -> Event:
     data = events.WorkflowFailed(
-        state="failed", attempt=1, reason="exit 1", failed_tasks=list(tasks or ("load",)), duration_s=duration_s
+        state=RunState.FAILED, attempt=1, reason="exit 1", failed_tasks=list(tasks or ("load",)), duration_s=duration_s
     )
     with transaction.atomic():
         return events.record(data, now=timezone.now(), run=run)
 
 
 def complete(run: Run, *, duration_s: float | None = 12.0) -> Event:
-    data = events.WorkflowCompleted(state="success", attempt=1, duration_s=duration_s)
+    data = events.WorkflowCompleted(state=RunState.SUCCESS, attempt=1, duration_s=duration_s)
     with transaction.atomic():
         return events.record(data, now=timezone.now(), run=run)
 
@@ -118,7 +120,12 @@ def deliver() -> int:
 
 
 def make_due(**chosen: Any) -> None:
-    """Let the time pass until what is owed is due, and until its receiver may be asked again."""
+    """Act as if time had passed: the chosen deliveries are due, and no config is paused."""
     now = timezone.now()
     Delivery.objects.filter(**chosen).update(due_at=now)
     NotificationConfig.objects.update(paused_until=None)
+
+
+def attempts(**chosen: Any) -> list[tuple[int, str, int | None, str]]:
+    rows = Attempt.objects.filter(**chosen).order_by("delivery", "number")
+    return list(rows.values_list("number", "outcome", "status_code", "error"))

@@ -1,11 +1,12 @@
-"""A real HTTP server that answers as it is told: well, badly, slowly, or without an end."""
+"""A real HTTP server with scripted behaviour: it answers, fails, hangs, or sends without end."""
 
 from __future__ import annotations
 
+import math
 import ssl
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ Behaviour = Callable[["Handler"], None]
 
 
 def answer(status: int, body: bytes = b"", **headers: str) -> Behaviour:
-    """Headers are named with underscores: `retry_after="7"`."""
+    """Answer with this status. Names of headers have underscores: `retry_after="7"`."""
 
     def behave(handler: Handler) -> None:
         handler.send_response(status)
@@ -41,12 +42,12 @@ def answer(status: int, body: bytes = b"", **headers: str) -> Behaviour:
 
 
 def half_close(handler: Handler) -> None:
-    """Take the request and end the connection without a word."""
+    """Read the request and close the connection without an answer."""
     handler.connection.shutdown(1)
 
 
 def late_body(handler: Handler) -> None:
-    """The body comes a while after the headers."""
+    """Send the body a while after the headers."""
     handler.send_response(500)
     handler.end_headers()
     handler.receiver.stopped.wait(0.1)
@@ -56,7 +57,7 @@ def late_body(handler: Handler) -> None:
 
 
 def break_off(handler: Handler) -> None:
-    """Promise more than comes."""
+    """Announce a longer body than is sent."""
     handler.send_response(200)
     handler.send_header("Content-Length", "1000000")
     handler.end_headers()
@@ -75,19 +76,20 @@ def endless_headers(handler: Handler) -> None:
 
 
 def dripping_headers(handler: Handler) -> None:
-    """A byte from time to time: each read is answered quickly, and there is no end of it."""
+    """Send one byte from time to time. Each read returns quickly, but the whole answer takes `DEADLINE` seconds."""
     handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
-    _until_gone(handler, b"x", pause=0.05)
+    _until_gone(handler, b"x", pause=0.05, seconds=DEADLINE)
+    handler.wfile.write(b"\r\n\r\n")
 
 
 def garbage(handler: Handler) -> None:
     handler.wfile.write(b"\x00\x01 this is not HTTP\r\n\r\n")
 
 
-def _until_gone(handler: Handler, part: bytes, *, pause: float) -> None:
-    stopped = handler.receiver.stopped
+def _until_gone(handler: Handler, part: bytes, *, pause: float, seconds: float = math.inf) -> None:
+    stopped, end = handler.receiver.stopped, time.monotonic() + seconds
     try:
-        while not stopped.wait(pause):
+        while not stopped.wait(pause) and time.monotonic() < end:
             handler.wfile.write(part)
     except OSError:
         return
@@ -95,7 +97,7 @@ def _until_gone(handler: Handler, part: bytes, *, pause: float) -> None:
 
 @dataclass
 class Receiver:
-    """`behaviours` are used up one after the other; then comes `otherwise`. By path where `at` names one."""
+    """Uses `behaviours` one after the other, then `otherwise`. A path in `at` has its own behaviour."""
 
     received: list[Received] = field(default_factory=list)
     behaviours: deque[Behaviour] = field(default_factory=deque)
@@ -106,8 +108,17 @@ class Receiver:
     url: str = ""
 
     def hang(self, handler: Handler) -> None:
-        """Say nothing for as long as the receiver lives."""
+        """Say nothing for `DEADLINE` seconds, or until the receiver ends."""
         self.stopped.wait(DEADLINE)
+
+    def answer_once(self, condition: Callable[[Counter[str]], bool], status: int) -> Behaviour:
+        """Say nothing until the counts of requests by path meet the condition, then answer; 504 if they never do."""
+
+        def behave(handler: Handler) -> None:
+            met = self._wait(lambda: condition(Counter(request.path for request in list(self.received))))
+            answer(status if met else 504)(handler)
+
+        return behave
 
     def next(self, request: Received) -> Behaviour:
         with self.lock:
@@ -117,11 +128,14 @@ class Receiver:
             return self.behaviours.popleft() if self.behaviours else self.otherwise
 
     def wait_for(self, count: int) -> list[Received]:
-        end = time.monotonic() + DEADLINE
-        while len(self.received) < count and time.monotonic() < end:
-            self.stopped.wait(0.01)
-        assert len(self.received) >= count
+        assert self._wait(lambda: len(self.received) >= count)
         return self.received
+
+    def _wait(self, condition: Callable[[], bool]) -> bool:
+        end = time.monotonic() + DEADLINE
+        while not condition() and time.monotonic() < end and not self.stopped.is_set():
+            self.stopped.wait(0.01)
+        return condition()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -137,10 +151,10 @@ class Handler(BaseHTTPRequestHandler):
         except OSError:
             return
 
-    do_POST = do_GET = _take  # noqa: N815 - the names are the base class's
+    do_POST = do_GET = _take  # noqa: N815 - the base class has these names
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Tests say nothing."""
+        """Log nothing."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -148,7 +162,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is part of the tests."""
+        """Ignore clients that go away: that is part of the tests."""
 
 
 @contextmanager

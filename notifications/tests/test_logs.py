@@ -1,4 +1,4 @@
-"""The end of the failed task's log goes along, if Airflow is there to give it."""
+"""Messages to people contain the end of the failed task's log, if Airflow answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pytest_django import Settings
 from notifications import logs
 from notifications.tests.conftest import MakeConfig, deliver, fail, start_run
 from notifications.tests.receiver import Receiver
-from workflows import upstream
+from workflows import gateway
 from workflows.models import AirflowState, Run, TaskInstance, Workflow
 from workflows.tests.stage import StagedAirflow
 
@@ -28,8 +28,8 @@ def airflow(settings: Settings) -> Iterator[StagedAirflow]:
 
 
 def _forget() -> None:
-    upstream.breaker().close()
-    upstream.airflow.cache_clear()
+    gateway.breaker().close()
+    gateway.airflow.cache_clear()
     logs._tail.cache_clear()
 
 
@@ -46,7 +46,7 @@ def log_calls(airflow: StagedAirflow) -> int:
     return sum("/logs/" in path for _, path in airflow.calls)
 
 
-def test_people_see_the_end_of_the_log_and_airflow_is_asked_once_for_all_of_them(
+def test_people_see_the_end_of_the_log_which_is_read_once_for_all_of_them(
     run: Run, airflow: StagedAirflow, make_config: MakeConfig, receiver: Receiver
 ) -> None:
     for name in ("One", "Two"):
@@ -88,7 +88,7 @@ def test_without_airflow_the_message_goes_without_the_log(
     assert log_calls(airflow) == 0
 
 
-def test_a_log_that_is_gone_keeps_no_message_back(
+def test_a_log_that_is_gone_delays_no_message(
     run: Run, airflow: StagedAirflow, make_config: MakeConfig, receiver: Receiver
 ) -> None:
     airflow.logs.clear()

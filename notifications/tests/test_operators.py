@@ -1,4 +1,4 @@
-"""What operators do in the admin and on the command line."""
+"""The admin pages and the commands for operators."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.test import Client as Browser
 
 from accounts.models import User
 from notifications import services
-from notifications.models import Delivery, NotificationConfig
+from notifications.models import Delivery, MailConsent, NotificationConfig
 from notifications.tests import receiver as behaviours
 from notifications.tests.conftest import MakeConfig, complete, deliver, fail, make_due, start_run
 from notifications.tests.receiver import Receiver
@@ -35,14 +35,14 @@ def why(browser: Browser, who: str, run: Run) -> list[str]:
     return re.findall(r"<tr>\s*<td>.*?</td>\s*<td>.*?</td>\s*<td>.*?</td>\s*<td>(.*?)</td>", page, re.DOTALL)
 
 
-def test_each_reason_for_which_somebody_was_not_told_can_be_read_off_one_page(
+def test_one_page_shows_each_reason_why_somebody_was_not_notified(
     browser: Browser, workflow: Workflow, make_config: MakeConfig, receiver: Receiver, bob: User
 ) -> None:
     receiver.at["/broken"] = behaviours.answer(500)
-    make_config(actor=bob, name="Told")
+    make_config(actor=bob, name="Notified")
     make_config(actor=bob, name="Broken", target=f"{receiver.url}/broken")
     make_config(actor=bob, name="Filtered", filters={"tags": ["weekly"]})
-    make_config(actor=bob, name="Not wanted", notification_types=["workflow_completed"])
+    make_config(actor=bob, name="Other types", notification_types=["workflow_completed"])
     services.disable(config=make_config(actor=bob, name="Off"), reason="on holiday")
     run = start_run(workflow)
     fail(run)
@@ -54,27 +54,29 @@ def test_each_reason_for_which_somebody_was_not_told_can_be_read_off_one_page(
     assert [re.sub(r"\d{4}-.* UTC", "T", answer) for answer in answers] == [
         "Delivered at T.",
         "Pending: HTTP 500.",
-        "Not owed: filtered out by tags.",
-        "Not owed: it does not want workflow_failed.",
+        "Not sent: filtered out by tags.",
+        "Not sent: the config does not subscribe to workflow_failed.",
         "Suppressed: the config was disabled: on holiday.",
-        "Not owed: the config was created at T, after the event.",
+        "Not sent: the config was created at T, after the event.",
     ]
 
 
-def test_somebody_without_a_config_or_without_the_right_to_see_is_told_apart(
+def test_the_page_distinguishes_no_config_from_no_access(
     browser: Browser, workflow: Workflow, make_config: MakeConfig, bob: User
 ) -> None:
     run = start_run(workflow)
-    assert why(browser, "bob@example.com", run) == ["They have no notification config of their own."]
+    assert why(browser, "bob@example.com", run) == ["The user has no notification config."]
 
     Workflow.objects.filter(pk=workflow.pk).update(visibility=Visibility.PRIVATE)
     make_config(actor=bob)
     fail(run)
 
-    assert why(browser, "BOB", run) == ["Not owed: its owner may not see the workflow."]
+    assert why(browser, "BOB", run) == ["Not sent: its owner cannot see the workflow."]
 
 
-def test_a_config_that_was_changed_since_says_so(browser: Browser, workflow: Workflow, make_config: MakeConfig) -> None:
+def test_the_page_says_if_the_config_changed_after_the_event(
+    browser: Browser, workflow: Workflow, make_config: MakeConfig
+) -> None:
     config = make_config(filters={"tags": ["weekly"]})
     run = start_run(workflow)
     fail(run)
@@ -82,10 +84,10 @@ def test_a_config_that_was_changed_since_says_so(browser: Browser, workflow: Wor
 
     (answer,) = why(browser, "ada", run)
 
-    assert answer.startswith("Not owed: it would be now (the config was changed since, at ")
+    assert answer.startswith("Not sent: now it would be (the config was changed after the event, at ")
 
 
-def test_folded_and_recovered_are_explained(browser: Browser, workflow: Workflow, make_config: MakeConfig) -> None:
+def test_a_folded_delivery_names_its_digest(browser: Browser, workflow: Workflow, make_config: MakeConfig) -> None:
     make_config(fold_repeats=True)
     fail(start_run(workflow))
     second = start_run(workflow)
@@ -107,7 +109,7 @@ def test_the_command_answers_the_same(
 
     call_command("why_not_notified", "ada", str(run.pk))
 
-    assert capsys.readouterr().out == "workflow.failed to On call: Not owed: filtered out by tags.\n"
+    assert capsys.readouterr().out == "workflow.failed to On call: Not sent: filtered out by tags.\n"
     with pytest.raises(CommandError):
         call_command("why_not_notified", "nobody", str(run.pk))
 
@@ -115,7 +117,8 @@ def test_the_command_answers_the_same(
 def test_every_page_of_this_app_opens(
     browser: Browser, workflow: Workflow, make_config: MakeConfig, django_assert_max_num_queries: Any
 ) -> None:
-    make_config(fold_repeats=True)
+    config = make_config(fold_repeats=True)
+    MailConsent.objects.create(owner=config.owner, digest="0" * 64, mailbox="0" * 64, shown="a***@example.com")
     for _ in range(3):
         fail(start_run(workflow))
     deliver()
@@ -147,7 +150,7 @@ def form(**changes: Any) -> dict[str, Any]:
     }
 
 
-def test_a_config_is_made_and_changed_in_the_admin_without_its_target_ever_being_shown(
+def test_the_admin_creates_and_changes_a_config_and_never_shows_its_target(
     browser: Browser, receiver: Receiver, ada: User
 ) -> None:
     target = f"{receiver.url}/a-secret-path"
@@ -186,7 +189,7 @@ def test_the_admin_refuses_what_the_api_refuses(
     assert not NotificationConfig.objects.filter(name="From the admin").exists()
 
 
-def test_the_ledger_is_found_by_person_and_by_run_and_redelivered(
+def test_the_admin_finds_deliveries_by_user_and_run_and_redelivers_them(
     browser: Browser, workflow: Workflow, make_config: MakeConfig, receiver: Receiver
 ) -> None:
     make_config()
@@ -209,7 +212,7 @@ def test_the_ledger_is_found_by_person_and_by_run_and_redelivered(
     assert len(receiver.received) == 3
 
 
-def test_configs_are_disabled_enabled_tested_and_deleted_by_actions(
+def test_actions_disable_enable_test_and_delete_configs(
     browser: Browser, make_config: MakeConfig, receiver: Receiver
 ) -> None:
     config = make_config()
@@ -242,4 +245,4 @@ def test_the_commands_deliver_and_reseal(
     with pytest.raises(CommandError, match="Put that key back"):
         call_command("reseal_notifications")
 
-    assert capsys.readouterr().out == "Taken on: 1.\nEncrypted anew: 2.\n"
+    assert capsys.readouterr().out == "Deliveries: 1.\nEncrypted again: 2.\n"

@@ -1,4 +1,4 @@
-"""The HTTP client that goes nowhere it should not, and comes back in time."""
+"""The HTTP client connects only to permitted addresses, and ends in time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import datetime
 import ipaddress
 import socket
 import ssl
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from notifications.outgoing import Client, Deadline, NoAnswerError, Policy, RefusedError, is_public
+from notifications.addresses import Policy, is_public
+from notifications.outgoing import Client, Deadline, NoAnswerError, RefusedError
 from notifications.tests import receiver as behaviours
 from notifications.tests.receiver import Receiver, running
 
@@ -74,7 +74,7 @@ def client(policy: Policy = LOCAL, *, timeout: float = 10) -> Client:
         "",
     ],
 )
-def test_a_url_that_leads_elsewhere_than_to_the_public_internet_is_refused_at_save_and_at_send(url: str) -> None:
+def test_a_url_outside_the_public_internet_is_refused_at_save_and_at_send(url: str) -> None:
     strict = client(Policy())
 
     with pytest.raises(RefusedError):
@@ -98,23 +98,23 @@ def test_a_url_that_leads_elsewhere_than_to_the_public_internet_is_refused_at_sa
         ("ff02::1", False),
     ],
 )
-def test_an_address_is_public_when_what_it_embeds_is_too(address: str, public: bool) -> None:
+def test_an_address_is_public_if_the_embedded_address_is_public(address: str, public: bool) -> None:
     assert is_public(ipaddress.ip_address(address)) is public
 
 
-def test_an_operator_allows_a_network_and_no_more_than_that(receiver: Receiver) -> None:
+def test_an_operator_allows_one_network_and_no_other(receiver: Receiver) -> None:
     answer = client().post(f"{receiver.url}/hook", body=b"{}", headers={})
 
     assert (answer.status, answer.excerpt) == (200, "ok")
     assert client().resolve("::ffff:127.0.0.1", 80, Deadline.after(5)) != []
-    with pytest.raises(RefusedError, match=r"leads to the address 10\.0\.0\.1, which is not public"):
+    with pytest.raises(RefusedError, match=r"10\.0\.0\.1 has no public address"):
         client().check("http://10.0.0.1/")
 
 
 def test_a_name_is_resolved_once_and_the_address_that_was_checked_is_connected_to(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The name server of an attacker answers a good address first, and a bad one from then on."""
+    """An attacker's name server answers with a public address first, and with a private one afterwards."""
     port = int(receiver.url.rpartition(":")[2])
     asked: list[str] = []
     real = socket.getaddrinfo
@@ -127,7 +127,7 @@ def test_a_name_is_resolved_once_and_the_address_that_was_checked_is_connected_t
     only_the_first = Policy((ipaddress.ip_network("127.0.0.1/32"),))
 
     answer = client(only_the_first).post(f"http://rebinding.example:{port}/hook", body=b"", headers={})
-    with pytest.raises(RefusedError, match=r"127\.0\.0\.2"):
+    with pytest.raises(RefusedError, match=r"rebinding\.example has no public address"):
         client(only_the_first).post(f"http://rebinding.example:{port}/hook", body=b"", headers={})
 
     assert answer.status == 200
@@ -149,8 +149,54 @@ def test_a_name_with_one_bad_address_among_its_good_ones_is_refused(
     assert receiver.received == []
 
 
+def test_a_url_beyond_ascii_is_sent_percent_encoded_and_what_is_encoded_already_stays(receiver: Receiver) -> None:
+    client().post(f"{receiver.url}/hooks/gr\u00f6\u00dfe/100%25?name=M\u00fcller&x=%C3%A4", body=b"", headers={})
+
+    assert [request.path for request in receiver.received] == [
+        "/hooks/gr%C3%B6%C3%9Fe/100%25?name=M%C3%BCller&x=%C3%A4"
+    ]
+
+
+def test_a_host_beyond_ascii_is_resolved_and_named_in_idna(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = int(receiver.url.rpartition(":")[2])
+    asked: list[str] = []
+    real = socket.getaddrinfo
+
+    def local(host: str, *args: Any, **kwargs: Any) -> Any:
+        asked.append(host)
+        return real("127.0.0.1", *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", local)
+    url = f"http://B\u00fccher.example:{port}/gr\u00f6\u00dfe"
+
+    checked = client().check(url)
+    client().post(url, body=b"", headers={})
+
+    assert checked == f"http://xn--bcher-kva.example:{port}/gr%C3%B6%C3%9Fe"
+    assert asked == ["xn--bcher-kva.example"] * 2
+    assert [request.headers["Host"] for request in receiver.received] == [f"xn--bcher-kva.example:{port}"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://stra\u00dfe.example/",  # strasse.example or xn--strae-oqa.example
+        "http://" + "\u00fc" * 70 + ".example/",
+        "http://\u00fc..example/",
+        "http://example.com/half-\ud83d",
+        "http://127\u30020\u30020\u30021/",
+        "http://\uff11\uff12\uff17.0.0.1/",
+    ],
+)
+def test_a_url_that_has_no_safe_form_in_ascii_is_refused(url: str) -> None:
+    with pytest.raises(RefusedError):
+        client(Policy()).check(url)
+    with pytest.raises(RefusedError):
+        client(Policy()).post(url, body=b"", headers={})
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_an_answer_and_not_followed(receiver: Receiver, status: int) -> None:
+def test_a_redirect_is_an_answer_and_is_not_followed(receiver: Receiver, status: int) -> None:
     receiver.behaviours.append(behaviours.answer(status, location=f"{receiver.url}/elsewhere"))
 
     answer = client().post(f"{receiver.url}/hook", body=b"", headers={})
@@ -167,17 +213,15 @@ def test_no_proxy_of_the_environment_is_used(receiver: Receiver, monkeypatch: py
 
 
 @pytest.mark.parametrize("behaviour", [behaviours.dripping_headers, "hang"])
-def test_the_whole_exchange_ends_in_time_however_the_receiver_drags_it_out(receiver: Receiver, behaviour: Any) -> None:
+def test_the_exchange_ends_at_the_deadline_however_slow_the_receiver_is(receiver: Receiver, behaviour: Any) -> None:
+    """The receiver ends the exchange after `DEADLINE`. A client that waits that long sees another error, or none."""
     receiver.otherwise = receiver.hang if behaviour == "hang" else behaviour
-    started = time.monotonic()
 
     with pytest.raises(NoAnswerError, match=r"no complete answer within 0\.5 s"):
         client(timeout=0.5).post(receiver.url, body=b"", headers={})
 
-    assert time.monotonic() - started < 3
 
-
-def test_of_an_endless_body_only_the_beginning_is_read(receiver: Receiver) -> None:
+def test_only_the_beginning_of_an_endless_body_is_read(receiver: Receiver) -> None:
     receiver.otherwise = behaviours.endless_body
 
     answer = client().post(receiver.url, body=b"", headers={})
@@ -202,14 +246,14 @@ def test_a_body_that_breaks_off_does_not_change_the_status(receiver: Receiver) -
 
 
 @pytest.mark.parametrize("behaviour", [behaviours.half_close, behaviours.endless_headers, behaviours.garbage])
-def test_what_is_not_an_answer_is_none(receiver: Receiver, behaviour: behaviours.Behaviour) -> None:
+def test_anything_but_http_is_no_answer(receiver: Receiver, behaviour: behaviours.Behaviour) -> None:
     receiver.otherwise = behaviour
 
     with pytest.raises(NoAnswerError, match="no answer"):
         client().post(receiver.url, body=b"", headers={})
 
 
-def test_nobody_at_home_is_told_without_the_url() -> None:
+def test_a_refused_connection_is_reported_without_the_url() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/a-secret"
@@ -221,13 +265,13 @@ def test_nobody_at_home_is_told_without_the_url() -> None:
 
 
 def test_a_name_that_does_not_exist_is_refused_at_save() -> None:
-    with pytest.raises(RefusedError, match=r"the host does-not-exist\.invalid can not be resolved"):
+    with pytest.raises(RefusedError, match=r"does-not-exist\.invalid has no public address"):
         client().check("https://does-not-exist.invalid/")
 
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Path:
-    """A certificate for good.example, which is its own authority, and its key."""
+    """Return a file with a self-signed certificate for good.example and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "good.example")])
     now = datetime.datetime.now(datetime.UTC)
@@ -256,7 +300,7 @@ def tls_receiver(authority: Path) -> Iterator[Receiver]:
         yield receiver
 
 
-def test_tls_is_spoken_with_the_name_and_not_with_the_address(
+def test_the_certificate_must_match_the_name_and_not_the_address(
     tls_receiver: Receiver, authority: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = int(tls_receiver.url.rpartition(":")[2])
@@ -265,9 +309,9 @@ def test_tls_is_spoken_with_the_name_and_not_with_the_address(
     trusting = Client(policy=LOCAL, timeout=10, tls=ssl.create_default_context(cafile=str(authority)))
 
     answer = trusting.post(f"https://good.example:{port}/hook", body=b"", headers={})
-    with pytest.raises(NoAnswerError, match="its certificate is not good"):
+    with pytest.raises(NoAnswerError, match="its certificate is not valid"):
         trusting.post(f"https://other.example:{port}/hook", body=b"", headers={})
-    with pytest.raises(NoAnswerError, match="its certificate is not good"):
+    with pytest.raises(NoAnswerError, match="its certificate is not valid"):
         client().post(f"https://good.example:{port}/hook", body=b"", headers={})
 
     assert answer.status == 200

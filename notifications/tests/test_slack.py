@@ -1,4 +1,4 @@
-"""Slack's incoming webhooks: Block Kit within its limits, and its own words for "gone"."""
+"""Slack's incoming webhooks: Block Kit within its limits, and Slack's words for "gone"."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from django.db import transaction
+from django.utils import timezone
 
 from notifications.models import Delivery, NotificationConfig
 from notifications.tests import receiver as behaviours
@@ -13,6 +15,7 @@ from notifications.tests.conftest import MakeConfig, complete, deliver, fail, ma
 from notifications.tests.receiver import Receiver
 from notifications.transports.base import Message
 from notifications.transports.slack import render
+from workflows.eventlog import events
 from workflows.models import Run, Workflow
 
 pytestmark = pytest.mark.django_db
@@ -62,7 +65,38 @@ def test_a_success_looks_like_one(workflow: Workflow, slack: NotificationConfig,
     assert json.loads(receiver.received[0].body)["text"] == "✅ Nightly figures has completed"
 
 
-def test_names_can_neither_mention_nor_link_nor_break_out_of_the_log() -> None:
+def test_a_question_is_shown_with_its_options_and_who_may_answer_and_then_the_answer(
+    workflow: Workflow, make_config: MakeConfig, receiver: Receiver
+) -> None:
+    make_config(channel="slack", notification_types=["task_awaiting_input", "task_input_received"])
+    run = start_run(workflow)
+    asked: dict[str, Any] = {"state": "awaiting_input", "map_index": -1, "try_number": 1}
+    question: dict[str, Any] = {"subject": "May it go on?", "body": "Look first.", "options": ["Yes", "No"]}
+    more: dict[str, Any] = {"defaults": [], "multiple": False, "params": {}, "respondents": ["ada", "bob"]}
+    with transaction.atomic():
+        waits = events.TaskAwaitingInput(**asked, **question, **more)
+        events.record(waits, now=timezone.now(), run=run, task_id="approve")
+        answer = events.TaskInputReceived(**asked, chosen=["Yes"], params={}, by="bob")
+        events.record(answer, now=timezone.now(), run=run, task_id="approve")
+
+    deliver()
+
+    first, second = [json.loads(request.body)["blocks"] for request in receiver.received]
+    assert first[0]["text"]["text"] == "\N{INFORMATION SOURCE} Nightly figures: approve waits for a person"
+    texts = [field["text"] for field in first[1]["fields"]]
+    assert texts[2:7] == [
+        "*Task*\napprove",
+        "*State*\nawaiting_input",
+        "*Question*\nMay it go on?",
+        "*Options*\nYes, No",
+        "*May answer*\nada, bob",
+    ]
+    assert first[2]["text"]["text"] == "```Look first.```"
+    assert second[0]["text"]["text"] == "\N{INFORMATION SOURCE} Nightly figures: approve was answered"
+    assert [field["text"] for field in second[1]["fields"]][4:6] == ["*Answer*\nYes", "*Answered by*\nbob"]
+
+
+def test_names_cannot_mention_link_or_break_out_of_the_log() -> None:
     message = Message(
         id="msg_1",
         body={},
@@ -111,7 +145,7 @@ def test_a_hook_that_is_gone_disables_the_config(
     assert Delivery.objects.filter(config=slack).get().attempts.get().response_excerpt == body.decode()
 
 
-def test_a_message_that_slack_can_not_read_is_given_up_and_the_config_stays(
+def test_a_message_that_slack_cannot_read_is_given_up_and_the_config_stays_enabled(
     workflow: Workflow, slack: NotificationConfig, receiver: Receiver
 ) -> None:
     receiver.behaviours.append(behaviours.answer(400, b"invalid_blocks"))
@@ -127,7 +161,53 @@ def test_a_message_that_slack_can_not_read_is_given_up_and_the_config_stays(
     assert [d.status for d in Delivery.objects.filter(config=slack).order_by("id")] == ["failed", "delivered"]
 
 
-def test_rate_limits_are_waited_out(workflow: Workflow, slack: NotificationConfig, receiver: Receiver) -> None:
+@pytest.mark.parametrize(
+    ("status", "body", "result", "error"),
+    [
+        (200, b"ok", "delivered", ""),
+        (200, b"ok\n", "delivered", ""),
+        (200, b'{"ok": true}', "delivered", ""),
+        (200, b'{"success": true}', "delivered", ""),
+        (200, b'{"ok": false}', "pending", "HTTP 200: the answer does not say that the message was accepted"),
+        (200, b"[true]", "pending", "HTTP 200: the answer does not say that the message was accepted"),
+        (200, b"", "pending", "HTTP 200: the answer does not say that the message was accepted"),
+        (204, b"", "pending", "HTTP 204: the answer does not say that the message was accepted"),
+        (200, b"<html>Sign in", "pending", "HTTP 200: the answer does not say that the message was accepted"),
+        (200, b"no_text", "failed", "HTTP 200: the answer does not say that the message was accepted"),
+        (103, b"", "pending", "HTTP 103: no final answer"),
+        (302, b"ok", "pending", "HTTP 302: redirects are not followed"),
+        (400, b"ok", "failed", "HTTP 400"),
+        (408, b"ok", "pending", "HTTP 408"),
+        (500, b"ok", "pending", "HTTP 500"),
+        (503, b"ok", "pending", "HTTP 503"),
+    ],
+)
+def test_only_the_ok_of_slack_is_an_acceptance(
+    workflow: Workflow, slack: NotificationConfig, receiver: Receiver, status: int, body: bytes, result: str, error: str
+) -> None:
+    receiver.otherwise = behaviours.answer(status, body)
+    fail(start_run(workflow))
+
+    deliver()
+
+    slack.refresh_from_db()
+    row = Delivery.objects.filter(config=slack).get()
+    assert (row.status, row.attempts.get().error, slack.enabled) == (result, error, True)
+
+
+def test_a_hook_that_says_with_200_that_it_is_gone_disables_the_config(
+    workflow: Workflow, slack: NotificationConfig, receiver: Receiver
+) -> None:
+    receiver.otherwise = behaviours.answer(200, b"no_service")
+    fail(start_run(workflow))
+
+    deliver()
+
+    slack.refresh_from_db()
+    assert not slack.enabled
+
+
+def test_a_rate_limit_delays_the_delivery(workflow: Workflow, slack: NotificationConfig, receiver: Receiver) -> None:
     receiver.behaviours.append(behaviours.answer(429, b"rate_limited", retry_after="30"))
     fail(start_run(workflow))
 
@@ -137,4 +217,4 @@ def test_rate_limits_are_waited_out(workflow: Workflow, slack: NotificationConfi
     assert slack.enabled
     delivery = Delivery.objects.filter(config=slack).get()
     assert delivery.status == "pending"
-    assert (delivery.due_at - delivery.created_at).total_seconds() > 29
+    assert (delivery.due_at - delivery.created_at).total_seconds() >= 30

@@ -1,4 +1,4 @@
-"""What a transport is given and what it may say. Leaves: they know no rows, no retries and no settings."""
+"""What transports get and return. Transports are leaves: they know no rows, no retries and no settings."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from notifications.outgoing import Answer, Client, NoAnswerError, RefusedError
+from notifications.outgoing import Answer, Client, NoAnswerError, Recipient, RefusedError
+
+LONGEST_URL = 2_000
 
 
 class InvalidTargetError(Exception):
-    """The target that somebody wants to save is not good; `str()` is for them."""
+    """The target is not valid. `str()` says why, for the user who wants to save it."""
 
 
 class DeliveryError(Exception):
     """The message did not arrive.
 
-    `permanent`: this message never will. `gone`: nothing will, the target is no more. `retry_after`: the receiver
-    asked for so many seconds.
+    `permanent`: this message never will. `gone`: no message will, the target no longer exists. `retry_after`: seconds
+    that the receiver asks to wait.
     """
 
     def __init__(
@@ -43,7 +45,7 @@ class DeliveryError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """What is told, in every form that a transport may want: the envelope for programs, the rest for people."""
+    """A message in every form that transports use: the envelope for programs, the rest for people."""
 
     id: str
     body: dict[str, Any]
@@ -54,25 +56,32 @@ class Message:
     links: tuple[tuple[str, str], ...] = ()
 
     def text(self) -> str:
-        """All of it as plain text."""
-        lines = [self.title, "", *(f"{name}: {value}" for name, value in self.facts)]
+        """Return the whole message as plain text, which can be encoded."""
+        # A line break in a name would begin a line that looks like ours.
+        lines = [one_line(self.title), "", *(f"{name}: {one_line(value)}" for name, value in self.facts)]
         if self.excerpt:
             lines += ["", *(f"> {line}" for line in self.excerpt.splitlines())]
         if self.links:
             lines += ["", *(f"{label}: {url}" for label, url in self.links)]
-        return "\n".join(lines).rstrip() + "\n"
+        return encodable("\n".join(lines).rstrip() + "\n")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Address:
-    """Where one config's messages go. Its `repr` shows nothing."""
+    """Where the messages of a config go. Its `repr` shows nothing.
+
+    `done` are the recipients of this message that need no further try, and `withheld` the addresses that must get
+    nothing.
+    """
 
     target: str = field(repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    done: tuple[Recipient, ...] = field(default=(), repr=False)
+    withheld: tuple[str, ...] = field(default=(), repr=False)
 
 
 class Transport(Protocol):
-    """A channel. `field` is what its target is called in the API; `for_people` folds repeats by default."""
+    """A channel. `field` is the name of its target in the API. `for_people` folds repeats by default."""
 
     label: str
     field: str
@@ -80,51 +89,50 @@ class Transport(Protocol):
     takes_secrets: bool
     offered: bool
 
-    def clean(self, target: Any, client: Client) -> str:
-        """The target as it is stored; raises `InvalidTargetError`."""
+    def clean(self, target: object, client: Client) -> str:
+        """Return the target as it is stored. Raises `InvalidTargetError`."""
 
     def mask(self, target: str) -> str:
-        """What may be shown of the target."""
+        """Return the part of the target that may be shown."""
 
     def send(self, message: Message, address: Address, client: Client) -> Answer:
         """Deliver, or raise `DeliveryError`."""
 
 
-def clean_url(target: Any, client: Client) -> str:
-    """An http(s) URL whose host we may reach right now."""
-    if not isinstance(target, str) or len(target) > 2_000:
-        raise InvalidTargetError("Expected a URL of at most 2000 characters.")
+def clean_url(target: object, client: Client) -> str:
+    """Return the http(s) URL if its host is permitted now. Raises `InvalidTargetError`."""
+    if not isinstance(target, str) or len(target) > LONGEST_URL:
+        raise InvalidTargetError(f"Expected a URL of at most {LONGEST_URL} characters.")
     try:
-        client.check(target.strip())
+        cleaned = client.check(target.strip())
     except RefusedError as exc:
         raise InvalidTargetError(str(exc)) from exc
-    return target.strip()
+    if len(cleaned) > LONGEST_URL:
+        raise InvalidTargetError(f"Expected a URL of at most {LONGEST_URL} characters, percent-encoded.")
+    return cleaned
 
 
 def mask_url(target: str) -> str:
-    """Scheme and host: the path of a webhook is its password."""
+    """Return scheme and host: the path of a webhook is its password."""
     parts = urlsplit(target)
     return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}/***"
 
 
 def post(client: Client, url: str, *, body: bytes, headers: dict[str, str]) -> Answer:
-    """`Client.post` in the terms of deliveries; any status below 300 has arrived, others are the caller's to judge."""
+    """Call `Client.post`. Raises only `DeliveryError`. The caller decides about the status."""
     try:
         return client.post(url, body=body, headers=headers)
     except RefusedError as exc:
-        # Not permanent: names are moved about, and operators change what is allowed.
+        # Not permanent: names get other addresses, and operators change what is allowed.
         raise DeliveryError(f"refused: {exc}") from exc
     except NoAnswerError as exc:
         raise DeliveryError(str(exc)) from exc
 
 
 def failure(answer: Answer, *, gone: Callable[[Answer], bool], permanent: Callable[[Answer], bool]) -> DeliveryError:
-    """The error that stands for an answer of 300 and above."""
-    reason = f"HTTP {answer.status}"
-    if answer.status < HTTPStatus.BAD_REQUEST:
-        reason += ": redirects are not followed"
+    """Return the error for an answer that does not accept the message."""
     return DeliveryError(
-        reason,
+        f"HTTP {answer.status}{_remark(answer.status)}",
         gone=gone(answer),
         permanent=permanent(answer),
         retry_after=retry_after(answer, now=datetime.now(UTC)),
@@ -132,8 +140,20 @@ def failure(answer: Answer, *, gone: Callable[[Answer], bool], permanent: Callab
     )
 
 
+def is_success(answer: Answer) -> bool:
+    return HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES
+
+
+def _remark(status: int) -> str:
+    if status < HTTPStatus.OK:
+        return ": no final answer"
+    if status < HTTPStatus.MULTIPLE_CHOICES:
+        return ": the answer does not say that the message was accepted"
+    return ": redirects are not followed" if status < HTTPStatus.BAD_REQUEST else ""
+
+
 def retry_after(answer: Answer, *, now: datetime) -> float | None:
-    """Seconds until the receiver wants to be asked again, from its `Retry-After`: a number or an HTTP date."""
+    """Return the seconds to wait by the `Retry-After` of the answer: a number or an HTTP date."""
     given = {name.lower(): value for name, value in answer.headers.items()}.get("retry-after", "").strip()
     if given.isascii() and given.isdecimal():
         return float(given)
@@ -145,6 +165,11 @@ def retry_after(answer: Answer, *, now: datetime) -> float | None:
     return max((at - now).total_seconds(), 0.0)
 
 
+def encodable(text: str) -> str:
+    """Return the text without surrogates that stand alone: JSON may hold them, and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def one_line(text: str) -> str:
-    """Without line breaks and other control characters, for headers and titles."""
+    """Return the text without line breaks and other control characters, for headers and titles."""
     return " ".join("".join(" " if unicodedata.category(c)[0] == "C" else c for c in text).split())

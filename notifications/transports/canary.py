@@ -1,8 +1,6 @@
-"""A receiver inside SVOps: what arrives here proves that what is owed is taken up and carried out."""
+"""A receiver inside SVOps: a message that arrives here proves that workers make the deliveries."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from notifications.outgoing import Answer, Client
 from notifications.transports.base import Address, Message
@@ -15,7 +13,7 @@ class Canary:
     takes_secrets = False
     offered = False
 
-    def clean(self, target: Any, client: Client) -> str:
+    def clean(self, target: object, client: Client) -> str:
         return "svops"
 
     def mask(self, target: str) -> str:

@@ -1,4 +1,4 @@
-"""Webhooks to any program, signed as https://www.standardwebhooks.com says."""
+"""Webhooks to any program, signed by the rules of https://www.standardwebhooks.com."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import json
 import secrets as random_secrets
 import time
 from http import HTTPStatus
-from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 
@@ -21,6 +20,7 @@ from notifications.transports.base import (
     Message,
     clean_url,
     failure,
+    is_success,
     mask_url,
     post,
 )
@@ -33,13 +33,13 @@ def new_secret() -> str:
 
 
 def clean_secret(secret: str) -> str:
-    """A secret as the standard writes it: `whsec_` and 24 to 64 bytes in base64."""
+    """Return the secret as the standard writes it: `whsec_` and 24 to 64 bytes in base64."""
     try:
         key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
     except (binascii.Error, ValueError) as exc:
-        raise InvalidTargetError("A secret is whsec_ followed by base64.") from exc
+        raise InvalidTargetError("Must be whsec_ followed by base64.") from exc
     if not 24 <= len(key) <= 64:
-        raise InvalidTargetError("A secret holds 24 to 64 bytes.")
+        raise InvalidTargetError("Must hold 24 to 64 bytes.")
     return PREFIX + base64.b64encode(key).decode()
 
 
@@ -56,7 +56,7 @@ class Webhook:
     takes_secrets = True
     offered = True
 
-    def clean(self, target: Any, client: Client) -> str:
+    def clean(self, target: object, client: Client) -> str:
         return clean_url(target, client)
 
     def mask(self, target: str) -> str:
@@ -65,7 +65,7 @@ class Webhook:
     def send(self, message: Message, address: Address, client: Client) -> Answer:
         body = json.dumps(message.body, cls=DjangoJSONEncoder, separators=(",", ":")).encode()
         timestamp = int(time.time())
-        # One signature for each secret: while one is replaced, receivers accept whichever they know.
+        # One signature for each secret: while a secret is replaced, receivers know the old or the new one.
         signatures = [
             signature(secret, message_id=message.id, timestamp=timestamp, body=body) for secret in address.secrets
         ]
@@ -76,7 +76,7 @@ class Webhook:
             "webhook-signature": " ".join(signatures),
         }
         answer = post(client, address.target, body=body, headers=headers)
-        if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
-            # The standard: 410 is how a receiver says that it wants no more. Anything else may be a bad deployment.
+        if not is_success(answer):
+            # By the standard, 410 says that the receiver wants no more messages. Other errors may be a bad deployment.
             raise failure(answer, gone=lambda a: a.status == HTTPStatus.GONE, permanent=lambda a: False)
         return answer

@@ -10,10 +10,12 @@ from notifications import delivery
 
 
 class Command(BaseCommand):
-    help = "Deliver what is due, as a worker does every few seconds."
+    help = "Deliver what is due, as workers do every two seconds."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--seconds", type=float, default=60, help="Begin no new ones after so long (default: 60).")
+        parser.add_argument(
+            "--seconds", type=float, default=60, help="Begin no delivery after this time (default: 60)."
+        )
 
     def handle(self, *args: Any, seconds: float, **options: Any) -> None:
-        self.stdout.write(f"Taken on: {delivery.deliver_due(budget=timedelta(seconds=seconds))}.")
+        self.stdout.write(f"Deliveries: {delivery.deliver_due(budget=timedelta(seconds=seconds))}.")

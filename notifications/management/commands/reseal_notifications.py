@@ -4,16 +4,17 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from accounts import services as accounts
 from notifications import services
-from notifications.sealing import UnsealableError
+from rest.sealing import UnsealableError
 
 
 class Command(BaseCommand):
-    help = "Encrypt targets and secrets of notifications anew, with the first of SECRET_KEYS."
+    help = "Encrypt the targets and secrets of notifications, and second factors, again, with the first of SECRET_KEYS."
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            count = services.reseal()
+            count = services.reseal() + accounts.reseal_factors()
         except UnsealableError as exc:
             raise CommandError(f"{exc} Put that key back behind the new one and try again.") from exc
-        self.stdout.write(f"Encrypted anew: {count}.")
+        self.stdout.write(f"Encrypted again: {count}.")

@@ -12,7 +12,7 @@ from workflows.models import Run
 
 
 class Command(BaseCommand):
-    help = "Say what a person was told of a run, and why not more."
+    help = "Say what a user was notified of about a run, and why not more."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("username")
