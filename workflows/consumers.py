@@ -1,4 +1,4 @@
-"""The WebSocket streams: authenticate, answer what the client asks, and leave the events to the hub."""
+"""The WebSocket streams: authenticate clients and answer their messages. The hub delivers the events."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, ClassVar
-from urllib.parse import parse_qs
 
-from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
 from accounts.identity import Caller
-from svops.errors import TooManyRequestsError
-from workflows import outbox, stream_access, stream_messages, wire
-from workflows.api.serializers import status_of
-from workflows.hub import Wanted
-from workflows.stream import Stream, encode
-from workflows.stream_access import CloseError, NotSignedInError, UnknownError
-from workflows.stream_messages import BadMessageError
+from rest.errors import TooManyRequestsError
+from workflows.api.run_serializers import StatusSerializer
+from workflows.eventlog import publication
+from workflows.live import admission, door, messages, wire
+from workflows.live.admission import BadUrlError, CloseError, NotSignedInError, UnknownError
+from workflows.live.hub import StreamFilter
+from workflows.live.lanes import ANSWERING, on_lane
+from workflows.live.messages import BadMessageError
+from workflows.live.stream import Stream, encode
 
 logger = logging.getLogger(__name__)
 
@@ -30,28 +30,31 @@ PROTOCOL = 1
 
 
 class StreamConsumer(AsyncWebsocketConsumer):
-    """One client's stream. `user_id` and `workflow_id` of the route bound it."""
+    """One client's stream. `user_id` and `workflow_id` in its URL limit it."""
 
-    # Events come from the hub: a channel of one's own in Redis would be a reader for nothing.
+    # Events come from the hub, so a consumer needs no channel on the layer.
     channel_layer_alias = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.stream: Stream | None = None
         self.is_closing = False
+        self._after: str | None = None
         self._jobs: set[asyncio.Task[None]] = set()
         self._next_beat: asyncio.TimerHandle | None = None
 
     # --- Coming and going -----------------------------------------------------------------------------
 
     async def connect(self) -> None:
-        # Accepted before it is judged: a browser does not see why a handshake was refused.
+        # Accepted first, because a browser does not see why a handshake was refused.
         await self.accept(_subprotocol(self.scope))
         async with self._closing_on_error():
-            caller = await stream_access.authenticate_scope(self.scope)
-            if caller:
-                await self._open(caller)
-            else:
+            self._after = (query := admission.query_of(self.scope)).get("after")
+            async with door.entrance(self.scope):
+                caller = await admission.authenticate_scope(self.scope, ticket=query.get("ticket"))
+                if caller:
+                    await self._open(caller)
+            if not caller:
                 self._start(self._expect_auth())
 
     async def disconnect(self, code: int) -> None:
@@ -69,8 +72,9 @@ class StreamConsumer(AsyncWebsocketConsumer):
             await self._close(NotSignedInError.close_code)
 
     async def _open(self, caller: Caller) -> None:
-        """Greet, then follow the log from here on, or from `?after=`."""
-        self.stream = stream = await Stream.open(caller, Wanted(**self.scope["url_route"]["kwargs"]))
+        """Send the greeting, then follow the log from now on, or from `?after=`."""
+        self.stream = stream = await Stream.open(caller, StreamFilter(**self.scope["url_route"]["kwargs"]))
+        door.signed_in(self.scope)
         stream.client.wire = wire.of_scope(self.scope)
         stream.client.wake = lambda: self._start(self._pump(stream))
         stream.put(
@@ -79,12 +83,11 @@ class StreamConsumer(AsyncWebsocketConsumer):
             heartbeat_s=settings.STREAM_HEARTBEAT,
             protocol=PROTOCOL,
         )
-        # Spread: clients that come back together would have their rights looked at together, time after time.
+        # Spread by chance. Otherwise clients that reconnect together would be checked together at every heartbeat.
         self._beat_in(settings.STREAM_HEARTBEAT * random.uniform(0.2, 1), stream)  # noqa: S311 - chance, no secret
         wire.forget_handshake(self.scope)
-        after = parse_qs(self.scope["query_string"].decode()).get("after")
-        if after:
-            await self._answering({"type": "resume", "after": after[0]})
+        if self._after is not None:
+            await self._answering({"type": "resume", "after": self._after})
         if not stream.is_resuming:
             stream.follow()
 
@@ -94,7 +97,7 @@ class StreamConsumer(AsyncWebsocketConsumer):
         task.add_done_callback(self._jobs.discard)
 
     async def _guarded(self, job: Coroutine[Any, Any, None]) -> None:
-        """Run a job. One that fails ends the stream, which without it would be silent, or watched by nobody."""
+        """Run a job. If it fails, end the stream: without the job it would be silent or never checked again."""
         try:
             async with self._closing_on_error():
                 await job
@@ -114,27 +117,30 @@ class StreamConsumer(AsyncWebsocketConsumer):
     async def _closing_on_error(self) -> AsyncIterator[None]:
         try:
             yield
+        except BadUrlError as exc:
+            await self.send(text_data=encode({"type": "error", "code": exc.code, "detail": str(exc)}))
+            await self._close(exc.close_code)
         except CloseError as exc:
             await self._close(exc.close_code)
         except TooManyRequestsError as exc:
             refusal = {"code": exc.code, "detail": str(exc), "retry_after": exc.retry_after}
             await self.send(text_data=encode({"type": "error", **refusal}))
-            await self._close(stream_access.TOO_MANY)
+            await self._close(admission.TOO_MANY)
 
     # --- Server to client -----------------------------------------------------------------------------
 
     # An idle stream has no task of its own, only a timer: thousands of them wait here.
 
     async def _pump(self, stream: Stream) -> None:
-        """Send what is in the queue, until there is nothing."""
-        # ASGI's word for a client that has gone is OSError; disconnect() follows.
+        """Send the queue until it is empty."""
+        # ASGI raises OSError if the client has gone. disconnect() follows.
         with suppress(OSError):
             while items := stream.client.take():
                 for item in items:
                     if not self.is_closing:
                         await self.send(text_data=item.frame)
-        if stream.client.overflown:
-            await self._close(stream_access.TOO_SLOW)
+        if stream.client.overflowed:
+            await self._close(admission.TOO_SLOW)
 
     def _beat_in(self, seconds: float, stream: Stream) -> None:
         self._next_beat = asyncio.get_running_loop().call_later(seconds, lambda: self._start(self._beat(stream)))
@@ -153,7 +159,7 @@ class StreamConsumer(AsyncWebsocketConsumer):
 
     async def _answering(self, message: dict[str, Any] | str | None) -> None:
         try:
-            await self._answer(message if isinstance(message, dict) else stream_messages.parse(message))
+            await self._answer(message if isinstance(message, dict) else messages.parse(message))
         except BadMessageError as exc:
             error = {"code": exc.code, "detail": str(exc)}
             if self.stream:
@@ -165,9 +171,11 @@ class StreamConsumer(AsyncWebsocketConsumer):
         kind = str(message.get("type"))
         if self.stream is None:
             if kind != "auth":
-                raise NotSignedInError("The first message has to be auth.")
-            await self._open(await stream_access.authenticate(str(message.get("token", ""))))
+                raise NotSignedInError("The first message must be auth.")
+            async with door.entrance(self.scope):
+                await self._open(await admission.authenticate(str(message.get("token", ""))))
             return
+        self.stream.count_message()
         if kind not in self._answers:
             expected = ", ".join(sorted(self._answers))
             raise BadMessageError(f"type: {kind!r} is unknown; expected one of {expected}.")
@@ -177,29 +185,33 @@ class StreamConsumer(AsyncWebsocketConsumer):
         stream.put("pong")
 
     async def _subscribe(self, stream: Stream, message: dict[str, Any]) -> None:
-        """Narrow the stream; several subscriptions add up, and the route's own bounds stay."""
-        wanted = await _wanted(stream, message)
-        everything = stream.client.wanted - {stream.route} | {wanted}
-        if len(everything) > settings.STREAM_SUBSCRIPTIONS:
+        """Narrow the stream. Several subscriptions add up, within the filter of the URL."""
+        async with stream.share.turn():
+            subscription = await _subscription(stream, message)
+        filters = stream.client.filters - {stream.url_filter} | {subscription}
+        if len(filters) > settings.STREAM_SUBSCRIPTIONS:
             raise BadMessageError(f"At most {settings.STREAM_SUBSCRIPTIONS} subscriptions on one stream.")
-        stream.want(everything)
-        stream.put("subscribed", **stream_messages.echo(message))
+        stream.set_filters(filters)
+        stream.put("subscribed", **messages.echo(message))
 
     async def _unsubscribe(self, stream: Stream, message: dict[str, Any]) -> None:
-        """Take a subscription back; without any, the stream is its route's whole again."""
-        wanted = await _wanted(stream, message)
-        if wanted not in stream.client.wanted:
+        """End a subscription. Without any, the stream has all events of its URL again."""
+        async with stream.share.turn():
+            subscription = await _subscription(stream, message)
+        if subscription not in stream.client.filters:
             raise BadMessageError("There is no such subscription on this stream.")
-        stream.want(stream.client.wanted - {wanted} or frozenset({stream.route}))
-        stream.put("unsubscribed", **stream_messages.echo(message))
+        stream.set_filters(stream.client.filters - {subscription} or frozenset({stream.url_filter}))
+        stream.put("unsubscribed", **messages.echo(message))
 
     async def _get_status(self, stream: Stream, message: dict[str, Any]) -> None:
-        stream.put("status", **await _status(stream, message))
+        async with stream.share.turn():
+            status = await _status(stream, message)
+        stream.put("status", **status)
 
     async def _resume(self, stream: Stream, message: dict[str, Any]) -> None:
-        after = stream_messages.cursor(message.get("after"))
+        after = messages.cursor(message.get("after"))
         if stream.is_resuming:
-            raise BadMessageError("A replay is under way already.")
+            raise BadMessageError("A replay is running already.")
         stream.is_resuming = True
         self._start(stream.replay(after))
 
@@ -212,20 +224,21 @@ class StreamConsumer(AsyncWebsocketConsumer):
     }
 
 
-@database_sync_to_async
-def _wanted(stream: Stream, message: dict[str, Any]) -> Wanted:
-    return stream_messages.wanted(message, route=stream.route, user=stream.caller.user)
+@on_lane(ANSWERING)
+def _subscription(stream: Stream, message: dict[str, Any]) -> StreamFilter:
+    return messages.subscription(message, url_filter=stream.url_filter, user=stream.caller.user)
 
 
-@database_sync_to_async
+@on_lane(ANSWERING)
 def _status(stream: Stream, message: dict[str, Any]) -> dict[str, Any]:
-    # The cursor is read first: what happens between the two is in both, never in neither.
-    cursor = outbox.head()
-    return {"cursor": cursor, **status_of(stream_messages.visible_run(message, stream.caller.user))}
+    # The cursor is read first: an event between the two reads is in both, never in neither.
+    cursor = publication.head()
+    run = messages.visible_run(message, stream.caller.user)
+    return {"cursor": cursor, **StatusSerializer(run).data}
 
 
 class UnknownStreamConsumer(AsyncWebsocketConsumer):
-    """Answers a path that is no stream."""
+    """Closes connections to paths that are not streams."""
 
     async def connect(self) -> None:
         await self.accept(_subprotocol(self.scope))
@@ -233,5 +246,5 @@ class UnknownStreamConsumer(AsyncWebsocketConsumer):
 
 
 def _subprotocol(scope: Mapping[str, Any]) -> str | None:
-    """Ours, if it is offered: a browser breaks off when it offers some and none is taken."""
+    """Return ours if the client offers it. A browser that offers sub-protocols disconnects if none is taken."""
     return SUBPROTOCOL if SUBPROTOCOL in scope["subprotocols"] else None

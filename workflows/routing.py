@@ -6,7 +6,7 @@ from django.urls import path, re_path
 
 from workflows.consumers import StreamConsumer, UnknownStreamConsumer
 
-# Django's path() takes views; Channels gives it ASGI applications.
+# Django's path() is typed for views. Channels passes it ASGI applications.
 stream: Any = StreamConsumer.as_asgi()
 unknown: Any = UnknownStreamConsumer.as_asgi()
 

@@ -18,9 +18,8 @@ class RunState(models.TextChoices):
 TERMINAL = frozenset({RunState.SUCCESS, RunState.FAILED, RunState.STOPPED})
 OPEN = frozenset(set(RunState) - TERMINAL)
 
-# Each state names the states that it may be entered from. A run that has ended begins again only by a
-# retry here or a clear in Airflow: both enter `queued`. `stopped` is left by a retry or a clear alone,
-# so a success that comes in late finds no way.
+# Each state names the states that it may be entered from. An ended run starts again only by a retry here or a clear
+# in Airflow: both enter `queued`. Nothing else leaves `stopped`, so a success that arrives late changes nothing.
 ENTERED_FROM: dict[RunState, frozenset[RunState]] = {
     RunState.QUEUED: frozenset({RunState.PENDING}) | TERMINAL,
     RunState.RUNNING: frozenset({RunState.PENDING, RunState.QUEUED}),
@@ -30,8 +29,17 @@ ENTERED_FROM: dict[RunState, frozenset[RunState]] = {
     RunState.STOPPED: frozenset({RunState.PENDING, RunState.STOPPING}),
 }
 
-# States of Airflow's task instances. Anything else, an empty state included, means "not started yet".
-TASK_STARTED = frozenset({"running", "deferred", "up_for_reschedule", "restarting"})
+# States of Airflow's task instances. Later versions of Airflow may have others: those are stored and shown as they are.
+TASK_NOT_BEGUN = frozenset({"", "scheduled", "queued"})
+TASK_STARTED = frozenset({"running", "deferred", "up_for_reschedule", "restarting", "awaiting_input"})
+# States in which a task instance has a process, or is about to get one.
+TASK_ALIVE = TASK_STARTED | {"scheduled", "queued"}
+# States from which a task instance that has begun goes on.
+TASK_PAUSED = frozenset({"deferred", "up_for_reschedule", "awaiting_input"})
+TASK_WAITING = TASK_PAUSED | {"scheduled", "queued"}
+# States in which a task instance goes on while its DAG is paused. All others wait for the scheduler.
+TASK_AT_WORK = frozenset({"queued", "running", "restarting"})
 TASK_TERMINAL = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
-# Where a try is over; a further one has a higher number.
-TASK_OVER = TASK_TERMINAL | {"up_for_retry"}
+# States in which a try has ended. The next try has a higher number.
+TASK_TRY_ENDED = TASK_TERMINAL | {"up_for_retry"}
+TASK_KNOWN = TASK_NOT_BEGUN | TASK_STARTED | TASK_TRY_ENDED

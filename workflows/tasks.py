@@ -7,29 +7,33 @@ import logging
 from celery import shared_task
 from django.utils import timezone
 
-from workflows import dag_sync, handover
-from workflows import reconcile as watch
+from rest.errors import BusyError
 from workflows.airflow.errors import AirflowError
+from workflows.dispatch import dispatcher
+from workflows.watch import dags
+from workflows.watch import poll as watch
 
 logger = logging.getLogger(__name__)
 
 
 @shared_task(expires=10)
 def reconcile() -> None:
-    """Look at what has changed in Airflow. A tick that is late is dropped, not queued up."""
+    """Poll Airflow for changes. A late tick is dropped, not queued."""
     watch.tick(now=timezone.now())
 
 
 @shared_task(expires=10)
 def dispatch() -> None:
-    """Carry out what is owed to Airflow and was not carried out at once."""
-    handover.carry_out_due(now=timezone.now())
+    """Dispatch the commands to Airflow that were not dispatched at once."""
+    dispatcher.dispatch_due(now=timezone.now())
 
 
 @shared_task(expires=60)
 def sync_dags() -> None:
-    """Mirror Airflow's DAGs; while Airflow is down the next turn makes up for this one."""
+    """Mirror Airflow's DAGs. While Airflow is down this does nothing; the next turn catches up."""
     try:
-        dag_sync.sync_dags(now=timezone.now())
+        dags.sync_dags(now=timezone.now())
+    except BusyError:
+        logger.info("another worker syncs the DAGs")
     except AirflowError as exc:
         logger.warning("DAGs not synced", extra={"error": str(exc)})

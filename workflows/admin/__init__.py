@@ -1,5 +1,8 @@
-"""Operators' pages for workflows, their runs and what we owe Airflow; what they change goes through the services."""
+"""Admin pages for workflows, runs and commands to Airflow.
 
-from workflows.admin import dags, log, runs, workflows
+They show rows and call the services for every change. Start with `pages`, the base of all of them.
+"""
 
-__all__ = ["dags", "log", "runs", "workflows"]
+from workflows.admin import dag_rules, dags, log, runs, schedules, workflows
+
+__all__ = ["dag_rules", "dags", "log", "runs", "schedules", "workflows"]

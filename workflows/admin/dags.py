@@ -1,4 +1,4 @@
-"""DAGs as Airflow has them, and the button that reads them again."""
+"""The pages of DAGs, and the button that syncs them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
-from svops.errors import SVOpsError
-from workflows import dag_sync, upstream
+from rest.errors import SVOpsError
+from workflows import gateway
 from workflows.admin.pages import (
     EMPTY,
     ReadOnlyPages,
@@ -23,12 +23,15 @@ from workflows.admin.pages import (
     list_link,
     moment,
     pretty,
+    short,
 )
 from workflows.models import (
     Dag,
+    DagFileError,
     Run,
     Workflow,
 )
+from workflows.watch import dags
 
 
 @admin.register(Dag)
@@ -36,13 +39,26 @@ class DagAdmin(ReadOnlyPages):
     list_display = [
         "dag_id", "status", "tags_", "timetable_summary", "workflows_", "runs_", moment("synced_at"),
     ]  # fmt: skip
-    list_filter = ["is_present", "is_paused", ("import_error", admin.EmptyFieldListFilter), "synced_at"]
+    list_filter = [
+        "is_present", "is_paused", ("import_error", admin.EmptyFieldListFilter),
+        ("unusable_reason", admin.EmptyFieldListFilter), "synced_at",
+    ]  # fmt: skip
     search_fields = ["dag_id", "description", "tags", "owners", "fileloc"]
     fieldsets = [
         (None, {"fields": ["dag_id", "status", "description", "tags_", "owners_", "workflows_", "runs_"]}),
         (
             "In Airflow",
-            {"fields": ["timetable_summary", "max_active_runs", "fileloc", moment("synced_at"), "import_error_"]},
+            {
+                "fields": [
+                    "timetable_summary",
+                    "max_active_runs",
+                    "bundle_name",
+                    "fileloc",
+                    moment("synced_at"),
+                    "import_error_",
+                    "unusable_reason",
+                ]
+            },
         ),
         ("Tasks", {"fields": ["task_graph"]}),
         ("Parameters", {"fields": ["schema"]}),
@@ -50,7 +66,7 @@ class DagAdmin(ReadOnlyPages):
     ]
 
     def annotations(self) -> dict[str, Any]:
-        # Not a join: Django drops a model's own ordering from a query that groups.
+        # A subquery, not a join: with GROUP BY, Django drops the model's ordering.
         alive = Workflow.objects.alive().filter(dag=OuterRef("pk")).order_by()
         return {"workflow_count": Subquery(alive.values("dag").annotate(n=Count("pk")).values("n"))}
 
@@ -58,7 +74,7 @@ class DagAdmin(ReadOnlyPages):
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         found, may_have_duplicates = super().get_search_results(request, queryset, search_term)
-        if request.GET.get("field_name") == "dag":  # what a workflow is to run on has to be in Airflow
+        if request.GET.get("field_name") == "dag":  # a workflow needs a DAG that is in Airflow
             found = found.filter(is_present=True)
         return found, may_have_duplicates
 
@@ -66,6 +82,7 @@ class DagAdmin(ReadOnlyPages):
     def status(self, dag: Dag) -> SafeString:
         marks = [] if dag.is_present else [("gone from Airflow", "failed")]
         marks += [("import error", "failed")] if dag.import_error else []
+        marks += [("unusable", "failed")] if dag.unusable_reason else []
         marks += [("paused", "warning")] if dag.is_paused else []
         return labels(*(marks or [("ready", "success")]))
 
@@ -118,21 +135,42 @@ class DagAdmin(ReadOnlyPages):
         return super().changelist_view(request, may_sync | (extra_context or {}))
 
     def sync(self, request: HttpRequest) -> HttpResponse:
-        """Mirror Airflow's DAGs now, and say what has changed."""
+        """Sync the DAGs now, and show what has changed."""
         if not self.has_sync_permission(request):
-            return HttpResponse("You may not sync DAGs.", status=403)
+            return HttpResponse("You are not allowed to sync DAGs.", status=403)
         try:
-            with upstream.translated():
-                done = dag_sync.sync_dags(now=timezone.now())
+            with gateway.translated():
+                done = dags.sync_dags(now=timezone.now(), whole=True)
         except SVOpsError as exc:
             self.message_user(request, f"The DAGs were not synced. {exc}", messages.ERROR)
         else:
-            self.message_user(request, _told(done), messages.WARNING if done.import_errors else messages.SUCCESS)
+            level = messages.WARNING if done.import_errors or done.unusable else messages.SUCCESS
+            self.message_user(request, _sentence(done), level)
         return HttpResponseRedirect(reverse("admin:workflows_dag_changelist"))
 
 
-def _told(done: dag_sync.SyncResult) -> str:
+@admin.register(DagFileError)
+class DagFileErrorAdmin(ReadOnlyPages):
+    list_display = ["filename", "bundle_name", "last_line"]
+    search_fields = ["filename", "bundle_name", "error"]
+    fields = ["filename", "bundle_name", "error_"]
+
+    @admin.display(description="error")
+    def last_line(self, file: DagFileError) -> str:
+        return short(file.error.strip().rpartition("\n")[2])
+
+    @admin.display(description="error")
+    def error_(self, file: DagFileError) -> SafeString:
+        return format_html("<pre>{}</pre>", file.error)
+
+
+def _sentence(done: dags.SyncResult) -> str:
     found = f"Airflow has {len(done.seen)} DAG{'' if len(done.seen) == 1 else 's'}"
-    named = {"changed": done.changed, "gone": done.vanished, "with import errors": done.import_errors}
+    named = {
+        "changed": done.changed,
+        "gone": done.vanished,
+        "with import errors": done.import_errors,
+        "unusable": done.unusable,
+    }
     parts = [f"{what}: {', '.join(dag_ids)}" for what, dag_ids in named.items() if dag_ids]
-    return "; ".join([found, *(parts or ["nothing has changed"])]) + "."
+    return "; ".join([found, *(parts or ["nothing changed"])]) + "."

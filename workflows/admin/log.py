@@ -1,4 +1,4 @@
-"""The event log, what is owed to Airflow, and how Airflow is."""
+"""The pages of events, of commands to Airflow, and of the state of Airflow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from workflows import events
+from workflows.admin.newest import LinkedFilter, NewestFirstPages
 from workflows.admin.pages import (
     ChoiceFilter,
     ReadOnlyPages,
@@ -19,6 +19,7 @@ from workflows.admin.pages import (
     pretty,
     short,
 )
+from workflows.eventlog import events
 from workflows.models import (
     AirflowCommand,
     AirflowState,
@@ -35,21 +36,20 @@ class EventTypeFilter(ChoiceFilter):
 class CommandStatusFilter(ChoiceFilter):
     title, parameter_name = "status", "status"
     choices_ = [
-        ("owed", "Owed", Q(finished_at__isnull=True)),
-        ("failing", "Owed, and has failed", Q(finished_at__isnull=True) & ~Q(last_error="")),
+        ("pending", "Pending", Q(finished_at__isnull=True)),
+        ("failing", "Pending after a failure", Q(finished_at__isnull=True) & ~Q(last_error="")),
         ("done", "Done", Q(finished_at__isnull=False, last_error="")),
         ("given_up", "Given up or withdrawn", Q(finished_at__isnull=False) & ~Q(last_error="")),
     ]
 
 
 @admin.register(Event)
-class EventAdmin(ReadOnlyPages):
+class EventAdmin(NewestFirstPages):
     list_display = ["position_", moment("timestamp"), "type_", "workflow_", "run_", "seq", "task_id", "user_", "data_"]
-    list_filter = [EventTypeFilter, "timestamp", "workflow"]
+    list_filter = [EventTypeFilter, "timestamp", ("workflow", LinkedFilter)]
     list_select_related = ["workflow", "run", "user"]
     search_fields = ["type", "task_id", "run__id", "run__dag_run_id", "run__dag_id", "workflow__name", "user__username"]
     search_help_text = "Type, task, run id, dag_run_id, dag_id, workflow, user"
-    date_hierarchy = "timestamp"
     ordering = ["-id"]
     fields = ["position_", moment("timestamp"), "type_", "workflow_", "run_", "seq", "task_id", "user_", "all_data"]
 

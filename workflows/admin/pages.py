@@ -1,9 +1,9 @@
-"""What the operators' pages of this app are made of: links, labels, filters, and what all of them do."""
+"""Parts of the admin pages: links, labels, filters, and the base classes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 from urllib.parse import urlencode
@@ -17,7 +17,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator, capfirst
 
-from svops.errors import ConflictError, InvalidInputError, SVOpsError
+from rest.errors import ConflictError, InvalidInputError, SVOpsError
 from workflows.models import (
     AirflowCommand,
     AirflowState,
@@ -31,14 +31,14 @@ else:
     ModelPages = admin.ModelAdmin
 
 
-MOST_AT_ONCE = 100  # an action asks Airflow once for each object, while its operator waits
+MOST_AT_ONCE = 100  # an action calls Airflow once for each object, while the operator waits
 
 
 EMPTY = "-"
 
 
 def page_link(obj: Model | None, text: str = "") -> str:
-    """A link to the page of `obj`, or a dash."""
+    """Return a link to the page of `obj`, or a dash."""
     if obj is None:
         return EMPTY
     url = reverse(f"admin:{obj._meta.app_label}_{obj._meta.model_name}_change", args=[obj.pk])
@@ -46,13 +46,13 @@ def page_link(obj: Model | None, text: str = "") -> str:
 
 
 def list_link(model: type[Model], text: str, **lookups: Any) -> str:
-    """A link to the list of `model`, narrowed by `lookups`."""
+    """Return a link to the list of `model`, filtered by `lookups`."""
     url = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
     return format_html('<a href="{}?{}">{}</a>', url, urlencode(lookups), text)
 
 
 def label(word: str, colour: str = "") -> SafeString:
-    """`word` as a coloured label; the stylesheet knows the states as colours."""
+    """Return `word` as a coloured label; the stylesheet has a colour for each state."""
     return format_html('<span class="label label-{}">{}</span>', colour or word, word)
 
 
@@ -60,9 +60,10 @@ def labels(*words: tuple[str, str]) -> SafeString:
     return format_html_join(" ", '<span class="label label-{}">{}</span>', ((colour, word) for word, colour in words))
 
 
-def state_label(state: str, *, stale: bool = False, paused: bool = False) -> SafeString:
+def state_label(state: str, *, stale: bool = False, paused: bool = False, pausing: bool = False) -> SafeString:
     marks = [(state or "not scheduled", state or "none")]
     marks += [("paused", "warning")] if paused else []
+    marks += [("pausing", "warning")] if pausing else []
     marks += [("stale", "warning")] if stale else []
     return labels(*marks)
 
@@ -78,7 +79,7 @@ def short(value: Any, length: int = 80) -> str:
 
 def command_label(command: AirflowCommand) -> SafeString:
     if command.finished_at is None:
-        return label("owed", "warning" if command.last_error else "pending")
+        return label("pending", "warning" if command.last_error else "pending")
     return label("given up", "failed") if command.last_error else label("done", "success")
 
 
@@ -87,9 +88,9 @@ def lasted(duration: timedelta | None) -> str:
 
 
 def moment(field: str) -> Any:
-    """A column for a time, to the second: what happened first is what an operator asks.
+    """Return a column for a time. It shows seconds, since operators compare times.
 
-    Any, because the stubs know callables among the columns of a list but not among the fields of a page.
+    The type is Any: the stubs allow callables as columns of a list, but not as fields of a page.
     """
 
     @admin.display(description=field.removesuffix("_at").replace("_", " "), ordering=field)
@@ -102,7 +103,7 @@ def moment(field: str) -> Any:
 
 
 class ChoiceFilter(admin.SimpleListFilter):
-    """Narrows by one of `choices_`, each a value, its title and the condition; `unchosen` holds when none is chosen."""
+    """Filters by one of `choices_`: value, title, condition. `unchosen` applies when none is chosen."""
 
     choices_: ClassVar[list[tuple[str, str, Q]]]
     unchosen: ClassVar[tuple[str, Q]] = ("All", Q())
@@ -125,7 +126,7 @@ def actor(request: HttpRequest) -> User:
 
 
 class Pages(ModelPages):
-    """Base of the pages of this app: they warn while Airflow can not be seen, and tell each refusal by name."""
+    """Base of all pages: warns while Airflow does not answer, and names the object of each refusal."""
 
     show_full_result_count = False  # runs and events grow without bound
     list_per_page = 50
@@ -134,7 +135,7 @@ class Pages(ModelPages):
         css = {"all": ["workflows/admin.css"]}
 
     def annotations(self) -> dict[str, Any]:
-        """What the columns need beside the fields, so that no row costs a query of its own."""
+        """Return the annotations for the columns, so that no row needs its own query."""
         return {}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -149,11 +150,11 @@ class Pages(ModelPages):
     ) -> HttpResponse:
         return super().render_change_form(request, context | _freshness(), *args, **kwargs)
 
-    def each(self, request: HttpRequest, objects: Iterable[Any], act: Callable[[Any], str]) -> None:
-        """Do `act` to each object and say for each, by name, what came of it; one that is refused stops no other."""
-        chosen = list(objects)
+    def each(self, request: HttpRequest, objects: QuerySet[Any], act: Callable[[Any], str]) -> None:
+        """Call `act` for each object and show each result. A refusal does not stop the others."""
+        chosen = list(objects[: MOST_AT_ONCE + 1])
         if len(chosen) > MOST_AT_ONCE:
-            self.message_user(request, f"Choose at most {MOST_AT_ONCE} at once; nothing was done.", messages.ERROR)
+            self.message_user(request, f"Choose at most {MOST_AT_ONCE} at once. Nothing has changed.", messages.ERROR)
             return
         for obj in chosen:
             level, text = _outcome(obj, act)
@@ -181,7 +182,7 @@ def _sentences(errors: Mapping[str, list[str]]) -> list[str]:
 
 
 class ReadOnlyPages(Pages):
-    """Pages that show: what is on them is moved by the services alone."""
+    """Pages that only show: the services change these rows."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -1,9 +1,9 @@
-"""Runs and their tasks: looked at here, moved by the services."""
+"""The pages of runs and tasks. Actions call the services."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin
 from django.db.models import BooleanField, Q, QuerySet, Value
@@ -14,12 +14,12 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
-from svops.errors import SVOpsError
+from rest.errors import SVOpsError
 from workflows import services
+from workflows.admin.newest import LinkedFilter, NewestFirstPages
 from workflows.admin.pages import (
     EMPTY,
     ChoiceFilter,
-    ReadOnlyPages,
     actor,
     command_label,
     lasted,
@@ -36,18 +36,19 @@ from workflows.models import (
     Dag,
     Event,
     Run,
+    RunQuerySet,
     TaskInstance,
 )
-from workflows.states import TASK_STARTED, TASK_TERMINAL, TERMINAL, RunState
+from workflows.states import OPEN, TASK_KNOWN, TASK_NOT_BEGUN, TASK_STARTED, TASK_TRY_ENDED, TERMINAL, RunState
 
 TIMES = ["created_at", "queued_at", "started_at", "ended_at", "stop_requested_at", "observed_at"]
-SHOWN_ON_RUN = 200  # rows of a run's tasks and events on its page; the lists have them all
+SHOWN_ON_RUN = 200  # most tasks and events on the page of a run; the lists have all
 
 
 class ProgressFilter(ChoiceFilter):
     title, parameter_name = "progress", "progress"
     choices_ = [
-        ("open", "Open", ~Q(state__in=sorted(TERMINAL))),
+        ("open", "Open", Q(state__in=sorted(OPEN))),
         ("ended", "Ended", Q(state__in=sorted(TERMINAL))),
     ]
 
@@ -55,8 +56,9 @@ class ProgressFilter(ChoiceFilter):
 class TaskStateFilter(ChoiceFilter):
     title, parameter_name = "state", "state"
     choices_ = [
-        *((state, state, Q(state=state)) for state in sorted(TASK_STARTED | TASK_TERMINAL | {"up_for_retry"})),
-        ("waiting", "not started yet", ~Q(state__in=sorted(TASK_STARTED | TASK_TERMINAL | {"up_for_retry"}))),
+        *((state, state, Q(state=state)) for state in sorted(TASK_STARTED | TASK_TRY_ENDED)),
+        ("waiting", "not started yet", Q(state__in=sorted(TASK_NOT_BEGUN))),
+        ("other", "another state of Airflow", ~Q(state__in=sorted(TASK_KNOWN))),
     ]
 
 
@@ -76,7 +78,7 @@ RUN_ACTIONS = {"stop": stop, "retry_failed": retry_failed, "retry_all": retry_al
 
 
 def _fitting(run: Run) -> list[tuple[str, str]]:
-    """The actions, with their titles, that the state of a run allows."""
+    """Return the actions that the state of the run allows, with their titles."""
     if not run.is_terminal:
         return [] if run.state == RunState.STOPPING else [("stop", "Stop")]
     if run.queued_at is None:
@@ -85,35 +87,45 @@ def _fitting(run: Run) -> list[tuple[str, str]]:
     return [*failed, ("retry_all", "Retry all")]
 
 
-class NotToldError(SVOpsError):
-    """The change was accepted here and is still owed to Airflow."""
+class NotDispatchedError(SVOpsError):
+    """The change is recorded here, but its command has not reached Airflow yet."""
 
 
 @admin.register(Run)
-class RunAdmin(ReadOnlyPages):
+class RunAdmin(NewestFirstPages):
     list_display = [
         "short_id", "state_", "workflow_", moment("created_at"), "lasted", "by", "references", "attempt", "events_",
         "reason",
     ]  # fmt: skip
-    list_filter = [ProgressFilter, "state", "paused", "trigger_type", "created_at", "workflow"]
+    list_filter = [ProgressFilter, "state", "paused", "trigger_type", "created_at", ("workflow", LinkedFilter)]
     list_select_related = ["workflow", "user"]
     search_fields = [
         "id", "dag_run_id", "dag_id", "workflow__name", "user__username", "task_id", "dataset_id", "note",
     ]  # fmt: skip
     search_help_text = "Run id, dag_run_id, dag_id, workflow, user, the caller's task_id or dataset_id, note"
-    date_hierarchy = "created_at"
     actions = ["stop", "retry_failed", "retry_all"]
     fieldsets = [
         (None, {"fields": ["id", "state_", "state_reason", "workflow_", "dag_", "dag_run_id", "attempt", "lasted"]}),
-        ("Asked for", {"fields": ["by", "trigger_type", "task_id", "dataset_id", "note", "parameters_"]}),
+        ("Request", {"fields": ["by", "trigger_type", "task_id", "dataset_id", "note", "dates", "parameters_"]}),
         ("Times", {"fields": [moment(name) for name in TIMES]}),
     ]
 
     def annotations(self) -> dict[str, Any]:
         return {"stale": _staleness()}
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
+        runs = cast("RunQuerySet", super().get_queryset(request))
+        return runs.with_work().defer("parameters")
+
     def has_control_permission(self, request: HttpRequest) -> bool:
         return actor(request).has_perm("workflows.change_run")
+
+    @admin.display(description="logical date")
+    def dates(self, run: Run) -> str:
+        if run.logical_date is None:
+            return EMPTY
+        of_data = f", data from {run.data_interval.start} to {run.data_interval.end}" if run.data_interval else ""
+        return f"{run.logical_date}{of_data}"
 
     # --- columns ------------------------------------------------------------------------------------------
 
@@ -123,7 +135,9 @@ class RunAdmin(ReadOnlyPages):
 
     @admin.display(description="state", ordering="state")
     def state_(self, run: Any) -> SafeString:
-        return state_label(run.state, stale=run.stale and not run.is_terminal, paused=run.paused)
+        return state_label(
+            run.state, stale=run.stale and not run.is_terminal, paused=run.is_paused, pausing=run.is_pausing
+        )
 
     @admin.display(description="workflow", ordering="workflow__name")
     def workflow_(self, run: Run) -> str:
@@ -178,9 +192,9 @@ class RunAdmin(ReadOnlyPages):
         return [path("<uuid:run_id>/act/<slug:action>/", act, name="workflows_run_act"), *super().get_urls()]
 
     def act_on_one(self, request: HttpRequest, run_id: Any, action: str) -> HttpResponse:
-        """What the buttons on a run's page do; shows the page again."""
+        """Do the action of a button on the page of a run, then show the page again."""
         if action not in RUN_ACTIONS or not self.has_control_permission(request):
-            return HttpResponse("There is no such action for you.", status=403)
+            return HttpResponse("There is no such action, or you are not allowed to do it.", status=403)
         self._act(request, Run.objects.filter(pk=run_id), action)
         return HttpResponseRedirect(reverse("admin:workflows_run_change", args=[run_id]))
 
@@ -201,11 +215,11 @@ class RunAdmin(ReadOnlyPages):
     def _act(self, request: HttpRequest, runs: QuerySet[Run], action: str) -> None:
         def act(run: Run) -> str:
             after = RUN_ACTIONS[action](request, run)
-            owed = after.commands.filter(finished_at__isnull=True).last()
-            if owed:
-                why = owed.last_error or AirflowState.current().last_error or "it does not answer"
-                raise NotToldError(
-                    f"it is {after.state} here, but Airflow is yet to be told: {why}. It is tried again."
+            pending = after.commands.filter(finished_at__isnull=True).last()
+            if pending:
+                why = pending.last_error or AirflowState.current().last_error or "it does not answer"
+                raise NotDispatchedError(
+                    f"it is {after.state} here, but Airflow does not know yet: {why}. SVOps retries."
                 )
             return f"it is {after.state} now."
 
@@ -213,7 +227,7 @@ class RunAdmin(ReadOnlyPages):
 
 
 def _staleness() -> Value:
-    """Read once, for all rows of a page."""
+    """Return whether Airflow is stale, read once for all rows of a page."""
     return Value(AirflowState.current().is_stale(timezone.now()), output_field=BooleanField())
 
 
@@ -262,7 +276,7 @@ def _commands_of(run: Run) -> dict[str, Any]:
 
 
 @admin.register(TaskInstance)
-class TaskInstanceAdmin(ReadOnlyPages):
+class TaskInstanceAdmin(NewestFirstPages):
     list_display = [
         "task",
         "state_",
@@ -274,11 +288,10 @@ class TaskInstanceAdmin(ReadOnlyPages):
         moment("ended_at"),
         "lasted",
     ]
-    list_filter = [TaskStateFilter, "started_at", "run__workflow"]
+    list_filter = [TaskStateFilter, "started_at", ("run__workflow", LinkedFilter)]
     list_select_related = ["run__workflow"]
     search_fields = ["task_id", "run__id", "run__dag_id", "run__dag_run_id", "run__workflow__name"]
     search_help_text = "Task, run id, dag_id, dag_run_id, workflow"
-    date_hierarchy = "started_at"
     ordering = ["-id"]
     fields = [
         "task",

@@ -1,4 +1,4 @@
-"""Workflows: created, changed and deleted through the services."""
+"""The pages of workflows. The services create, change and delete them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
 
-from svops.errors import ConflictError, InvalidInputError, SVOpsError
+from rest.errors import ConflictError, InvalidInputError, SVOpsError
 from workflows import services
 from workflows.admin.pages import (
     EMPTY,
@@ -25,6 +25,7 @@ from workflows.admin.pages import (
     moment,
     page_link,
 )
+from workflows.lifecycle.moves import why_not_triggerable
 from workflows.models import (
     Dag,
     Event,
@@ -54,15 +55,18 @@ class LifeFilter(ChoiceFilter):
 class WorkflowForm(WorkflowModelForm):
     """Saves through the services.
 
-    The service decides and saves in one step, so it is called by `clean`, where what it refuses can still be
-    shown at the fields; the admin has put the whole request into one transaction.
+    A service checks and saves in one step. `clean` calls it, because there a refusal can still be shown at its field.
+    The admin runs the whole request in one transaction.
     """
 
     actor: ClassVar[User]
 
     class Meta:
         model = Workflow
-        fields = ["name", "description", "dag", "owner", "is_active", "visibility", "default_parameters"]
+        fields = [
+            "name", "description", "dag", "owner", "is_active", "visibility", "adopts_airflow_runs",
+            "default_parameters",
+        ]  # fmt: skip
         labels = {"dag": "DAG"}
         widgets = {"default_parameters": forms.Textarea(attrs={"rows": 8, "class": "vLargeTextField json"})}
 
@@ -101,7 +105,7 @@ class WorkflowForm(WorkflowModelForm):
 
     def _saved(self, cleaned: dict[str, Any]) -> Workflow:
         if self.instance.pk is None:
-            return services.create_workflow(**cleaned)
+            return services.create_workflow(actor=self.actor, **cleaned)
         return services.update_workflow(workflow=self.instance, actor=self.actor, **cleaned)
 
     def _show(self, refusal: InvalidInputError) -> None:
@@ -112,7 +116,7 @@ class WorkflowForm(WorkflowModelForm):
 
 
 class GrantInline(GrantRows):
-    """Who else may: added and taken back; another level is a new grant in place of the old."""
+    """Grants on a workflow: add or delete. A new grant replaces the level of an old one."""
 
     model = Grant
     extra = 0
@@ -129,17 +133,19 @@ class WorkflowAdmin(Pages):
     list_display = [
         "name", "dag_", "owner_", "is_active", "visibility", "open_runs", "last_run", moment("updated_at"),
     ]  # fmt: skip
-    list_filter = [LifeFilter, "is_active", "visibility", "dag__is_paused", "dag__is_present", "created_at"]
+    list_filter = [
+        LifeFilter, "is_active", "visibility", "adopts_airflow_runs", "dag__is_paused", "dag__is_present", "created_at",
+    ]  # fmt: skip
     list_select_related = ["dag", "owner"]
     search_fields = ["name", "description", "dag__dag_id", "owner__username", "owner__email"]
     date_hierarchy = "created_at"
     autocomplete_fields = ["dag", "owner"]
-    readonly_fields = ["runs_", "events_", "created_at", "updated_at", "deleted_at"]
+    readonly_fields = ["hindrance", "runs_", "events_", "created_at", "updated_at", "deleted_at"]
     fieldsets = [
         (None, {"fields": ["name", "description", "dag", "owner"]}),
-        ("Access", {"fields": ["is_active", "visibility"]}),
+        ("Access", {"fields": ["is_active", "visibility", "adopts_airflow_runs"]}),
         ("Parameters", {"fields": ["default_parameters"]}),
-        ("History", {"fields": ["runs_", "events_", "created_at", "updated_at", "deleted_at"]}),
+        ("History", {"fields": ["hindrance", "runs_", "events_", "created_at", "updated_at", "deleted_at"]}),
     ]
     inlines = [GrantInline]
     actions = ["trigger", "delete_selected"]
@@ -171,7 +177,7 @@ class WorkflowAdmin(Pages):
         return super().has_delete_permission(request, obj) and not (obj and obj.deleted_at)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Nothing is left to do: the form has saved through the service."""
+        """Do nothing: the form has saved through the service."""
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         given = formset.save(commit=False)
@@ -211,6 +217,10 @@ class WorkflowAdmin(Pages):
     def events_(self, workflow: Workflow) -> str:
         return list_link(Event, "events", workflow__id__exact=workflow.pk)
 
+    @admin.display(description="cannot be triggered")
+    def hindrance(self, workflow: Workflow) -> str:
+        return why_not_triggerable(workflow) or EMPTY
+
     # --- trigger and delete -------------------------------------------------------------------------------
 
     def has_trigger_permission(self, request: HttpRequest) -> bool:
@@ -219,13 +229,13 @@ class WorkflowAdmin(Pages):
     @admin.action(description="Trigger with the default parameters", permissions=["trigger"])
     def trigger(self, request: HttpRequest, queryset: QuerySet[Workflow]) -> None:
         def act(workflow: Workflow) -> str:
-            run = services.trigger_run(workflow=workflow, user=actor(request), trigger_type=TriggerType.ADMIN, given={})
+            run = services.trigger_run(workflow=workflow, user=actor(request), trigger_type=TriggerType.ADMIN)
             return f"triggered, {run} is {run.state}"
 
         self.each(request, queryset, act)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """What a confirmation lists: the workflows alone, since their runs and events are kept."""
+        """Return what the confirmation lists: only the workflows, since their runs and events are kept."""
         return [str(workflow) for workflow in objs], {"workflows": len(objs)}, set(), []
 
     @admin.action(description="Delete selected workflows", permissions=["delete"])

@@ -1,4 +1,7 @@
-"""A typed client of Airflow's REST API, 2.11 and 3.x. It knows nothing of Django or of SVOps."""
+"""A typed client of Airflow's REST API, 2.11 and 3.x.
+
+It knows nothing of Django or of SVOps. Start with `client.AirflowClient`, then `types` and `errors`.
+"""
 
 from . import errors, types
 from .client import AirflowClient

@@ -1,12 +1,12 @@
-"""What differs between Airflow's two REST APIs; everything else is in `client`."""
+"""What differs between Airflow's two REST APIs. Everything else is in `client`."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
-from .http import Params, Wire
+from .http import Params, RawLine, Wire
 from .login import Login
 from .tasklog import Ending
-from .types import LogChunk, LogLine
+from .types import LogLine, NewRun
 
 
 class Adapter(Protocol):
@@ -14,30 +14,38 @@ class Adapter(Protocol):
 
     prefix: ClassVar[str]
     health_path: ClassVar[str]
-    warm_up_path: ClassVar[str | None]
+    structure_path: ClassVar[str | None]
     clear_answers_references_only: ClassVar[bool]
     task_feed: ClassVar[Params]
+    versions_path: ClassVar[str | None]
+    due: ClassVar[str]
     task_batch: ClassVar[Mapping[str, str]]
+    # Names in Airflow's audit log of what gives a run or a task instance a state, as its query takes them.
+    mark_events: ClassVar[str | list[str]]
     log_type: ClassVar[str]
+    version: str
 
     def login(self, wire: Wire, *, username: str, password: str) -> Login: ...
 
-    def only_dags(self, dag_ids: Collection[str]) -> Params:
-        """Query parameters that narrow a change feed to these DAGs or a superset of them; may be none."""
+    @property
+    def states_but_running(self) -> Sequence[str]:
+        """Return all states of a task instance that this version can be asked for, except `running`."""
 
-    def trigger_body(self, *, dag_run_id: str, conf: Mapping[str, Any], note: str | None) -> Mapping[str, Any]: ...
+    def only_dags(self, dag_ids: Collection[str]) -> Sequence[Params]:
+        """Return the query parameters of the requests that together show these DAGs, and perhaps others too."""
 
-    def note_path(self, run_path: str) -> str: ...
+    def trigger_body(self, new: NewRun) -> Mapping[str, Any]: ...
 
     def details(self, get: Callable[[str], Any], dag_path: str) -> Any: ...
 
     def dag(self, data: Any) -> Any: ...
 
+    def task_markers(self, task_ids: Collection[str], instances: Collection[tuple[str, int]]) -> list[object]:
+        """Return whole tasks and single instances in the form in which a clear takes them."""
+
     def reference(self, data: Any) -> Any: ...
 
-    def log(self, data: Any) -> LogChunk: ...
-
-    def log_lines(self, lines: Iterable[bytes]) -> Iterator[LogLine]:
-        """The lines of a log that was answered as `log_type`, without Airflow's own about where it found them."""
+    def log_lines(self, lines: Iterable[RawLine]) -> Iterator[LogLine]:
+        """Yield the lines of a log in the format `log_type`, without Airflow's own lines about where it found them."""
 
     def ending(self) -> Ending: ...

@@ -1,4 +1,4 @@
-"""An authenticated way to one Airflow whose version is found out on first use."""
+"""An authenticated connection to one Airflow. Its version is read on first use."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -9,15 +9,17 @@ from typing import Any
 
 from .adapter import Adapter
 from .errors import AirflowUnavailableError
-from .http import Answer, Params, Timeout, Wire
+from .http import Answer, Params, RawLine, Timeout, Wire
 from .login import Login
 from .reading import Record
 from .v1 import V1
 from .v2 import V2
 
-# Airflow cuts a larger `limit` of a GET silently; the bodies of POST …/list are not capped.
+# Airflow silently reduces a larger `limit` of a GET. The bodies of POST …/list have no such limit.
 PAGE_SIZE = 100
 BATCH_SIZE = 1000
+# How often a feed goes back because rows have left it. Airflow may change faster than it can be read.
+MOST_STEPS_BACK = 20
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,15 @@ class Connection:
     def adapter(self) -> Adapter:
         return self._known().adapter
 
+    def version(self) -> str:
+        """Ask Airflow for its version. Another one than before means that Airflow was upgraded."""
+        known = self._known()
+        answer = self._send(known, "GET", "/version", None, None, {}).checked()
+        version = Record(answer.json(), "version").text("version")
+        if version != known.adapter.version:
+            self._forget()
+        return version
+
     def within(self, seconds: float) -> AbstractContextManager[None]:
         return self._wire.within(seconds)
 
@@ -45,9 +56,9 @@ class Connection:
         return self.call("GET", path, params=params)
 
     def call(self, method: str, path: str, *, params: Params | None = None, json: object = None) -> Any:
-        """Ask as ourselves and return the JSON of a success (None if it is empty); else an `AirflowError`.
+        """Send an authenticated request. Return the JSON of a success (None if it is empty), else raise `AirflowError`.
 
-        A request whose proof of identity was refused is repeated once with a new one; nothing else is.
+        A request with refused credentials is repeated once with new ones. Nothing else is repeated.
         """
         known = self._known()
         headers = known.login.headers()
@@ -59,9 +70,16 @@ class Connection:
         answer.checked()
         return answer.json() if answer.body else None
 
+    def get_outside(self, path: str, params: Params) -> Any:
+        """GET an authenticated answer from a path outside of the API. Return None if it is not there for us."""
+        answer = self._wire.exchange("GET", path, params=params, headers=self._known().login.headers())
+        if HTTPStatus.BAD_REQUEST <= answer.status <= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return None
+        return answer.checked().json()
+
     @contextmanager
-    def lines(self, path: str, params: Params | None = None, *, accept: str) -> Iterator[Iterator[bytes]]:
-        """GET something of any length as the lines of a success; else an `AirflowError`."""
+    def lines(self, path: str, params: Params | None = None, *, accept: str) -> Iterator[Iterator[RawLine]]:
+        """GET an answer of any length as lines. Raise `AirflowError` if it is no success."""
         known = self._known()
         url = f"{known.adapter.prefix}{path}"
         headers = known.login.headers()
@@ -81,15 +99,22 @@ class Connection:
         """GET what needs no credentials, so that it works with wrong ones too."""
         return self._send(self._known(), "GET", path, None, None, {}).checked().json()
 
-    def touch(self, path: str) -> None:
-        """GET a path outside of the API; what is answered does not matter."""
-        self._wire.exchange("GET", path)
-
     def pages(self, path: str, key: str, params: Params) -> Iterator[Any]:
         def fetch(offset: int) -> Any:
             return self.get(path, {"limit": PAGE_SIZE, **params, "offset": offset})
 
         return _pages(fetch, key)
+
+    def feed(self, path: str, key: str, params: Params) -> Iterator[Any]:
+        """Yield the rows of a list that others enter at its front, and leave anywhere, while it is read.
+
+        Each page begins with rows of the page before it, so rows that have moved forward meanwhile are not missed.
+        """
+
+        def fetch(offset: int) -> Any:
+            return self.get(path, {"limit": PAGE_SIZE, **params, "offset": offset})
+
+        return _linked_pages(fetch, key)
 
     def batch(self, path: str, key: str, body: Mapping[str, Any]) -> Iterator[Any]:
         def fetch(offset: int) -> Any:
@@ -121,24 +146,25 @@ class Connection:
             return self._detected
 
     def _detect(self) -> Adapter:
-        candidates: tuple[Adapter, ...] = (V2(), V1())
-        for adapter in candidates:
-            answer = self._wire.exchange("GET", f"{adapter.prefix}/version")
-            if answer.status == HTTPStatus.NOT_FOUND:
-                continue
-            Record(answer.checked().json(), "version").text("version")
-            return adapter
+        candidates: tuple[type[V2] | type[V1], ...] = (V2, V1)
+        for kind in candidates:
+            answer = self._wire.exchange("GET", f"{kind.prefix}/version")
+            if answer.status != HTTPStatus.NOT_FOUND:
+                return kind(Record(answer.checked().json(), "version").text("version"))
         raise AirflowUnavailableError("neither /api/v2 nor /api/v1 of Airflow answers at this address")
 
     def _notice_another_version(self, answer: Answer) -> None:
-        # An Airflow upgraded under us answers so to its former API. Not to be taken for "no such run".
+        # An upgraded Airflow answers this on the API of its former version. It does not mean "no such run".
         if answer.status == HTTPStatus.NOT_FOUND and answer.problem is None:
-            with self._wire.turn(self._lock):
-                self._detected = None
+            self._forget()
+
+    def _forget(self) -> None:
+        with self._wire.turn(self._lock):
+            self._detected = None
 
 
 def _pages(fetch: Callable[[int], Any], key: str) -> Iterator[Any]:
-    """The rows of all pages. A row that moves meanwhile may come twice."""
+    """Yield the rows of all pages. A row that moves meanwhile may come twice."""
     offset = 0
     while True:
         page = Record(fetch(offset), key)
@@ -147,3 +173,26 @@ def _pages(fetch: Callable[[int], Any], key: str) -> Iterator[Any]:
         offset += len(rows)
         if not rows or offset >= page.integer("total_entries"):
             return
+
+
+def _linked_pages(fetch: Callable[[int], Any], key: str) -> Iterator[Any]:
+    seen: set[tuple[Any, ...]] = set()
+    offset, steps_back = 0, 0
+    while True:
+        page = Record(fetch(offset), key)
+        rows = page.items(key)
+        names = [_name(row) for row in rows]
+        if offset and seen.isdisjoint(names[:1]) and steps_back < MOST_STEPS_BACK:
+            offset, steps_back = max(0, offset - PAGE_SIZE), steps_back + 1
+            continue
+        yield from rows
+        seen.update(names)
+        if not rows or offset + len(rows) >= page.integer("total_entries"):
+            return
+        offset += max(1, len(rows) - max(1, len(rows) // 10))
+
+
+def _name(row: object) -> tuple[Any, ...]:
+    """Return what stays the same of a run or a task instance while it changes."""
+    fields = Record(row, "row").fields
+    return tuple(fields.get(name) for name in ("dag_id", "dag_run_id", "task_id", "map_index", "id"))

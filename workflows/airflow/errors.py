@@ -1,12 +1,12 @@
-"""What can go wrong between us and Airflow, by what the caller can do about it."""
+"""What can go wrong in calls to Airflow, grouped by what the caller can do about it."""
 
 from typing import ClassVar
 
 
 class AirflowError(Exception):
-    """Airflow was asked and the wanted answer did not come.
+    """A call to Airflow failed.
 
-    `retryable` tells whether the same call, made later, may succeed by itself.
+    `retryable` says whether the same call may succeed later.
     """
 
     retryable: ClassVar[bool] = False
@@ -20,7 +20,7 @@ class AirflowError(Exception):
 class AirflowUnavailableError(AirflowError):
     """No answer, or one that says "not now".
 
-    Whether the request was carried out is unknown, unless `sent` is False: then it never left us.
+    It is unknown whether Airflow has executed the request, unless `sent` is False: then it was never sent.
     """
 
     retryable = True
@@ -30,23 +30,34 @@ class AirflowUnavailableError(AirflowError):
         self.sent = sent
 
 
+class AirflowBusyError(AirflowUnavailableError):
+    """Airflow was not asked: all of our own connections for this kind of call are in use."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, sent=False)
+
+
 class AirflowProtocolError(AirflowError):
-    """An answer that is not Airflow's API. Whether the request was carried out is unknown."""
+    """An answer that is not from Airflow's API. It is unknown whether the request was executed."""
 
     retryable = True
 
 
+class AirflowShapeError(AirflowProtocolError):
+    """An answer in JSON whose fields are not those that we know."""
+
+
 class AirflowAuthError(AirflowError):
-    """Airflow does not accept our credentials, or our account may not do this."""
+    """Airflow does not accept our credentials, or our account is not allowed to do this."""
 
 
 class AirflowNotFoundError(AirflowError):
-    """Airflow says that there is no such DAG, run, task or attempt."""
+    """Airflow has no such DAG, run, task or attempt."""
 
 
 class AirflowConflictError(AirflowError):
-    """What was asked contradicts the state that Airflow is in; nothing has changed."""
+    """The request does not fit the state in Airflow. Nothing has changed."""
 
 
 class AirflowRejectedError(AirflowError):
-    """Airflow understood the request and refuses it; the same request will be refused again."""
+    """Airflow understood the request and refuses it. It will refuse the same request again."""

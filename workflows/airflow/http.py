@@ -1,4 +1,4 @@
-"""The wire: pooled, bounded, with a deadline, and with every failure turned into one of our errors."""
+"""HTTP to Airflow: pooled, limited, with a deadline. Every failure becomes one of our errors."""
 
 import json as jsonlib
 import math
@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
 from types import TracebackType
@@ -20,6 +20,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 
 from .errors import (
     AirflowAuthError,
+    AirflowBusyError,
     AirflowConflictError,
     AirflowError,
     AirflowNotFoundError,
@@ -30,20 +31,28 @@ from .errors import (
 
 Params = Mapping[str, str | int | list[str]]
 
-# A task may log without end and Airflow answers with the whole log; a worker's memory ends.
+# A task may log without end, and Airflow answers with the whole log. A worker's memory is limited.
 MAX_BODY_BYTES = 64 * 1024 * 1024
 MAX_LINE_BYTES = 256 * 1024
+LINE_END_BYTES = 8 * 1024
 CHUNK_BYTES = 64 * 1024
 MAX_REASON_CHARS = 500
 
 
 @dataclass(frozen=True)
 class Timeout:
-    """Seconds: to connect, between two bytes of the answer, and for the whole answer."""
+    """Seconds to connect, between two bytes of the answer, and for the whole answer.
+
+    A log has its own limits: Airflow reads and parses all of it before it sends the first byte. `slot` is the wait for
+    one of our own connections.
+    """
 
     connect: float = 2.0
     read: float = 10.0
     total: float = 60.0
+    log_read: float = 10.0
+    log_total: float = 60.0
+    slot: float = 3.0
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ class Answer:
 
     @property
     def problem(self) -> Mapping[str, Any] | None:
-        """The error in Airflow's own words; None if something else (a proxy, a bug) answered."""
+        """Return the error in Airflow's own words. None if something else (a proxy, a bug) answered."""
         try:
             body = jsonlib.loads(self.body)
         except ValueError:
@@ -70,20 +79,20 @@ class Answer:
 
     @property
     def reason(self) -> str:
-        """Why Airflow refused, as one short text; the status where it gives none."""
+        """Return why Airflow refused, as one short text. Without a text, return the status."""
         problem = self.problem or {}
         text = _reason(problem.get("detail")) or _reason(problem.get("title"))
         return (text or f"HTTP {self.status} {_phrase(self.status)}".rstrip())[:MAX_REASON_CHARS]
 
     def checked(self) -> Self:
-        """This answer if it is a success, else the error that it stands for."""
+        """Return this answer if it is a success. Else raise the error that it means."""
         if HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES:
             return self
         raise self._error()
 
     def _error(self) -> AirflowError:
         if self.status == HTTPStatus.NOT_FOUND and self.problem is None:
-            # A gateway without its backend answers so too; nothing of ours is known to be gone.
+            # A gateway without its backend answers this too, so it does not prove that anything is missing.
             return AirflowUnavailableError("a 404 that is not Airflow's", status=self.status)
         kind = _ERRORS.get(self.status)
         if kind is None and self.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -91,6 +100,19 @@ class Answer:
         if kind is None and self.status < HTTPStatus.BAD_REQUEST:
             kind = AirflowProtocolError
         return (kind or AirflowRejectedError)(self.reason, status=self.status)
+
+
+@dataclass(frozen=True)
+class RawLine:
+    """A line of an answer. If it is too long, only its `start` and its `end`; `size` counts all of its bytes."""
+
+    start: bytes
+    size: int
+    end: bytes = b""
+
+    @property
+    def is_cut(self) -> bool:
+        return self.size > len(self.start)
 
 
 _ERRORS: dict[int, type[AirflowError]] = {
@@ -106,8 +128,8 @@ _ERRORS: dict[int, type[AirflowError]] = {
 class Wire:
     """One pooled session to one Airflow, for any number of threads.
 
-    At most `pool_size` requests are under way at once: sixteen parallel lists bring a default
-    Airflow to HTTP 500. Redirects, cookies and proxies of the environment are not followed, kept or used.
+    At most `pool_size` requests run at once: with sixteen parallel lists, a default Airflow answers HTTP 500.
+    Redirects are not followed, cookies not kept, and proxies of the environment not used.
     """
 
     def __init__(self, base_url: str, *, timeout: Timeout, pool_size: int) -> None:
@@ -119,9 +141,9 @@ class Wire:
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
-        """Bound all requests that this thread makes meanwhile together: none goes on for long after `seconds`.
+        """Limit all requests of this thread meanwhile, together: none goes on for long after `seconds`.
 
-        One that begins just before may take as long again to connect, to begin to answer, and to end its answer.
+        One that begins just before may take as long again to connect, to begin its answer, and to end it.
         """
         self._limit.at = time.monotonic() + seconds
         try:
@@ -130,13 +152,14 @@ class Wire:
             del self._limit.at
 
     def _timeouts(self) -> Timeout:
-        """Those of the next request of this thread."""
+        """Return the limits of the next request of this thread."""
         usual = self._timeout
         left = getattr(self._limit, "at", math.inf) - time.monotonic()
         if left <= 0:
-            # An earlier one of the same command may have been carried out.
+            # Airflow may have executed an earlier request of the same command.
             raise AirflowUnavailableError("there was no time left to ask Airflow")
-        return Timeout(connect=min(usual.connect, left), read=min(usual.read, left), total=min(usual.total, left))
+        limits = {name: min(seconds, left) for name, seconds in asdict(usual).items()}
+        return Timeout(**limits)
 
     def exchange(
         self,
@@ -148,7 +171,7 @@ class Wire:
         form: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Send one request and return whatever HTTP answer comes; `AirflowUnavailableError` if none does."""
+        """Send one request and return any HTTP answer. Raise `AirflowUnavailableError` if there is none."""
         with self._slot(), _failures_translated():
             timeout = self._timeouts()
             deadline = time.monotonic() + timeout.total
@@ -163,13 +186,14 @@ class Wire:
     @contextmanager
     def lines(
         self, path: str, *, params: Params | None, headers: Mapping[str, str]
-    ) -> Iterator[tuple[Answer, Iterator[bytes]]]:
-        """GET an answer of any length, line by line. One that is no success is read and has no lines.
+    ) -> Iterator[tuple[Answer, Iterator[RawLine]]]:
+        """GET an answer of any length, line by line. An answer that is no success is read and has no lines.
 
-        What is in memory is one line at a time, which is cut at 256 KiB. The connection is held meanwhile.
+        One line at a time is in memory; if it is too long, only its two ends. The connection is held meanwhile.
         """
         with self._slot(), _failures_translated():
             timeout = self._timeouts()
+            timeout = replace(timeout, read=timeout.log_read, total=timeout.log_total)
             deadline = time.monotonic() + timeout.total
             with self._request("GET", path, timeout, params=params, headers=headers) as response:
                 if response.ok:
@@ -179,9 +203,9 @@ class Wire:
 
     @contextmanager
     def turn(self, lock: threading.Lock) -> Iterator[None]:
-        """Hold `lock` while one thread asks for all; `AirflowUnavailableError` to whom it takes too long.
+        """Hold `lock` while one thread calls for all. Raise `AirflowUnavailableError` when a thread waits too long.
 
-        Without that bound, threads that find Airflow hanging would wait for one another, each for all before it.
+        Without this limit, threads that find Airflow hanging would wait one after the other.
         """
         if not lock.acquire(timeout=self._timeouts().read):
             raise AirflowUnavailableError("another request still waits for Airflow's first answer", sent=False)
@@ -218,8 +242,8 @@ class Wire:
 
     @contextmanager
     def _slot(self) -> Iterator[None]:
-        if not self._slots.acquire(timeout=self._timeouts().read):
-            raise AirflowUnavailableError("all connections to Airflow are busy", sent=False)
+        if not self._slots.acquire(timeout=self._timeouts().slot):
+            raise AirflowBusyError("all connections to Airflow are in use")
         try:
             yield
         finally:
@@ -227,7 +251,7 @@ class Wire:
 
 
 class _DroppedConnections(Retry):
-    """Repeats a GET once when the server closed a kept-alive connection; never after a timeout."""
+    """Repeat a GET once when the server has closed a kept-alive connection, never after a timeout."""
 
     def increment(
         self,
@@ -261,19 +285,19 @@ def _failures_translated() -> Iterator[None]:
     except requests.exceptions.InvalidJSONError as exc:
         raise AirflowRejectedError("the request has values that JSON cannot express") from exc
     except (requests.RequestException, HTTPError) as exc:
-        # Only the kind: the text of these errors repeats the whole URL.
+        # Only the type of the error: its text repeats the whole URL.
         message = f"no answer from Airflow: {type(exc).__name__}"
         raise AirflowUnavailableError(message, sent=not _never_connected(exc)) from exc
 
 
 def _never_connected(exc: Exception) -> bool:
-    """Whether not even a connection came about, so that the request can not have been carried out."""
+    """Return whether there was not even a connection, so that Airflow cannot have executed the request."""
     reason = getattr(exc.args[0], "reason", None) if exc.args else None
     return isinstance(exc, requests.ConnectTimeout) or isinstance(reason, NewConnectionError | ConnectTimeoutError)
 
 
 def _cookies(response: requests.Response) -> dict[str, str]:
-    """What an answer would have a browser keep; a session of `requests` is told to keep nothing."""
+    """Return the cookies of an answer. The session of `requests` itself keeps none."""
     pairs = (line.split(";")[0].partition("=") for line in response.raw.headers.getlist("Set-Cookie"))
     return {name.strip(): value for name, _, value in pairs}
 
@@ -288,29 +312,51 @@ def _body(raw: Any, *, deadline: float) -> bytes:
 
 
 def _chunks(raw: Any, *, deadline: float) -> Iterator[bytes]:
-    # read1 returns what has arrived, so that a server that drips bytes meets the deadline.
+    # read1 returns what has arrived, so the deadline also stops a server that sends byte by byte.
     while chunk := raw.read1(CHUNK_BYTES, decode_content=True):
         yield chunk
         if time.monotonic() > deadline:
             raise AirflowUnavailableError("Airflow's answer did not end in time")
 
 
-def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The lines in these chunks, without their ends; of one that is too long, its beginning."""
-    rest = bytearray()
+def _lines(chunks: Iterator[bytes]) -> Iterator[RawLine]:
+    """Yield the lines in these chunks, without their ends."""
+    line = _GrowingLine()
     for chunk in chunks:
         first, *others = chunk.split(b"\n")
-        rest += first[: MAX_LINE_BYTES - len(rest)]
-        for other in others:
-            yield bytes(rest)
-            rest = bytearray(other)
-    if rest:
-        yield bytes(rest)
+        line.add(first)
+        if others:
+            yield line.done()
+            yield from (RawLine(whole, size=len(whole)) for whole in others[:-1])
+            line = _GrowingLine()
+            line.add(others[-1])
+    if line.size:
+        yield line.done()
+
+
+class _GrowingLine:
+    """A line whose end has not arrived. If it is too long, only its two ends are in memory."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._start, self._end = bytearray(), bytearray()
+
+    def add(self, part: bytes) -> None:
+        self.size += len(part)
+        room = MAX_LINE_BYTES - len(self._start)
+        self._start += part[:room]
+        self._end += part[room:]
+        del self._end[:-LINE_END_BYTES]
+
+    def done(self) -> RawLine:
+        if self.size <= MAX_LINE_BYTES + LINE_END_BYTES:
+            return RawLine(bytes(self._start + self._end), size=self.size)
+        return RawLine(bytes(self._start), end=bytes(self._end), size=self.size)
 
 
 def _reason(detail: object) -> str:
     if isinstance(detail, str):
-        # What follows the first paragraph of a validation error is jsonschema's dump of schema and value.
+        # After the first paragraph of a validation error, jsonschema prints schema and value.
         return detail.split("\n\n")[0].strip()
     if isinstance(detail, list):
         return "; ".join(_violation(item) for item in detail)

@@ -1,4 +1,4 @@
-"""How a request says who it is from."""
+"""How a request is authenticated."""
 
 import base64
 import re
@@ -19,17 +19,17 @@ CSRF_TOKEN = re.compile(rb'name="csrf_token"[^>]* value="([\w.-]+)"')
 
 class Login(Protocol):
     def headers(self) -> Headers:
-        """The headers to send with a request; may log in first."""
+        """Return the headers of a request. May log in first."""
 
     def renewable(self, answer: Answer) -> bool:
-        """Whether this answer refuses our proof of identity and a newer one may do."""
+        """Return whether this answer refuses our credentials and newer ones may work."""
 
     def forget(self, headers: Headers) -> None:
-        """Stop using the proof in `headers`; one that another thread has got since is kept."""
+        """Drop the credentials in `headers`. Newer ones of another thread are kept."""
 
 
 class TokenLogin:
-    """A JWT of `/auth/token`, got when it is first needed and again when Airflow no longer takes it."""
+    """A JWT of `/auth/token`, requested when it is first needed and again when Airflow no longer accepts it."""
 
     def __init__(self, wire: Wire, *, username: str, password: str) -> None:
         self._wire = wire
@@ -44,7 +44,7 @@ class TokenLogin:
             return self._headers
 
     def renewable(self, answer: Answer) -> bool:
-        # 403 is also "your role may not do this"; its text tells a token signed with an older secret apart.
+        # 403 also means "your role may not do this". Its text shows a token that is signed with an older secret.
         stale = answer.status == HTTPStatus.FORBIDDEN and answer.reason == "Invalid JWT token"
         return stale or answer.status == HTTPStatus.UNAUTHORIZED
 
@@ -61,10 +61,10 @@ class TokenLogin:
 
 
 class SessionLogin:
-    """The session of a user who has signed in to the web pages of 2.11, else user name and password.
+    """The session of a user who is signed in to the web pages of 2.11, or else user name and password.
 
-    The latter are checked by scrypt at each request, for some 130 ms; a session takes a tenth of that. Where there
-    is no such form, or no session may be used, nothing is lost but one request a minute.
+    Airflow checks a password by scrypt at each request, which takes some 130 ms. A session takes a tenth of that.
+    If there is no such form, or no session is allowed, the only cost is one request a minute.
     """
 
     RETRY_AFTER = 60.0  # seconds; Airflow allows five tries in forty
@@ -86,8 +86,8 @@ class SessionLogin:
             return self._session or self._basic
 
     def renewable(self, answer: Answer) -> bool:
-        # A session that has ended and a role that may not do this are answered alike. Name and password tell: they
-        # are what is sent next, since no new session is begun so soon.
+        # Airflow answers the same for an ended session and for a role that is not allowed. Name and password decide:
+        # they are sent next, because no new session is opened so soon.
         refused = answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
         return refused and self._session is not None
 

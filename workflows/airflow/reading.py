@@ -1,18 +1,18 @@
-"""Reads JSON that somebody else wrote, checking the type of each field."""
+"""Read JSON of unknown quality and check the type of each field."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from .errors import AirflowProtocolError
+from .errors import AirflowShapeError
 
 
 class Record:
-    """A JSON object of Airflow's. Each method reads one field or raises `AirflowProtocolError`."""
+    """A JSON object from Airflow. Each method reads one field or raises `AirflowShapeError`."""
 
     def __init__(self, value: object, what: str) -> None:
         if not isinstance(value, Mapping):
-            raise AirflowProtocolError(f"{what}: expected an object, got {type(value).__name__}")
+            raise AirflowShapeError(f"{what}: expected an object, got {type(value).__name__}")
         self.fields: Mapping[str, Any] = value
         self._what = what
 
@@ -25,7 +25,7 @@ class Record:
     def integer(self, name: str) -> int:
         # Airflow writes some counts as 0.0.
         value = self.number(name)
-        if value != int(value):
+        if not value.is_integer():
             raise self._malformed(name, "an integer")
         return int(value)
 
@@ -36,7 +36,10 @@ class Record:
         value = self._typed(name, (int, float), "a number")
         if isinstance(value, bool):
             raise self._malformed(name, "a number")
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as exc:
+            raise self._malformed(name, "a smaller number") from exc
 
     def optional_number(self, name: str) -> float | None:
         return None if self._is_null(name) else self.number(name)
@@ -45,7 +48,7 @@ class Record:
         return bool(self._typed(name, bool, "true or false"))
 
     def time(self, name: str) -> datetime | None:
-        """An aware moment, or None where Airflow has none."""
+        """Return an aware datetime, or None if Airflow has none."""
         if self._is_null(name):
             return None
         try:
@@ -55,7 +58,7 @@ class Record:
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
     def object(self, name: str) -> Mapping[str, Any]:
-        """The object under `name`; null and absent read as empty."""
+        """Return the object under `name`. Null and a missing field are an empty object."""
         if self._is_null(name):
             return {}
         value: Mapping[str, Any] = self._typed(name, Mapping, "an object")
@@ -66,7 +69,7 @@ class Record:
         return value
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """The strings under `name`; null and absent read as none."""
+        """Return the strings under `name`. Null and a missing field are an empty list."""
         values = () if self._is_null(name) else self.items(name)
         if not all(isinstance(value, str) for value in values):
             raise self._malformed(name, "a list of strings")
@@ -84,6 +87,6 @@ class Record:
             raise self._malformed(name, expected)
         return value
 
-    def _malformed(self, name: str, expected: str) -> AirflowProtocolError:
+    def _malformed(self, name: str, expected: str) -> AirflowShapeError:
         got = type(self.fields[name]).__name__ if name in self.fields else "nothing"
-        return AirflowProtocolError(f"{self._what}: {name} should be {expected}, got {got}")
+        return AirflowShapeError(f"{self._what}: {name} should be {expected}, got {got}")

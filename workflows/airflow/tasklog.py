@@ -1,12 +1,12 @@
-"""What Airflow itself writes into the log of a task: where it was found, and whether the task's process is gone.
+"""What Airflow itself writes into the log of a task: where it found the log, and whether the task's process has ended.
 
-Airflow marks a task that is stopped from outside at once, while its process lives on for seconds, so the state says
-nothing. The supervisor is the process's parent, and tells of its end only after it has waited for it.
+Airflow marks a task that is stopped from outside at once, while its process goes on for seconds. So the state proves
+nothing. The supervisor is the parent of the process, and logs its end only after it has waited for it.
 """
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -17,41 +17,41 @@ HEADER = "::group::Log message source details"
 
 @dataclass(frozen=True, kw_only=True)
 class LogEnd:
-    """How a log ends so far: whether the process that wrote it is gone, and when it was last heard of."""
+    """How a log ends so far: whether the process that wrote it has ended, and when it last wrote."""
 
-    is_over: bool
+    has_ended: bool
     last_at: datetime | None
 
 
 class Ending(Protocol):
-    """Takes the lines of a log one after the other, from the first; `is_over` holds for what came so far."""
+    """A reader that gets the lines of a log one after the other. `has_ended` is about the lines so far."""
 
-    is_over: bool
+    has_ended: bool
 
     def see(self, line: LogLine) -> None: ...
 
 
 class Ending3:
-    """Airflow 3. A regular end is told since 3.3 only, by the process itself as the last thing that it does."""
+    """Airflow 3. Only since 3.3 does the process log a regular end itself, as the last thing it does."""
 
     def __init__(self) -> None:
-        self.is_over = False
+        self.has_ended = False
         self._finishing = False
 
     def see(self, line: LogLine) -> None:
-        # What the task itself prints or logs comes from other loggers.
+        # Lines that the task itself prints or logs come from other loggers.
         if line.source != "task":
             return
         match line.text:
             case "::group::Pre Execute":
-                # A task that had deferred goes on in another process, and in the same log.
-                self.is_over = self._finishing = False
+                # A deferred task continues in another process, and in the same log.
+                self.has_ended = self._finishing = False
             case "::group::Post Execute":
                 self._finishing = True
             case "::endgroup::":
-                self.is_over = self.is_over or self._finishing
+                self.has_ended = self.has_ended or self._finishing
             case text if text.startswith(("Task killed!", "Process terminated by signal", "Process exited abnormally")):
-                self.is_over = True
+                self.has_ended = True
 
 
 class Ending2:
@@ -61,19 +61,19 @@ class Ending2:
     TERMINATED = re.compile(r"Process .* \((\d+)\) terminated with exit code .*")
 
     def __init__(self) -> None:
-        self.is_over = False
+        self.has_ended = False
         self._pid: str | None = None
 
     def see(self, line: LogLine) -> None:
         match line.source:
             case "standard_task_runner.py" if started := self.STARTED.fullmatch(line.text):
-                self.is_over, self._pid = False, started[1]
+                self.has_ended, self._pid = False, started[1]
             case "local_task_job_runner.py":
-                over = line.text.startswith(("Task exited with return code", "Task is not able to be run"))
-                self.is_over = self.is_over or over
+                ends = line.text.startswith(("Task exited with return code", "Task is not able to be run"))
+                self.has_ended = self.has_ended or ends
             case "process_utils.py" if ended := self.TERMINATED.fullmatch(line.text):
                 # Children of the process are named the same way.
-                self.is_over = self.is_over or ended[1] == self._pid
+                self.has_ended = self.has_ended or ended[1] == self._pid
 
 
 def end_of(lines: Iterable[LogLine], ending: Ending) -> LogEnd:
@@ -82,11 +82,11 @@ def end_of(lines: Iterable[LogLine], ending: Ending) -> LogEnd:
     for line in lines:
         ending.see(line)
         last_at = line.timestamp or last_at
-    return LogEnd(is_over=ending.is_over, last_at=last_at)
+    return LogEnd(has_ended=ending.has_ended, last_at=last_at)
 
 
 def without_header(lines: Iterable[LogLine]) -> Iterator[LogLine]:
-    """The lines of the task's own, without those about where Airflow looked for them: these change as it runs."""
+    """Yield the task's own lines, without those about where Airflow found them, which change while it runs."""
     in_header = False
     for line in lines:
         in_header = in_header or line.text == HEADER
@@ -94,3 +94,8 @@ def without_header(lines: Iterable[LogLine]) -> Iterator[LogLine]:
             yield line
         elif line.text == "::endgroup::":
             in_header = False
+
+
+def cut(line: LogLine, *, size: int) -> LogLine:
+    """Return a line that was longer than what was read of it, with a text that says so."""
+    return replace(line, text=f"{line.text}… [cut: the line has {size:,} bytes]", is_cut=True)

@@ -1,21 +1,17 @@
-"""`/api/v1` of Airflow 2.11: a session or basic authentication, and older words that are translated here."""
+"""`/api/v1` of Airflow 2.11: a session or basic authentication, and older names, which are translated here."""
 
-import ast
-import base64
-import json
 import re
-import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any, ClassVar
 
-from .errors import AirflowProtocolError
-from .http import Params, Wire
+from .http import Params, RawLine, Wire
 from .login import SessionLogin
 from .reading import Record
-from .tasklog import Ending2, without_header
-from .types import LogChunk, LogLine
+from .states import STATES_BUT_RUNNING
+from .tasklog import Ending2, cut, without_header
+from .types import LogLine, NewRun
 
 # [2026-11-23T06:39:35.254+0000] {taskinstance.py:1234} INFO - text; lines of Airflow's own start at " INFO".
 LOG_LINE = re.compile(
@@ -26,31 +22,42 @@ LOG_LINE = re.compile(
 class V1:
     prefix: ClassVar[str] = "/api/v1"
     health_path: ClassVar[str] = "/health"
-    warm_up_path: ClassVar[str | None] = None
+    structure_path: ClassVar[str | None] = None
+    due: ClassVar[str] = "execution_date"
+    versions_path: ClassVar[str | None] = None
+    states_but_running: ClassVar[Sequence[str]] = STATES_BUT_RUNNING
     clear_answers_references_only: ClassVar[bool] = True
-    # 2.11 cannot order task instances by anything unique. It does not cap their number either, and
-    # what comes in one page needs no order.
+    # 2.11 cannot order task instances by anything unique. It does not limit their number either, and one page needs
+    # no order.
     task_feed: ClassVar[Params] = {"limit": 1000}
     task_batch: ClassVar[Mapping[str, str]] = {}
+    # Marks by the API. Those of its page do not say the state.
+    mark_events: ClassVar[str | list[str]] = "api.update_dag_run_state,api.patch_task_instance"
     log_type: ClassVar[str] = "text/plain"
+
+    def __init__(self, version: str) -> None:
+        self.version = version
 
     def login(self, wire: Wire, *, username: str, password: str) -> SessionLogin:
         return SessionLogin(wire, username=username, password=password)
 
-    def only_dags(self, dag_ids: Collection[str]) -> Params:
-        return {}
+    def only_dags(self, dag_ids: Collection[str]) -> Sequence[Params]:
+        return [{}]
 
-    def trigger_body(self, *, dag_run_id: str, conf: Mapping[str, Any], note: str | None) -> Mapping[str, Any]:
-        body: dict[str, Any] = {"dag_run_id": dag_run_id, "conf": dict(conf)}
-        return body if note is None else {**body, "note": note}
-
-    def note_path(self, run_path: str) -> str:
-        return f"{run_path}/setNote"
+    def trigger_body(self, new: NewRun) -> Mapping[str, Any]:
+        body: dict[str, Any] = {"dag_run_id": new.dag_run_id, "conf": dict(new.conf), **new.interval_fields()}
+        if new.note is not None:
+            body["note"] = new.note
+        if new.logical_date is not None:
+            # Without the key, 2.11 takes the present moment. It refuses null.
+            body["logical_date"] = new.logical_date.isoformat()
+        return body
 
     def details(self, get: Callable[[str], Any], dag_path: str) -> Any:
-        # The details of 2.11 always have an empty list of owners.
+        # In 2.11, the details of a DAG always have an empty list of owners.
         owners = Record(get(dag_path), "DAG").texts("owners")
-        return {**self.dag(get(f"{dag_path}/details")), "owners": list(owners)}
+        details = self.dag(get(f"{dag_path}/details"))
+        return {**details, "owners": list(owners), "dag_run_timeout": _timeout(details.get("dag_run_timeout"))}
 
     def dag(self, data: Any) -> Any:
         record = Record(data, "DAG")
@@ -60,42 +67,40 @@ class V1:
             "timetable_summary": _schedule(record.value("schedule_interval")),
         }
 
+    def task_markers(self, task_ids: Collection[str], instances: Collection[tuple[str, int]]) -> list[object]:
+        # 2.11 takes names only.
+        return [*sorted({*task_ids, *(task_id for task_id, _ in instances)})]
+
     def reference(self, data: Any) -> Any:
-        # 2.11 names a mapped task once per instance and does not say which.
+        # 2.11 names a mapped task once per instance, without its map_index.
         return {"map_index": -1, **Record(data, "reference").fields}
 
-    def log(self, data: Any) -> LogChunk:
-        record = Record(data, "log")
-        token = record.optional_text("continuation_token")
-        lines = tuple(_lines(record.text("content")))
-        return LogChunk(lines=lines, token=token, ended=token is None or _end_of_log(token))
-
-    def log_lines(self, lines: Iterable[bytes]) -> Iterator[LogLine]:
-        texts = (raw.decode(errors="replace") for raw in lines)
+    def log_lines(self, lines: Iterable[RawLine]) -> Iterator[LogLine]:
         # The first line is the name of a host.
-        return without_header(map(_line, islice(texts, 1, None)))
+        return without_header(map(_raw_line, islice(lines, 1, None)))
 
     def ending(self) -> Ending2:
         return Ending2()
 
 
+def _timeout(raw: Any) -> str | None:
+    """Return a time span of 2.11, an object with days and seconds, as Airflow 3 writes it."""
+    match raw:
+        case {"days": int(days), "seconds": int(seconds)}:
+            return f"P{days}DT{seconds}S"
+    return None
+
+
 def _schedule(interval: Any) -> str | None:
-    """A cron expression as it is; other kinds by their name."""
+    """Return a cron expression as it is, and other timetables by their name."""
     if not isinstance(interval, Mapping):
         return None
     return str(interval.get("value") or interval.get("__type"))
 
 
-def _lines(content: str) -> Iterator[LogLine]:
-    """Lines of a Python literal `[(host, text), …]`, which is how 2.11 writes a log into JSON."""
-    try:
-        parts = ast.literal_eval(content) if content else []
-        texts = [text for _, text in parts]
-    except (ValueError, SyntaxError, TypeError) as exc:
-        raise AirflowProtocolError("log: content is not a list of (host, text)") from exc
-    for text in texts:
-        # A later chunk starts with the newline that ends the last line of the chunk before.
-        yield from map(_line, str(text).removeprefix("\n").splitlines())
+def _raw_line(raw: RawLine) -> LogLine:
+    line = _line(raw.start.decode(errors="replace"))
+    return cut(line, size=raw.size) if raw.is_cut else line
 
 
 def _line(text: str) -> LogLine:
@@ -113,15 +118,3 @@ def _moment(text: str | None) -> datetime | None:
     except ValueError:
         return None
     return moment if moment.tzinfo else None
-
-
-def _end_of_log(token: str) -> bool:
-    """Read the payload of an itsdangerous token: base64 JSON before the signature, compressed after a dot."""
-    compressed = token.startswith(".")
-    payload = token.lstrip(".").split(".")[0]
-    try:
-        raw = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
-        data = json.loads(zlib.decompress(raw) if compressed else raw)
-    except (ValueError, zlib.error) as exc:
-        raise AirflowProtocolError("log: the continuation token cannot be read") from exc
-    return bool(Record(data, "log token").value("end_of_log"))

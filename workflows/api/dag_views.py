@@ -1,9 +1,11 @@
-"""DAGs as last synced, and the sync."""
+"""DAGs as the last sync stored them, and the sync itself."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
+from django.db.models import QuerySet
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import viewsets
@@ -12,23 +14,22 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.identity import Scope
-from svops.api import NoInput
-from svops.query import StrictQuery
-from svops.schema import errors
-from workflows import dag_sync, upstream
+from accounts.permissions import current_user
+from rest.query import StrictQuery
+from rest.schema import errors
+from rest.serializers import NoInput, validated
+from workflows import gateway
+from workflows.access import DagRights
+from workflows.api.dag_serializers import DagDetailSerializer, DagSerializer, SyncSerializer
 from workflows.api.filters import DagFilter
-from workflows.api.serializers import (
-    DagDetailSerializer,
-    DagSerializer,
-    SyncSerializer,
-)
 from workflows.models import Dag
+from workflows.watch import dags
 
 
 @extend_schema_view(
     list=extend_schema(
         summary="List DAGs",
-        description="Airflow's DAGs as last synced.",
+        description="The DAGs of workflows that you can see and those that you may build on, as of the last sync.",
         responses={200: DagSerializer},
     ),
     retrieve=extend_schema(
@@ -38,25 +39,32 @@ from workflows.models import Dag
     ),
 )
 class DagViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Dag]):
-    queryset = Dag.objects.all()
+    queryset = Dag.objects.none()
     lookup_field = "dag_id"
     lookup_value_regex = "[^/]+"
     filterset_class = DagFilter
     ordering_fields = ["dag_id", "synced_at"]
     required_scopes = {"GET": Scope.WORKFLOW_READ, "sync": Scope.USER_ADMIN}
 
-    def get_serializer_class(self) -> type[DagSerializer | DagDetailSerializer]:
+    def get_queryset(self) -> QuerySet[Dag]:
+        dags = Dag.objects.visible_to(self.request.user)
+        return dags.brief() if self.action == "list" else dags
+
+    def get_serializer_context(self) -> dict[str, Any]:
+        return {**super().get_serializer_context(), "rights": DagRights(current_user(self.request))}
+
+    def get_serializer_class(self) -> type[DagSerializer]:
         return DagSerializer if self.action == "list" else DagDetailSerializer
 
     @extend_schema(
         summary="Sync DAGs now",
-        description="Mirrors Airflow's DAGs at once; beat does the same every minute.",
+        description="Copies Airflow's DAGs now; beat does the same every minute.",
         request=None,
         responses={200: SyncSerializer, **errors(502)},
     )
     @action(detail=False, methods=["post"])
     def sync(self, request: Request) -> Response:
-        NoInput(data=request.data).is_valid(raise_exception=True)
-        with upstream.translated():
-            result = dag_sync.sync_dags(now=timezone.now())
+        validated(NoInput, request.data)
+        with gateway.translated():
+            result = dags.sync_dags(now=timezone.now(), whole=True)
         return Response(asdict(result))

@@ -1,4 +1,4 @@
-"""What a reader of the log asks for in a URL."""
+"""The query parameters of a reader of the log."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from uuid import UUID
 from django.db.models import QuerySet
 from django.http import QueryDict
 
-from svops.errors import InvalidInputError
-from svops.query import whole
-from workflows import events
-from workflows.hub import Wanted
+from rest.errors import InvalidInputError
+from rest.query import whole
+from workflows.eventlog import events
+from workflows.live.hub import StreamFilter
 from workflows.models import Event
 
 LARGEST_PAGE = 1000
@@ -21,7 +21,7 @@ NARROWING = frozenset({"after", "workflow", "run", "user", "type"})
 
 @dataclass(frozen=True, kw_only=True)
 class EventQuery:
-    """`after` is None where no cursor was given."""
+    """`after` is None if no cursor was given."""
 
     after: int | None
     limit: int
@@ -32,10 +32,10 @@ class EventQuery:
 
     @classmethod
     def parse(cls, params: QueryDict, *, last_event_id: str | None = None) -> Self:
-        """Raises `InvalidInputError` that names the parameter and what was expected."""
+        """Raises `InvalidInputError`, which names the parameter and what was expected."""
         types = frozenset(params.getlist("type"))
         if unknown := types - events.CATALOGUE.keys():
-            expected = f"Unknown: {', '.join(sorted(unknown))}. Expected of {', '.join(sorted(events.CATALOGUE))}."
+            expected = f"Unknown: {', '.join(sorted(unknown))}. Expected one of {', '.join(sorted(events.CATALOGUE))}."
             raise InvalidInputError({"type": [expected]})
         given_after = whole("Last-Event-ID", last_event_id) if last_event_id else whole("after", params.get("after"))
         limit = whole("limit", params.get("limit"), at_least=1, at_most=LARGEST_PAGE)
@@ -48,13 +48,13 @@ class EventQuery:
             types=types or None,
         )
 
-    def wanted(self) -> Wanted:
-        """The same for the live hub."""
+    def stream_filter(self) -> StreamFilter:
+        """Return the same as a filter for the live hub."""
         run_id = str(self.run_id) if self.run_id else None
-        return Wanted(user_id=self.user_id, workflow_id=self.workflow_id, run_id=run_id, types=self.types)
+        return StreamFilter(user_id=self.user_id, workflow_id=self.workflow_id, run_id=run_id, types=self.types)
 
     def narrow(self, found: QuerySet[Event]) -> QuerySet[Event]:
-        """The same for the table."""
+        """Apply the same to a query of the table."""
         asked = {
             "workflow_id": self.workflow_id,
             "run_id": self.run_id,

@@ -1,4 +1,4 @@
-"""The log over plain HTTP: by keyset polling, and as server-sent events. Same envelope and cursor as on sockets."""
+"""The log over plain HTTP: by polling and as server-sent events. Envelope and cursor are those of the sockets."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponseBase, JsonResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.renderers import BrowsableAPIRenderer, JSONRenderer
@@ -19,39 +18,42 @@ from rest_framework.views import APIView
 
 from accounts.identity import Caller, Scope
 from accounts.permissions import current_caller
-from svops.api import error_body, error_headers, reads_only
-from svops.errors import InvalidInputError, SVOpsError
-from svops.query import LARGEST_INTEGER, StrictQuery, refuse_unknown
-from svops.schema import errors
-from workflows import outbox, stream_access
+from rest import sse
+from rest.error_responses import response_to
+from rest.errors import SVOpsError
+from rest.query import LARGEST_INTEGER, StrictQuery, check_query
+from rest.schema import errors
+from rest.views import reads_only
 from workflows.api.event_query import LARGEST_PAGE, NARROWING, EventQuery
-from workflows.api.serializers import EventPageSerializer
-from workflows.events import CATALOGUE
-from workflows.hub import Bundle, Control
+from workflows.api.event_serializers import EventPageSerializer
+from workflows.eventlog import publication
+from workflows.eventlog.events import CATALOGUE
+from workflows.live import admission
+from workflows.live.admission import CloseError, NotSignedInError
+from workflows.live.hub import Bundle, Control
+from workflows.live.stream import Stream, encode
 from workflows.models import Event
-from workflows.outbox import Published
-from workflows.stream import Stream, encode
-from workflows.stream_access import CloseError, NotSignedInError
 
 WHOLE = {"type": "integer", "minimum": 0, "maximum": LARGEST_INTEGER}
 SIZE = {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE}
 
 
 class CursorError(SVOpsError):
-    """The log can not be read on from this cursor."""
+    """The log cannot be read from this cursor."""
 
     code = "cursor_gone"
     http_status = HTTPStatus.GONE
 
 
 class EnvelopeRenderer(JSONRenderer):
-    """Escapes as `outbox` does: an envelope is the same on every transport, byte for byte."""
+    """Escapes as `publication` does, so that an envelope is the same on every transport, byte for byte."""
 
     ensure_ascii = True
 
 
 class EventsView(StrictQuery, APIView):
     query_parameters = {"GET": NARROWING | {"limit"}}
+    several_times = ("type",)
     required_scope = Scope.WORKFLOW_READ
     renderer_classes = [EnvelopeRenderer, BrowsableAPIRenderer]
     follows_bounds = True
@@ -60,18 +62,17 @@ class EventsView(StrictQuery, APIView):
         operation_id="events_list",
         summary="Read the log after a cursor",
         description=(
-            "The events after `after`, in the order in which they became visible. Ask again with the `cursor` of "
-            "the answer: nothing is missed and nothing comes twice. `/events/stream` pushes the same as "
-            "server-sent events."
+            "Returns the events after `after`, in the order in which they became visible. Ask again with the answer's "
+            "`cursor`: no event is missed or comes twice. `/events/stream` sends the same as server-sent events."
         ),
         parameters=[
-            OpenApiParameter("after", WHOLE, description="A cursor; 0, the default, is the beginning."),
-            OpenApiParameter("limit", SIZE, description=f"At most so many events, 1 to {LARGEST_PAGE}; else 200."),
-            OpenApiParameter("workflow", WHOLE, description="Of this workflow."),
-            OpenApiParameter("run", OpenApiTypes.UUID, description="Of this run."),
-            OpenApiParameter("user", WHOLE, description="Of what this user triggered."),
+            OpenApiParameter("after", WHOLE, description="A cursor. 0, the default, is the beginning."),
+            OpenApiParameter("limit", SIZE, description=f"Most events, 1 to {LARGEST_PAGE}. Default: 200."),
+            OpenApiParameter("workflow", WHOLE, description="Only events of this workflow."),
+            OpenApiParameter("run", OpenApiTypes.UUID, description="Only events of this run."),
+            OpenApiParameter("user", WHOLE, description="Only events of runs that this user triggered."),
             OpenApiParameter(
-                "type", str, many=True, enum=sorted(CATALOGUE), description="Of this type; may be given several times."
+                "type", str, many=True, enum=sorted(CATALOGUE), description="Only events of this type. May be repeated."
             ),
         ],
         responses={200: EventPageSerializer, **errors(404, 410)},
@@ -79,56 +80,47 @@ class EventsView(StrictQuery, APIView):
     def get(self, request: Request) -> Response:
         query = EventQuery.parse(request.query_params)
         caller = current_caller(request)
-        stream_access.require_readable(
-            caller, user_id=query.user_id, workflow_id=query.workflow_id, run_id=query.run_id
-        )
-        if refusal := outbox.why_not_from(query.after or 0):
-            raise CursorError(f"after: {refusal}; take a snapshot and begin at its cursor.")
-        # Read first: what is published meanwhile waits for the next call.
-        head = outbox.head()
+        admission.require_readable(caller, user_id=query.user_id, workflow_id=query.workflow_id, run_id=query.run_id)
+        if refusal := publication.why_not_from(query.after or 0):
+            raise CursorError(f"after: {refusal}. Take a snapshot and begin at its cursor.")
+        # Read first: events that are published meanwhile come with the next call.
+        head = publication.head()
         visible = Event.objects.visible_to(caller.user).filter(position__lte=head)
         found = list(query.narrow(visible).order_by("position")[: query.limit])
         cursor = found[-1].position if len(found) == query.limit else max(head, query.after or 0)
-        return Response({"cursor": cursor, "results": [outbox.envelope(event) for event in found]})
+        return Response({"cursor": cursor, "results": [publication.envelope(event) for event in found]})
 
 
 @reads_only
 async def event_stream(request: HttpRequest) -> HttpResponseBase:
     """`GET /events/stream`: server-sent events, resumed by `Last-Event-ID` or `?after=`."""
     try:
-        refuse_unknown(request.GET, NARROWING | {"ticket"})
+        check_query(request.GET, NARROWING | {"ticket"}, several_times=("type",))
         query = EventQuery.parse(request.GET, last_event_id=request.headers.get("Last-Event-ID"))
-        stream = await Stream.open(await caller_of(request), query.wanted())
+        stream = await Stream.open(await caller_of(request), query.stream_filter())
     except SVOpsError as exc:
-        return refusal(exc)
-    return StreamingHttpResponse(
-        _server_sent(stream, after=query.after),
-        content_type="text/event-stream",
-        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
-    )
+        return response_to(exc)
+    return sse.stream(_server_sent(stream, after=query.after))
 
 
 async def caller_of(request: HttpRequest) -> Caller:
-    """Whoever asks for a stream: by bearer token, by ticket or by session."""
+    """Return the caller of a stream, named by bearer token, ticket or session."""
     if ticket := request.GET.get("ticket"):
-        return await stream_access.authenticate(ticket, tickets_only=True)
-    if token := stream_access.bearer(request.headers.get("Authorization", "")):
-        return await stream_access.authenticate(token)
-    caller = await stream_access.session_caller(request.user, request.session.session_key)
+        return await admission.authenticate(ticket, tickets_only=True)
+    if token := admission.bearer(request.headers.get("Authorization", "")):
+        return await admission.authenticate(token)
+    caller = await admission.session_caller(request.user, request.session.session_key)
     if caller is None:
-        raise NotSignedInError("Sign in first: with a bearer token or a session.")
+        raise NotSignedInError("Sign in first, with a bearer token or a session.")
     return caller
 
 
-def refusal(exc: SVOpsError) -> JsonResponse:
-    """The answer of a stream that does not begin."""
-    more: dict[str, Any] = {"errors": exc.errors} if isinstance(exc, InvalidInputError) else exc.extra
-    return JsonResponse(error_body(exc.code, str(exc), **more), status=exc.http_status, headers=error_headers(exc))
-
-
 async def _server_sent(stream: Stream, *, after: int | None) -> AsyncIterator[str]:
-    """Events as https://html.spec.whatwg.org/multipage/server-sent-events.html has them; `id` is the cursor."""
-    stream.put("connection.ready", cursor=stream.hub.position, heartbeat_s=settings.STREAM_HEARTBEAT, protocol=1)
+    """Yield the stream as server-sent events. The `id` of each is the cursor from which a reader resumes after it."""
+    head = stream.hub.position
+    # A refused cursor stays the reader's own until the reader has got the refusal.
+    cursor = head if after is None else after
+    stream.put("connection.ready", cursor=head, heartbeat_s=settings.STREAM_HEARTBEAT, protocol=1)
     replay = None
     if after is None:
         stream.follow()
@@ -136,11 +128,15 @@ async def _server_sent(stream: Stream, *, after: int | None) -> AsyncIterator[st
         replay = asyncio.create_task(stream.replay(after))
     try:
         async for items in _turns(stream, replay):
-            yield "".join(_text(item) for item in items)
-        yield _text(Control("error", encode({"code": "too_slow", "close_code": stream_access.TOO_SLOW})))
+            texts = []
+            for item in items:
+                text, cursor = _text(item, cursor)
+                texts.append(text)
+            yield "".join(texts)
+        yield sse.message("error", encode({"code": "too_slow", "close_code": admission.TOO_SLOW}), cursor=cursor)
     except CloseError as exc:
         reason = {"code": exc.code, "detail": str(exc), "close_code": exc.close_code}
-        yield _text(Control("error", encode(reason)))
+        yield sse.message("error", encode(reason), cursor=cursor)
     finally:
         if replay:
             replay.cancel()
@@ -148,9 +144,9 @@ async def _server_sent(stream: Stream, *, after: int | None) -> AsyncIterator[st
 
 
 async def _turns(stream: Stream, replay: asyncio.Task[None] | None) -> AsyncIterator[list[Bundle | Control]]:
-    """What is queued, time after time; at each heartbeat the caller's rights are looked at again.
+    """Yield the queued frames again and again. At each heartbeat the caller's access is checked again.
 
-    A replay that fails ends it, with its error: the reader comes back and asks anew.
+    If the replay fails, its error ends the stream. The reader reconnects and asks again.
     """
     now = asyncio.get_running_loop().time
     beat_at = now() + settings.STREAM_HEARTBEAT
@@ -158,7 +154,7 @@ async def _turns(stream: Stream, replay: asyncio.Task[None] | None) -> AsyncIter
     stream.client.wake = woken.set
     if replay:
         replay.add_done_callback(lambda _: woken.set())
-    while not stream.client.overflown:
+    while not stream.client.overflowed:
         if items := stream.client.take():
             yield items
         else:
@@ -172,11 +168,10 @@ async def _turns(stream: Stream, replay: asyncio.Task[None] | None) -> AsyncIter
             beat_at = now() + settings.STREAM_HEARTBEAT
 
 
-def _text(item: Bundle | Control) -> str:
+def _text(item: Bundle | Control, cursor: int) -> tuple[str, int]:
+    """Return the frames as text, and the cursor after them. `cursor` is that of the frame before."""
     if isinstance(item, Control):
-        return _message(item)
-    return "".join(f"id: {event.position}\n{_message(event)}" for event in item.events)
-
-
-def _message(item: Published | Control) -> str:
-    return f"event: {item.type}\ndata: {item.frame}\n\n"
+        cursor = cursor if item.resume_from is None else item.resume_from
+        return sse.message(item.type, item.frame, cursor=cursor), cursor
+    text = "".join(sse.message(event.type, event.frame, cursor=event.position) for event in item.events)
+    return text, item.events[-1].position

@@ -22,16 +22,16 @@ TRIGGER = [
             "task_id": 4711,
             "dataset_id": "customers-2026",
             "parameters": {"processing_time": 5},
-            "note": "asked for by support",
+            "note": "requested by support",
         },
         request_only=True,
     )
 ]
 CONTROL = [
     OpenApiExample("Stop", value={"action": "stop", "note": "wrong dataset"}, request_only=True),
-    OpenApiExample("Retry what failed", value={"action": "retry"}, request_only=True),
+    OpenApiExample("Retry failed tasks", value={"action": "retry"}, request_only=True),
     OpenApiExample(
-        "See what a retry would run",
+        "List what a retry would run",
         value={"action": "retry", "mode": "from_task", "from_task": "transform", "dry_run": True},
         request_only=True,
     ),
@@ -39,4 +39,12 @@ CONTROL = [
 GRANT = [
     OpenApiExample("A user may run it", value={"user": "ada", "level": "run"}, request_only=True),
     OpenApiExample("A group may see it", value={"group": "analysts", "level": "view"}, request_only=True),
+]
+DAG_RULE = [
+    OpenApiExample(
+        "A group builds on some DAGs",
+        value={"match": "prefix", "value": "sales_", "group": "analysts", "level": "build"},
+        request_only=True,
+    ),
+    OpenApiExample("Everybody builds on tagged DAGs", value={"match": "tag", "value": "public"}, request_only=True),
 ]

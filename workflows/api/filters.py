@@ -1,22 +1,25 @@
-"""What lists can be narrowed by."""
+"""Filters of the lists."""
 
 from __future__ import annotations
 
-import re
-from functools import reduce
-from operator import or_
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import django_filters
 from django.db.models import Q, QuerySet
 
-from svops.query import LARGEST_INTEGER, FilterSet, MomentFilter
-from workflows.models import Dag, Run, Visibility, Workflow
+from accounts.permissions import current_user
+from rest.filters import BooleanFilter, FilterSet, MomentFilter
+from rest.query import LARGEST_INTEGER
+from workflows import search
+from workflows.models import Dag, ReferenceText, Run, Visibility, Workflow, has_work
 from workflows.states import RunState
+
+if TYPE_CHECKING:
+    from rest_framework.request import Request
 
 
 class IdFilter(django_filters.NumberFilter):
-    """Matches an id; what no database takes for one is an error."""
+    """Matches an id; a number that no database stores is an error."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(min_value=0, max_value=LARGEST_INTEGER, decimal_places=0, **options)
@@ -31,13 +34,13 @@ class DagFilter(FilterSet):
         fields = ["is_paused", "is_present"]
 
     def by_tag(self, dags: QuerySet[Dag], name: str, value: str) -> QuerySet[Dag]:
-        # Membership in a JSON list is not portable; the number of DAGs is small.
-        return dags.filter(pk__in=[dag.pk for dag in dags if value in dag.tags])
+        # The databases have no common test for an element of a JSON list; there are few DAGs.
+        return dags.filter(pk__in=[pk for pk, tags in dags.values_list("pk", "tags") if value in tags])
 
 
 class WorkflowFilter(FilterSet):
     dag_id = django_filters.CharFilter(field_name="dag__dag_id")
-    # A number and no choice: the browsable page would offer every user to everybody.
+    # A number, not a choice: the browsable page would show every user to everybody.
     owner = IdFilter(field_name="owner_id")
     visibility = django_filters.ChoiceFilter(choices=Visibility.choices)
     search = django_filters.CharFilter(field_name="name", lookup_expr="icontains", label="Part of the name")
@@ -48,20 +51,22 @@ class WorkflowFilter(FilterSet):
 
 
 class ReferenceFilter(django_filters.CharFilter):
-    """Matches the caller's reference whether it was given as a string or as an integer."""
+    """Matches the caller's reference, whether it is stored as a string or as an integer."""
 
     def filter(self, qs: QuerySet[Any], value: str | None) -> QuerySet[Any]:
         if not value:
             return qs
-        forms: list[int | str] = [value]
-        if re.fullmatch(r"-?[0-9]{1,19}", value):
-            forms.append(int(value))
-        return qs.filter(**{f"{self.field_name}__in": forms})
+        given = Q(**{f"{self.field_name}__isnull": False})
+        found: QuerySet[Any] = qs.alias(reference=ReferenceText(self.field_name)).filter(given, reference=value)
+        return found
 
 
 class RunFilter(FilterSet):
-    state = django_filters.MultipleChoiceFilter(choices=RunState.choices, label="May be given several times")
-    workflow = IdFilter(field_name="workflow_id")
+    # A run has one state, so no run is found twice. To compare all that it finds, the database would read all of it.
+    state = django_filters.MultipleChoiceFilter(
+        choices=RunState.choices, label="May be given several times", distinct=False
+    )
+    workflow = IdFilter(method="by_workflow")
     dag_id = django_filters.CharFilter()
     user = IdFilter(field_name="user_id")
     task_id = ReferenceFilter()
@@ -70,10 +75,20 @@ class RunFilter(FilterSet):
     created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
     created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
 
+    paused = BooleanFilter(method="by_pause", label="Whether it can make no progress until resumed")
+
     class Meta:
         model = Run
-        fields = ["paused", "trigger_type"]
+        fields = ["trigger_type"]
+
+    def by_workflow(self, runs: QuerySet[Run], name: str, value: int) -> QuerySet[Run]:
+        # Asked first: otherwise the database reads all its runs, to find that the caller may see none of them.
+        visible = Workflow.objects.remembered_by(current_user(cast("Request", self.request))).filter(pk=value).exists()
+        return runs.filter(workflow=value) if visible else runs.none()
+
+    def by_pause(self, runs: QuerySet[Run], name: str, value: bool) -> QuerySet[Run]:
+        is_paused = Q(paused=True) & ~(Q(state=RunState.RUNNING) & Q(has_work()))
+        return runs.filter(is_paused if value else ~is_paused)
 
     def by_text(self, runs: QuerySet[Run], name: str, value: str) -> QuerySet[Run]:
-        fields = ("note", "state_reason", "workflow__name", "dag_run_id")
-        return runs.filter(reduce(or_, (Q(**{f"{field}__icontains": value}) for field in fields)))
+        return runs.filter(search.containing(value))

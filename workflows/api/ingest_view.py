@@ -1,4 +1,4 @@
-"""Where Airflow's listener plugin posts to."""
+"""The endpoint that Airflow's listener plugin pushes to."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
 from accounts import limits
-from svops.api import error_body, error_headers
-from svops.errors import InvalidInputError, SVOpsError
-from workflows import ingest as listener
+from rest.error_responses import response_to
+from rest.errors import InvalidInputError, SVOpsError
 from workflows.airflow.errors import AirflowError
+from workflows.watch import push as listener
 
 logger = logging.getLogger(__name__)
 
 
-@csrf_exempt  # signed; no cookie plays a part
+@csrf_exempt  # the request is signed and uses no cookie
 @require_POST
 def ingest(request: HttpRequest) -> JsonResponse:
-    """202 when the batch was taken. What Airflow would have to be asked about while it is down waits for a look."""
+    """Take a batch and answer 202. Records that need a question to Airflow while it is down wait for the next poll."""
     try:
         limits.require(limits.Rate.INGEST, limits.by_address(request))
         if not settings.INGEST_SECRET:
-            raise listener.NotSignedError("SVOPS_INGEST_SECRET is not set here: pushes are not accepted.")
+            raise listener.NotSignedError("SVOPS_INGEST_SECRET is not set here: pushes are refused.")
         listener.check_signature(
             request.body,
             timestamp=request.headers.get("X-SVOps-Timestamp", ""),
@@ -39,11 +39,9 @@ def ingest(request: HttpRequest) -> JsonResponse:
         )
         records = _records(request.body)
         with suppress(AirflowError):
-            listener.take(records, now=timezone.now())
+            listener.receive(records, now=timezone.now())
     except SVOpsError as exc:
-        more: dict[str, Any] = {"errors": exc.errors} if isinstance(exc, InvalidInputError) else {}
-        body = error_body(exc.code, str(exc), **more)
-        return JsonResponse(body, status=exc.http_status, headers=error_headers(exc))
+        return response_to(exc)
     return JsonResponse({"taken": len(records)}, status=HTTPStatus.ACCEPTED)
 
 
@@ -56,5 +54,5 @@ def _records(body: bytes) -> list[Any]:
     if not isinstance(records, list):
         raise InvalidInputError({"records": ["Expected a list."]})
     if dropped:
-        logger.warning("the listener has dropped records", extra={"dropped": dropped})
+        logger.warning("the listener dropped records", extra={"dropped": dropped})
     return records

@@ -1,11 +1,12 @@
-"""Runs: triggered, watched, controlled. Their querysets decide who sees them, the services what a write does."""
+"""Runs. Querysets decide who sees them; services do the writes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from functools import partial
+from typing import Any, TypedDict, cast
 
-from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, PolymorphicProxySerializer, extend_schema, extend_schema_view
@@ -19,38 +20,51 @@ from rest_framework.response import Response
 from accounts.identity import Caller, Scope, TicketAction
 from accounts.models import User
 from accounts.permissions import current_caller, current_user
-from svops.api import KeysetPages, exception_handler
-from svops.errors import InvalidInputError, NotAllowedError, SVOpsError
-from svops.query import StrictQuery
-from svops.schema import errors
-from workflows import explain, outbox, services
+from rest.error_responses import exception_handler
+from rest.errors import InvalidInputError, NotAllowedError
+from rest.pages import KeysetPages
+from rest.query import INCLUDE, StrictQuery, included
+from rest.schema import errors
+from rest.serializers import include_parameter, validated
+from workflows import explain, services
 from workflows.access import may_run, require_runner
-from workflows.api import examples
+from workflows.api import examples, run_rows
+from workflows.api.event_serializers import EventSerializer
 from workflows.api.filters import RunFilter
-from workflows.api.serializers import (
-    BatchInput,
+from workflows.api.inputs import BatchInput, ControlInput, ControlRequest, TriggerInput
+from workflows.api.run_pages import RunPages
+from workflows.api.run_serializers import (
+    BatchedRunSerializer,
     BatchSerializer,
-    ControlInput,
-    EventSerializer,
     ExplanationSerializer,
-    ParametersInput,
+    ListedRunSerializer,
+    ParametersSerializer,
     RetryPreviewSerializer,
+    RunConflictSerializer,
     RunDetailSerializer,
     RunSerializer,
     TaskSerializer,
-    TriggerInput,
 )
-from workflows.models import Event, Run, TaskInstance, TriggerType, Workflow
+from workflows.eventlog import publication
+from workflows.eventlog.events import RetryMode
+from workflows.models import (
+    AirflowState,
+    Event,
+    Run,
+    RunQuerySet,
+    TaskInstance,
+    TriggerType,
+    Workflow,
+    WorkflowQuerySet,
+    is_unrestricted,
+)
 
 KEY_LENGTH = 200
 IDEMPOTENCY_KEY = OpenApiParameter(
-    "Idempotency-Key", str, OpenApiParameter.HEADER, description="Chosen by you, one for each request you may repeat."
+    "Idempotency-Key", str, OpenApiParameter.HEADER, description="Choose one for each request that you may repeat."
 )
+OF_THE_DAG = frozenset({"explain", "control"})  # these actions read the DAG of the run, with its graph
 UUID = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-
-
-class RunPages(KeysetPages):
-    ordering = "-created_at"
 
 
 class EventPages(KeysetPages):
@@ -60,32 +74,50 @@ class EventPages(KeysetPages):
 
 @extend_schema_view(
     list=extend_schema(
-        summary="List runs across workflows",
+        summary="List runs of all workflows",
         description="Newest first, paged by keyset.",
-        responses={200: RunSerializer},
+        parameters=[include_parameter(ListedRunSerializer)],
+        responses={200: ListedRunSerializer},
     )
 )
 class RunViewSet(StrictQuery, mixins.ListModelMixin, viewsets.GenericViewSet[Run]):
-    serializer_class = RunSerializer
+    serializer_class = ListedRunSerializer
+    query_parameters = {"list": {INCLUDE}}
+    several_times = ("state",)
     pagination_class = RunPages
     filterset_class = RunFilter
     ordering_fields = ["created_at"]
     follows_bounds = True
     required_scopes = {"GET": Scope.WORKFLOW_READ}
 
-    def get_queryset(self) -> QuerySet[Run]:
-        return Run.objects.visible_to(self.request.user).select_related("workflow__dag", "user")
+    def get_queryset(self) -> RunQuerySet:
+        return Run.objects.visible_to(self.request.user)
+
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        with_parameters = "parameters" in included(request, ListedRunSerializer.on_demand)
+        read = partial(run_rows.columns, parameters=with_parameters)
+        runs, workflows = self._listed()
+        pages = cast("RunPages", self.paginator)
+        page = pages.page_of(self.filter_queryset(runs), of=workflows, read=read, request=request, view=self)
+        return pages.get_paginated_response(run_rows.shown(page))
+
+    def _listed(self) -> tuple[RunQuerySet, WorkflowQuerySet | None]:
+        """Return what is listed: runs, of all workflows or of certain ones. Together they are `get_queryset`."""
+        user = self.request.user
+        of = None if is_unrestricted(user) else Workflow.objects.remembered_by(user)
+        return Run.objects.within(user), of
 
 
 @extend_schema_view(
     list=extend_schema(
         summary="List the runs of a workflow",
         description="Newest first, paged by keyset.",
-        responses={200: RunSerializer},
+        parameters=[include_parameter(ListedRunSerializer)],
+        responses={200: ListedRunSerializer},
     ),
     retrieve=extend_schema(
         summary="Get a run",
-        description="`stale` is true while Airflow can not be seen.",
+        description="`stale` is true while Airflow does not answer.",
         responses={200: RunDetailSerializer},
     ),
 )
@@ -96,33 +128,47 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         "POST": Scope.RUN_TRIGGER,
         "control": Scope.RUN_CONTROL,
     }
-    query_parameters = {"events": {"cursor", "page_size"}}
+    query_parameters = {"list": {INCLUDE}, "events": {"cursor", "page_size"}}
     ticket_actions = {
         **dict.fromkeys(("retrieve", "tasks", "events", "explain"), frozenset({TicketAction.VIEW})),
         "control": frozenset({TicketAction.STOP, TicketAction.RETRY}),
     }
 
-    def get_queryset(self) -> QuerySet[Run]:
+    def get_queryset(self) -> RunQuerySet:
         if getattr(self, "swagger_fake_view", False):
             return Run.objects.none()
-        runs = super().get_queryset().filter(workflow=self._workflow())
+        workflow = get_object_or_404(self._workflows().only("pk"), pk=self.kwargs["workflow_pk"])
+        runs = Run.objects.filter(workflow=workflow).within(self.request.user)
+        return runs if self.action == "list" else self._with_relations(runs)
+
+    def _listed(self) -> tuple[RunQuerySet, WorkflowQuerySet | None]:
+        return self.get_queryset(), None
+
+    def _with_relations(self, runs: RunQuerySet) -> RunQuerySet:
+        runs = runs.with_work().select_related("workflow", "user")
+        if self.action in OF_THE_DAG:
+            return runs.select_related("workflow__dag", "user").defer("workflow__dag__doc_md")
         return runs.prefetch_related("attempts") if self.action == "retrieve" else runs
 
     def get_serializer_class(self) -> type[RunSerializer]:
+        if self.action == "list":
+            return ListedRunSerializer
         return RunDetailSerializer if self.action == "retrieve" else RunSerializer
 
-    def _workflow(self) -> Workflow:
-        """Of one that was deleted, the history can be read, and nothing be done."""
+    def _workflows(self) -> WorkflowQuerySet:
+        """Return the workflows that the path may name. A deleted workflow is read-only."""
         user, reads = self.request.user, self.request.method in SAFE_METHODS
-        found = Workflow.objects.remembered_by(user) if reads else Workflow.objects.visible_to(user)
-        return get_object_or_404(found.select_related("dag"), pk=self.kwargs["workflow_pk"])
+        return Workflow.objects.remembered_by(user) if reads else Workflow.objects.visible_to(user)
+
+    def _workflow(self) -> Workflow:
+        return get_object_or_404(self._workflows().with_dag("params_schema"), pk=self.kwargs["workflow_pk"])
 
     @extend_schema(
         summary="Trigger a run",
         description=(
-            "Accepted also while Airflow is down: the run stays `pending` and is handed over later. With an "
-            "`Idempotency-Key` the same request answers with the same run (`Idempotent-Replayed: true`); the key is "
-            "yours alone and is kept for at least 24 hours."
+            "Accepted also while Airflow does not answer: the run stays `pending` and is dispatched later. With an "
+            "`Idempotency-Key`, the same request returns the same run (`Idempotent-Replayed: true`). The key is yours "
+            "alone and is kept for at least 24 hours."
         ),
         request=TriggerInput,
         parameters=[IDEMPOTENCY_KEY],
@@ -130,18 +176,20 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         responses={201: RunSerializer, **errors(409, 422)},
     )
     def create(self, request: Request, workflow_pk: str) -> Response:
-        wanted = TriggerInput(data=request.data)
         workflow = self._workflow()
-        wanted.is_valid(raise_exception=True)
-        run, replayed = _trigger(workflow, request, wanted, key=idempotency_key(request))
+        asked = _request_of(validated(TriggerInput, request.data), key=idempotency_key(request))
+        run, replayed, airflow = services.trigger_once(
+            workflow=workflow, user=current_user(request), trigger_type=TriggerType.API, request=asked
+        )
         headers = {"Idempotent-Replayed": "true"} if replayed else None
-        return Response(RunSerializer(run).data, status=status.HTTP_201_CREATED, headers=headers)
+        shown = RunSerializer(run, context={"airflow": airflow})
+        return Response(shown.data, status=status.HTTP_201_CREATED, headers=headers)
 
     @extend_schema(
         summary="Trigger several runs",
         description=(
-            "Up to 100 items, each as for a single trigger, with a result for each: one bad item does not keep the "
-            "others back. An `Idempotency-Key` counts for each item in its place."
+            "Up to 100 items, each as for a single trigger, each with its own result: a bad item does not stop the "
+            "others. An `Idempotency-Key` counts for each item in its place."
         ),
         request=BatchInput,
         parameters=[IDEMPOTENCY_KEY],
@@ -151,30 +199,23 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
     def batch(self, request: Request, workflow_pk: str) -> Response:
         workflow = self._workflow()
         require_runner(workflow, current_user(request))
-        batch = BatchInput(data=request.data)
-        batch.is_valid(raise_exception=True)
-        key = idempotency_key(request)
-        items = enumerate(batch.validated_data["items"])
-        results = [_batch_item(workflow, request, item, key=key and f"{key}#{n}") for n, item in items]
-        return Response({"results": results})
+        items = validated(BatchInput, request.data)["items"]
+        return Response({"results": _trigger_all(workflow, request, items, key=idempotency_key(request))})
 
     @extend_schema(
-        summary="Validate parameters",
-        description="Does only the checking of a trigger and answers the merged parameters.",
-        request=ParametersInput,
-        responses={200: ParametersInput},
+        summary="Validate a request",
+        description="Checks it as a trigger does, and returns its parameters with the workflow's defaults.",
+        request=TriggerInput,
+        responses={200: ParametersSerializer, **errors(409)},
     )
     @action(detail=False, methods=["post"], pagination_class=None, filterset_class=None)
     def validate(self, request: Request, workflow_pk: str) -> Response:
-        wanted = ParametersInput(data=request.data)
-        wanted.is_valid(raise_exception=True)
-        given = wanted.validated_data.get("parameters", {})
-        merged = services.validate_parameters(workflow=self._workflow(), given=given)
-        return Response({"parameters": merged})
+        asked = _request_of(validated(TriggerInput, request.data))
+        return Response({"parameters": services.validate_request(workflow=self._workflow(), request=asked)})
 
     @extend_schema(
         summary="List the tasks of a run",
-        description="Its task instances as last seen in Airflow.",
+        description="The task instances, as the last poll of Airflow showed them.",
         responses={200: TaskSerializer(many=True)},
     )
     @action(detail=True, filter_backends=[], pagination_class=None)
@@ -185,8 +226,8 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
     @extend_schema(
         summary="Explain a run",
         description=(
-            "Why it makes no progress, or why it has failed, in plain words, and who can do what about it. Asks "
-            "Airflow. Of a failed run each failed task is named, with the error in its log for whom may see logs."
+            "Says in plain words why a run makes no progress or why it failed, and who can do what about it. Asks "
+            "Airflow. Names each failed task, with the error from its log if you may read logs."
         ),
         responses={200: ExplanationSerializer},
     )
@@ -209,16 +250,18 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         published = Event.objects.filter(run=self.get_object(), position__isnull=False)
         pages = EventPages()
         page = pages.paginate_queryset(published, request, view=self)
-        return pages.get_paginated_response([outbox.envelope(event) for event in page or []])
+        return pages.get_paginated_response([publication.envelope(event) for event in page or []])
 
     @extend_schema(
         summary="Stop, retry, pause or resume a run",
         description=(
-            "`stop`: `stopping` at once, `stopped` when every task instance is over. `retry`: runs the `failed` "
-            "tasks (default), `all`, or those `from_task` on again; with `dry_run` it only lists them. `pause`: holds "
-            "a pending run; of a started one it pauses the DAG, which is 409 with the list of other runs that would "
-            "freeze too unless `scope` is `workflow`. `resume` undoes it. An action that does not fit the run's state "
-            "is 409 with that state, and nothing changes."
+            "`stop`: the run is `stopping` at once, and `stopped` when no task instance has a process any more. "
+            "`retry`: runs what `failed` or was cut off, and what follows (default), `all` tasks, or the tasks "
+            "`from_task` on (perhaps of one `map_index`) again; with `dry_run` it only lists them; 409 if nothing "
+            "would run. `pause`: holds a pending run; for a started run it pauses the whole DAG. "
+            "If that would freeze other runs, the answer is 409 with their list, unless `scope` is `workflow`. "
+            "`resume`: undoes a pause. An action that does not fit the state of the run is 409 with that state, and "
+            "nothing changes."
         ),
         request=ControlInput,
         examples=examples.CONTROL,
@@ -228,69 +271,92 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
                 serializers=[RunSerializer, RetryPreviewSerializer],
                 resource_type_field_name=None,
             ),
-            **errors(409, 502),
+            **errors(409, shape=RunConflictSerializer),
+            **errors(502),
         },
     )
     @action(detail=True, methods=["post"], filterset_class=None)
     def control(self, request: Request, workflow_pk: str, pk: str) -> Response:
         run = self.get_object()
-        wanted = ControlInput(data=request.data)
-        wanted.is_valid(raise_exception=True)
-        _require_named(current_caller(request), wanted.validated_data["action"])
-        return Response(_control(run, actor=current_user(request), **wanted.validated_data))
+        asked: ControlRequest = validated(ControlInput, request.data)
+        _require_action(current_caller(request), asked["action"])
+        return Response(_control(run, asked, actor=current_user(request)))
 
 
-def _require_named(caller: Caller, action: str) -> None:
-    """Of a ticket: that it is for this very action."""
+def _require_action(caller: Caller, action: str) -> None:
+    """Raise `NotAllowedError` for a ticket that does not name this action."""
     if caller.ticket_actions is not None and action not in caller.ticket_actions:
-        raise NotAllowedError("This ticket is not for that.")
+        raise NotAllowedError("This ticket does not allow this action.")
 
 
 def idempotency_key(request: Request) -> str:
-    """The request's key, or nothing; raises `InvalidInputError` for one that is empty or too long."""
+    """Return the request's key, or an empty text; raise `InvalidInputError` for one that is empty or too long."""
     key = request.headers.get("Idempotency-Key")
     if key is not None and not 0 < len(key) <= KEY_LENGTH:
         raise InvalidInputError({"Idempotency-Key": [f"Expected 1 to {KEY_LENGTH} characters."]})
     return key or ""
 
 
-def _trigger(workflow: Workflow, request: Request, wanted: TriggerInput, *, key: str) -> services.Triggered:
-    fields = dict(wanted.validated_data)
-    return services.trigger_once(
-        workflow=workflow,
-        user=current_user(request),
-        trigger_type=TriggerType.API,
-        given=fields.pop("parameters", {}),
+def _request_of(fields: dict[str, Any], *, key: str = "") -> services.RunRequest:
+    return services.RunRequest(
+        caller_task_ref=fields.pop("task_id", None),
+        caller_dataset_ref=fields.pop("dataset_id", None),
         key=key,
         **fields,
     )
 
 
-def _batch_item(workflow: Workflow, request: Request, item: Any, *, key: str) -> dict[str, Any]:
-    """One result of a batch: what the item would have been answered by itself."""
-    wanted = TriggerInput(data=item)
-    try:
-        wanted.is_valid(raise_exception=True)
-        run, _ = _trigger(workflow, request, wanted, key=key)
-    except (SVOpsError, ValidationError) as exc:
-        answer = exception_handler(exc, {})
+def _trigger_all(workflow: Workflow, request: Request, items: Sequence[Any], *, key: str) -> list[dict[str, Any]]:
+    """Return for each item the answer that it alone would have got."""
+    wrong: dict[int, ValidationError] = {}
+    asked: dict[int, services.RunRequest] = {}
+    for place, item in enumerate(items):
+        try:
+            asked[place] = _request_of(validated(TriggerInput, item), key=key and f"{key}#{place}")
+        except ValidationError as exc:
+            wrong[place] = exc
+    outcomes = services.trigger_all(
+        workflow=workflow, user=current_user(request), trigger_type=TriggerType.API, requests=list(asked.values())
+    )
+    found = {**wrong, **dict(zip(asked, outcomes, strict=True))}
+    airflow = AirflowState.current()
+    return [_batched(found[place], airflow) for place in range(len(items))]
+
+
+def _batched(outcome: services.Triggered | Exception, airflow: AirflowState) -> dict[str, Any]:
+    if isinstance(outcome, Exception):
+        answer = exception_handler(outcome, {})
         return {"status": answer.status_code, "error": answer.data} if answer else {"status": 500}
-    return {"status": status.HTTP_201_CREATED, "run": RunSerializer(run).data}
+    return {
+        "status": status.HTTP_201_CREATED,
+        "run": BatchedRunSerializer(outcome.run, context={"airflow": airflow}).data,
+    }
 
 
-def _control(run: Run, *, actor: User, action: str, note: str, **options: Any) -> dict[str, Any]:
-    match action:
+class _RetriedTasks(TypedDict):
+    mode: RetryMode
+    task_id: str | None
+    map_index: int | None
+
+
+def _control(run: Run, asked: ControlRequest, *, actor: User) -> dict[str, Any]:
+    note = asked["note"]
+    match asked["action"]:
         case "stop":
             run = services.stop_run(run=run, actor=actor, note=note)
         case "pause":
-            run = services.pause_run(run=run, actor=actor, note=note, scope=options.get("scope", "run"))
+            run = services.pause_run(run=run, actor=actor, note=note, scope=asked.get("scope", "run"))
         case "resume":
             run = services.resume_run(run=run, actor=actor, note=note)
         case "retry":
-            which = {"mode": options.get("mode", "failed"), "task_id": options.get("from_task")}
-            if options.get("dry_run"):
+            tasks: _RetriedTasks = {
+                "mode": asked.get("mode", "failed"),
+                "task_id": asked.get("from_task"),
+                "map_index": asked.get("map_index"),
+            }
+            if asked.get("dry_run"):
                 require_runner(run.workflow, actor)
-                refs = services.preview_retry(run=run, **which)
+                refs = services.preview_retry(run=run, **tasks)
                 return {"would_run": [{"task_id": task_id, "map_index": map_index} for task_id, map_index in refs]}
-            run = services.retry_run(run=run, actor=actor, note=note, **which)
+            run = services.retry_run(run=run, actor=actor, note=note, **tasks)
     return RunSerializer(run).data

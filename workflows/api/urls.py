@@ -4,10 +4,21 @@ from django.urls import path
 from rest_framework.routers import SimpleRouter
 from rest_framework_nested.routers import NestedSimpleRouter
 
-from workflows.api import dag_views, event_views, ingest_view, log_views, run_views, ticket_views, workflow_views
+from workflows.api import (
+    dag_rule_views,
+    dag_views,
+    event_views,
+    ingest_view,
+    log_stream,
+    log_views,
+    run_views,
+    ticket_views,
+    workflow_views,
+)
 
 router = SimpleRouter(trailing_slash=False)
 router.register("dags", dag_views.DagViewSet)
+router.register("dag-rules", dag_rule_views.DagRuleViewSet, basename="dag-rule")
 router.register("workflows", workflow_views.WorkflowViewSet, basename="workflow")
 router.register("runs", run_views.RunViewSet, basename="run")
 router.register("tickets", ticket_views.TicketViewSet, basename="ticket")
@@ -20,7 +31,7 @@ urlpatterns = [
     *router.urls,
     *of_workflow.urls,
     path(LOGS, log_views.TaskLogView.as_view(), name="task-log"),
-    path(f"{LOGS}/stream", log_views.log_stream, name="task-log-stream"),
+    path(f"{LOGS}/stream", log_stream.log_stream, name="task-log-stream"),
     path("ingest", ingest_view.ingest, name="ingest"),
     path("events", event_views.EventsView.as_view(), name="events"),
     path("events/stream", event_views.event_stream, name="event-stream"),

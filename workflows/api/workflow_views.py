@@ -1,4 +1,4 @@
-"""Workflows. What a caller may see is the queryset's business, what a write does the services'."""
+"""Workflows and the grants on them. Querysets decide who sees them; services do the writes."""
 
 from __future__ import annotations
 
@@ -12,36 +12,34 @@ from rest_framework.response import Response
 
 from accounts.identity import Scope
 from accounts.permissions import current_user
-from svops.query import StrictQuery
-from svops.schema import errors
+from rest.query import INCLUDE, StrictQuery
+from rest.schema import errors
+from rest.serializers import include_parameter, validated
 from workflows import services
 from workflows.access import require_manager, require_runner
 from workflows.api import examples
 from workflows.api.filters import WorkflowFilter
-from workflows.api.serializers import (
-    GrantInput,
-    GrantSerializer,
-    PauseInput,
-    WorkflowInput,
-    WorkflowSerializer,
-)
+from workflows.api.inputs import GrantInput, PauseInput, WorkflowInput
+from workflows.api.run_serializers import ActiveRunsSerializer
+from workflows.api.workflow_serializers import GrantSerializer, ListedWorkflowSerializer, WorkflowSerializer
 from workflows.models import Workflow
 
 
 @extend_schema_view(
     list=extend_schema(
         summary="List workflows",
-        description="Those that you may see.",
-        responses={200: WorkflowSerializer},
+        description="The workflows that you can see.",
+        parameters=[include_parameter(ListedWorkflowSerializer)],
+        responses={200: ListedWorkflowSerializer},
     ),
     retrieve=extend_schema(
         summary="Get a workflow",
-        description="One that you may see.",
+        description="A workflow that you can see.",
         responses={200: WorkflowSerializer},
     ),
 )
 class WorkflowViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Workflow]):
-    serializer_class = WorkflowSerializer
+    query_parameters = {"list": {INCLUDE}}
     follows_bounds = True
     lookup_value_regex = r"\d{1,18}"
     filterset_class = WorkflowFilter
@@ -58,38 +56,45 @@ class WorkflowViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Workflow]):
         "revoke": Scope.WORKFLOW_WRITE,
     }
 
+    def get_serializer_class(self) -> type[WorkflowSerializer]:
+        return ListedWorkflowSerializer if self.action == "list" else WorkflowSerializer
+
     def get_queryset(self) -> QuerySet[Workflow]:
-        return Workflow.objects.visible_to(self.request.user).select_related("dag", "owner")
+        return Workflow.objects.visible_to(self.request.user).with_dag().select_related("dag", "owner")
 
     @extend_schema(
         summary="Create a workflow",
-        description="Makes a DAG available under a name, with default parameters and an audience.",
+        description=(
+            "Makes a DAG available under a name, with default parameters and an audience. 403 if no rule of an admin "
+            "lets you build on the DAG."
+        ),
         request=WorkflowInput,
         examples=examples.WORKFLOW,
         responses={201: WorkflowSerializer},
     )
     def create(self, request: Request) -> Response:
-        wanted = WorkflowInput(data=request.data)
-        wanted.is_valid(raise_exception=True)
-        workflow = services.create_workflow(owner=current_user(request), **wanted.validated_data)
+        fields = validated(WorkflowInput, request.data, user=request.user)
+        workflow = services.create_workflow(owner=current_user(request), **fields)
         return Response(WorkflowSerializer(workflow).data, status=status.HTTP_201_CREATED)
 
     @extend_schema(
         summary="Change a workflow",
-        description="Its owner, admins and those granted `manage` may. Fields that are not sent stay as they are.",
+        description="For its owner, admins and those with a `manage` grant. Fields that are not sent stay.",
         request=WorkflowInput(partial=True),
         responses={200: WorkflowSerializer},
     )
     def partial_update(self, request: Request, pk: str) -> Response:
         workflow = self.get_object()
-        wanted = WorkflowInput(data=request.data, partial=True)
-        wanted.is_valid(raise_exception=True)
-        services.update_workflow(workflow=workflow, actor=current_user(request), **wanted.validated_data)
+        changes = validated(WorkflowInput, request.data, partial=True, user=request.user)
+        services.update_workflow(workflow=workflow, actor=current_user(request), **changes)
         return Response(WorkflowSerializer(workflow).data)
 
     @extend_schema(
         summary="Pause a workflow",
-        description="Pauses its whole DAG in Airflow: every run of it freezes, and new ones wait.",
+        description=(
+            "Pauses its whole DAG in Airflow: all its runs freeze, and new ones wait. 403 unless you may run every "
+            "workflow on the DAG."
+        ),
         request=PauseInput,
         responses={200: WorkflowSerializer},
     )
@@ -99,7 +104,7 @@ class WorkflowViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Workflow]):
 
     @extend_schema(
         summary="Resume a workflow",
-        description="Unpauses its DAG in Airflow.",
+        description="Unpauses its DAG in Airflow. 403 unless you may run every workflow on the DAG.",
         request=PauseInput,
         responses={200: WorkflowSerializer},
     )
@@ -110,15 +115,14 @@ class WorkflowViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Workflow]):
     def _set_paused(self, request: Request, *, paused: bool) -> Response:
         workflow = self.get_object()
         require_runner(workflow, current_user(request))
-        wanted = PauseInput(data=request.data)
-        wanted.is_valid(raise_exception=True)
-        services.set_dag_paused(dag=workflow.dag, paused=paused, actor=current_user(request), **wanted.validated_data)
+        fields = validated(PauseInput, request.data)
+        services.set_dag_paused(dag=workflow.dag, paused=paused, actor=current_user(request), **fields)
         return Response(WorkflowSerializer(self.get_object()).data)
 
     @extend_schema(
         summary="Delete a workflow",
-        description="Hides it for good; its runs are kept. Refused while runs have not ended.",
-        responses={204: None, **errors(409)},
+        description="Hides it for good and keeps its runs. Refused while a run has not ended.",
+        responses={204: None, **errors(409, shape=ActiveRunsSerializer)},
     )
     def destroy(self, request: Request, pk: str) -> Response:
         services.delete_workflow(workflow=self.get_object(), actor=current_user(request))
@@ -126,8 +130,8 @@ class WorkflowViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Workflow]):
 
     @extend_schema(
         operation_id="workflows_grants_list",
-        summary="List who else may",
-        description="The grants on a workflow. Its owner, admins and those granted `manage` may ask.",
+        summary="List grants",
+        description="For the owner of the workflow, admins and those with a `manage` grant.",
         responses={200: GrantSerializer(many=True)},
     )
     @action(detail=True, filter_backends=[], pagination_class=None)
@@ -138,10 +142,11 @@ class WorkflowViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Workflow]):
 
     @extend_schema(
         operation_id="workflows_grants_create",
-        summary="Let somebody else",
+        summary="Grant access",
         description=(
-            "`view` lets a user, or everybody in a group, see a private workflow and its runs; `run` also trigger and "
-            "control them; `manage` also change it and grant. 200 when they held another level, which is replaced."
+            "`view` lets a user, or every member of a group, see a private workflow and its runs. `run` includes to "
+            "trigger and control them. `manage` includes to change the workflow and to grant. The answer is 200 if "
+            "they had another level, which this one replaces."
         ),
         request=GrantInput,
         examples=examples.GRANT,
@@ -151,15 +156,14 @@ class WorkflowViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Workflow]):
     def grant(self, request: Request, pk: str) -> Response:
         workflow = self.get_object()
         require_manager(workflow, current_user(request))
-        wanted = GrantInput(data=request.data)
-        wanted.is_valid(raise_exception=True)
-        grant, created = services.grant(workflow=workflow, actor=current_user(request), **wanted.validated_data)
+        fields = validated(GrantInput, request.data)
+        grant, created = services.grant(workflow=workflow, actor=current_user(request), **fields)
         return Response(GrantSerializer(grant).data, status=status.HTTP_201_CREATED if created else status.HTTP_200_OK)
 
     @extend_schema(
         operation_id="workflows_grants_destroy",
-        summary="Take a grant back",
-        description="Counts from the next request and the next event on.",
+        summary="Revoke a grant",
+        description="Takes effect with the next request and the next event.",
         parameters=[OpenApiParameter("grant_id", int, OpenApiParameter.PATH)],
         responses={204: None},
     )

@@ -1,4 +1,4 @@
-"""What the commands on runs share: finding things by what people type, and following a run in the terminal."""
+"""Base of the commands on runs: finds objects by what people type, and follows a run in the terminal."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from accounts.models import Role, User
-from svops.errors import InvalidInputError, SVOpsError
-from workflows import reconcile
+from rest.errors import InvalidInputError, SVOpsError
 from workflows.models import Event, Run, Workflow
 from workflows.states import TASK_TERMINAL, RunState
+from workflows.watch import poll
 
-POLL = 0.3  # seconds between looks at our own log
+POLL = 0.3  # seconds between two reads of the event log
 
 
 class RunCommand(BaseCommand):
-    """Base: `--user`, errors of the services as one sentence, `--watch`."""
+    """Adds `--user` and `--watch`, and shows an error of a service as one sentence."""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--user", help="Act as this user (default: the first admin).")
@@ -44,33 +44,33 @@ class RunCommand(BaseCommand):
             raise CommandError(f"There is no user {username}." if username else "There is no admin: run ensure_admin.")
         return user
 
-    def workflow(self, name_or_id: str) -> Workflow:
-        alive = Workflow.objects.alive().select_related("dag")
+    def workflow(self, name_or_id: str, actor: User) -> Workflow:
+        alive = Workflow.objects.visible_to(actor).select_related("dag")
         found = list(alive.filter(name=name_or_id) or alive.filter(dag__dag_id=name_or_id))
         if not found and name_or_id.isdecimal():
             found = list(alive.filter(pk=int(name_or_id)))
         if not found:
             names = ", ".join(alive.values_list("name", flat=True)[:20]) or "none"
-            raise CommandError(f"There is no workflow {name_or_id!r}. There are: {names}.")
+            raise CommandError(f"There is no workflow {name_or_id!r}. The workflows are: {names}.")
         if len(found) > 1:
             ids = ", ".join(str(workflow.pk) for workflow in found)
-            raise CommandError(f"Several workflows match {name_or_id!r}; give the id of one: {ids}.")
+            raise CommandError(f"Several workflows match {name_or_id!r}. Use an id: {ids}.")
         return found[0]
 
-    def run_of(self, run_id: str) -> Run:
+    def run_of(self, run_id: str, actor: User) -> Run:
         try:
-            return Run.objects.select_related("workflow").get(pk=UUID(run_id))
+            return Run.objects.visible_to(actor).select_related("workflow").get(pk=UUID(run_id))
         except ValueError as exc:
-            raise CommandError(f"{run_id!r} is not a run id: a UUID is expected.") from exc
+            raise CommandError(f"{run_id!r} is not a run id: expected a UUID.") from exc
         except Run.DoesNotExist as exc:
             raise CommandError(f"There is no run {run_id}.") from exc
 
-    def finish(self, run: Run, *, watch: bool, after: int = 0, hoped: RunState = RunState.SUCCESS) -> None:
-        """Say what the run is now, or follow it; a followed run that ends otherwise than hoped is an error."""
+    def finish(self, run: Run, *, watch: bool, after: int = 0, expected: RunState = RunState.SUCCESS) -> None:
+        """Print the state of the run, or follow it; a followed run must end in the state `expected`."""
         if watch:
             run = self._follow(run, after=after)
         self.stdout.write(f"{run.pk} {run.state}")
-        if watch and run.state != hoped:
+        if watch and run.state != expected:
             raise CommandError(run.state_reason or f"The run is {run.state}.")
 
     def _follow(self, run: Run, *, after: int) -> Run:
@@ -88,7 +88,7 @@ class RunCommand(BaseCommand):
 
 
 def _events_until_end(run: Run, *, after: int) -> Iterator[Event]:
-    """The run's events from `after` (a seq) on as they come. Looks at Airflow itself, should no worker do so."""
+    """Yield the run's events after the seq `after`, as they come. Polls Airflow itself if no worker does."""
     while True:
         run.refresh_from_db()
         ended = run.is_terminal
@@ -97,5 +97,5 @@ def _events_until_end(run: Run, *, after: int) -> Iterator[Event]:
             yield event
         if ended:
             return
-        reconcile.tick_if_nobody_does()
+        poll.tick_if_no_worker_does()
         time.sleep(POLL)

@@ -1,11 +1,11 @@
-"""The schedules of the background work, as a start: from here on they are edited in the admin."""
+"""The schedules of the background work, as a start. Operators edit them in the admin."""
 
 from django.db import migrations
 
 # name, task, every n seconds
 SCHEDULES = [
     ("Reconcile runs with Airflow", "workflows.tasks.reconcile", 2),
-    ("Carry out what is owed to Airflow", "workflows.tasks.dispatch", 2),
+    ("Dispatch commands to Airflow", "workflows.tasks.dispatch", 2),
     ("Sync DAGs", "workflows.tasks.sync_dags", 60),
 ]
 

@@ -18,7 +18,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('key', models.CharField(max_length=255)),
-                ('fingerprint', models.CharField(help_text='SHA-256 of what was asked for.', max_length=64)),
+                ('fingerprint', models.CharField(help_text='SHA-256 of the request.', max_length=64)),
                 ('created_at', models.DateTimeField()),
             ],
         ),
@@ -50,12 +50,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='airflowcommand',
             name='may_have_arrived',
-            field=models.BooleanField(default=False, help_text='Whether Airflow may know of it already.'),
+            field=models.BooleanField(default=False, help_text='Whether Airflow may have received it.'),
         ),
         migrations.AddField(
             model_name='run',
             name='run_at',
-            field=models.DateTimeField(blank=True, help_text='Not handed over before.', null=True),
+            field=models.DateTimeField(blank=True, help_text='Not dispatched before.', null=True),
         ),
         migrations.AlterField(
             model_name='airflowcommand',

@@ -13,11 +13,11 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='airflowstate',
             name='dispatch_leased_until',
-            field=models.DateTimeField(blank=True, help_text='While a worker hands over.', null=True),
+            field=models.DateTimeField(blank=True, help_text='While a worker dispatches.', null=True),
         ),
         migrations.AlterField(
             model_name='airflowstate',
             name='leased_until',
-            field=models.DateTimeField(blank=True, help_text='While a worker looks.', null=True),
+            field=models.DateTimeField(blank=True, help_text='While a worker polls.', null=True),
         ),
     ]

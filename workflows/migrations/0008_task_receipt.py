@@ -11,7 +11,7 @@ class Migration(migrations.Migration):
             model_name="taskinstance",
             name="receipt_try",
             field=models.PositiveIntegerField(
-                default=0, help_text="The newest try whose process is known to be gone."
+                default=0, help_text="The newest try with an exit proof."
             ),
         ),
     ]

@@ -1,5 +1,10 @@
-"""The write path: each function is one change, in one transaction, with its event. Every edge comes through here."""
+"""The write path: each function is one change by a user, in one transaction, with its event. Every edge calls it.
 
+Nothing here follows Airflow (`workflows.watch` does) or calls it inside a transaction. Start with
+`triggers.trigger_once`.
+"""
+
+from workflows.services.dag_rules import Opened, close_dags, open_dags
 from workflows.services.errors import (
     ActiveRunsError,
     KeyReusedError,
@@ -9,15 +14,14 @@ from workflows.services.errors import (
 )
 from workflows.services.grants import Granted, grant, revoke
 from workflows.services.pausing import pause_run, resume_run, set_dag_paused
-from workflows.services.runs import (
-    RETRY_MODES,
+from workflows.services.runs import RETRY_MODES, preview_retry, retry_run, stop_run
+from workflows.services.triggers import (
+    RunRequest,
     Triggered,
-    preview_retry,
-    retry_run,
-    stop_run,
+    trigger_all,
     trigger_once,
     trigger_run,
-    validate_parameters,
+    validate_request,
 )
 from workflows.services.workflows import create_workflow, delete_workflow, update_workflow
 
@@ -26,13 +30,17 @@ __all__ = [
     "ActiveRunsError",
     "Granted",
     "KeyReusedError",
+    "Opened",
+    "RunRequest",
     "Triggered",
     "WorkflowInactiveError",
     "WouldFreezeError",
     "WrongStateError",
+    "close_dags",
     "create_workflow",
     "delete_workflow",
     "grant",
+    "open_dags",
     "pause_run",
     "preview_retry",
     "resume_run",
@@ -40,8 +48,9 @@ __all__ = [
     "revoke",
     "set_dag_paused",
     "stop_run",
+    "trigger_all",
     "trigger_once",
     "trigger_run",
     "update_workflow",
-    "validate_parameters",
+    "validate_request",
 ]

@@ -1,8 +1,8 @@
-"""Why a service refuses; nothing was changed."""
+"""The refusals of the services. A refusal changes nothing."""
 
 from __future__ import annotations
 
-from svops.errors import ConflictError, SVOpsError
+from rest.errors import ConflictError, SVOpsError
 from workflows.models import Run
 
 
@@ -13,13 +13,13 @@ class WrongStateError(ConflictError):
 
     def __init__(self, run: Run, action: str) -> None:
         super().__init__(
-            f"A run that is {run.state} can not be {action}.",
-            extra={"state": run.state, "paused": run.paused, "run_id": str(run.pk)},
+            f"A run that is {run.state} cannot be {action}.",
+            extra={"state": run.state, "paused": run.is_paused, "run_id": str(run.pk)},
         )
 
 
 class WorkflowInactiveError(ConflictError):
-    """The workflow or its DAG can not be triggered now."""
+    """The workflow or its DAG cannot be triggered now."""
 
     code = "workflow_inactive"
 
@@ -37,7 +37,7 @@ class WouldFreezeError(ConflictError):
 
 
 class KeyReusedError(SVOpsError):
-    """The Idempotency-Key was used before for another request."""
+    """The Idempotency-Key was used for another request."""
 
     code = "idempotency_key_reused"
     http_status = 422

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from django.db import transaction
 
 from accounts import audit
-from svops.errors import InvalidInputError
-from workflows import outbox
+from rest.errors import InvalidInputError
 from workflows.access import require_manager
+from workflows.eventlog import publication
 from workflows.models import Grant, Level, Workflow
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Granted(NamedTuple):
-    """`created` tells it from a grant whose level was changed."""
+    """`created` is false when the level of an existing grant was changed."""
 
     grant: Grant
     created: bool
@@ -29,26 +29,33 @@ class Granted(NamedTuple):
 def grant(
     *, workflow: Workflow, actor: User, level: Level, user: User | None = None, group: Group | None = None
 ) -> Granted:
-    """Let a user or a group have this level, in place of one that they have. Streams follow at once."""
+    """Grant this level to a user or a group, in place of the level they have. Streams follow at once."""
     require_manager(workflow, actor)
     if (user is None) == (group is None):
         raise InvalidInputError({"user": ["Expected either a user or a group."]})
-    # Who grants takes turns on the workflow: two that grant the same would both find nothing there.
+    # Grants on one workflow take turns: otherwise two of the same would both find no row to change.
     Workflow.objects.select_for_update().get(pk=workflow.pk)
+    before = Grant.objects.filter(workflow=workflow, user=user, group=group).first()
     given = Granted(
         *Grant.objects.update_or_create(workflow=workflow, user=user, group=group, defaults={"level": level})
     )
-    facts = {"user": user and user.username, "group": group and group.name, "level": level}
-    audit.record("workflow.granted", workflow, after=facts, actor=actor)
-    transaction.on_commit(outbox.wake_access, robust=True)
+    holder = {"user": user and user.username, "group": group and group.name}
+    audit.record(
+        "workflow.granted",
+        workflow,
+        before={**holder, "level": before.level} if before else None,
+        after={**holder, "level": level},
+        actor=actor,
+    )
+    transaction.on_commit(publication.send_rights_changed, robust=True)
     return given
 
 
 @transaction.atomic
 def revoke(*, grant: Grant, actor: User) -> None:
-    """Take a grant back; streams of those who lose sight of the workflow end with it."""
+    """Revoke a grant. The streams of users who can no longer see the workflow end."""
     require_manager(grant.workflow, actor)
     facts = {"user": grant.user and grant.user.username, "group": grant.group and grant.group.name}
     audit.record("workflow.revoked", grant.workflow, before={**facts, "level": grant.level}, actor=actor)
     grant.delete()
-    transaction.on_commit(outbox.wake_access, robust=True)
+    transaction.on_commit(publication.send_rights_changed, robust=True)

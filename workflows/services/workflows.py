@@ -1,48 +1,122 @@
-"""Workflows: made, changed, deleted."""
+"""Create, change and delete workflows."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from accounts import audit
 from accounts.models import UNBOUNDED
-from svops.errors import InvalidInputError, NotAllowedError
-from workflows import outbox, parameters
-from workflows.access import require_manager
-from workflows.models import Dag, Workflow
+from rest.errors import FieldNotAllowedError, InvalidInputError, NotAllowedError
+from workflows import parameters
+from workflows.access import require_builder, require_manager
+from workflows.eventlog import publication
+from workflows.models import Dag, Visibility, Workflow
 from workflows.services.errors import ActiveRunsError
 
 if TYPE_CHECKING:
     from accounts.models import User
 
 
-FACTS = ("name", "description", "dag_id", "owner_id", "is_active", "visibility", "default_parameters")
+FACTS = (
+    "name", "description", "dag_id", "owner_id", "is_active", "visibility", "adopts_airflow_runs",
+    "default_parameters",
+)  # fmt: skip
 
 
-def create_workflow(*, owner: User, dag: Dag, name: str, **fields: Any) -> Workflow:
-    """Raises `InvalidInputError` for defaults that do not fit the DAG, or a name that the owner already uses."""
+class WorkflowFields(TypedDict, total=False):
+    """Optional fields of a new workflow."""
+
+    description: str
+    is_active: bool
+    visibility: Visibility
+    adopts_airflow_runs: bool
+    default_parameters: dict[str, Any]
+
+
+class WorkflowChanges(WorkflowFields, total=False):
+    """The fields of a workflow that may be changed."""
+
+    name: str
+    dag: Dag
+    owner: User
+
+
+def create_workflow(
+    *, owner: User, dag: Dag, name: str, actor: User | None = None, **fields: Unpack[WorkflowFields]
+) -> Workflow:
+    """Create a workflow. `actor` creates it; the owner by default.
+
+    Raises `InvalidInputError` for defaults that do not fit the DAG, or a name that the owner already uses, and
+    `NotAllowedError` if no rule opens the DAG to the owner, or the actor may not choose it to adopt Airflow's runs.
+    """
     if owner.bounds != UNBOUNDED:
-        raise NotAllowedError("This API key is for certain workflows alone; it makes no others.")
+        raise NotAllowedError("This API key is limited to certain workflows; it cannot create others.")
+    require_builder(dag, owner)
     parameters.check_defaults(defaults=fields.get("default_parameters", {}), schema=dag.params_schema)
-    return _save_unique(Workflow(owner=owner, dag=dag, name=name, **fields), actor=owner, before=None)
+    workflow = Workflow(owner=owner, dag=dag, name=name, **fields)
+    if workflow.adopts_airflow_runs:
+        _require_free_choice(workflow, actor or owner)
+    return _save_unique(workflow, actor=actor or owner, before=None)
 
 
-def update_workflow(*, workflow: Workflow, actor: User, **changes: Any) -> Workflow:
-    """Raises as `create_workflow`, and `NotAllowedError` for somebody else's workflow."""
+def update_workflow(*, workflow: Workflow, actor: User, **changes: Unpack[WorkflowChanges]) -> Workflow:
+    """Change the given fields. Raises as `create_workflow` does, and `NotAllowedError` without the right.
+
+    A workflow that gets another DAG adopts its runs only if the change says so.
+    """
     require_manager(workflow, actor)
     before = audit.facts_of(workflow, FACTS)
+    of_another_dag = "dag" in changes and changes["dag"].pk != workflow.dag_id
+    if of_another_dag:
+        changes.setdefault("adopts_airflow_runs", False)
     for name, value in changes.items():
         setattr(workflow, name, value)
+    _require_builders(workflow, actor, before)
+    if workflow.adopts_airflow_runs and (of_another_dag or not before["adopts_airflow_runs"]):
+        _require_free_choice(workflow, actor)
     parameters.check_defaults(defaults=workflow.default_parameters, schema=workflow.dag.params_schema)
     return _save_unique(workflow, actor=actor, before=before, update_fields=[*changes, "updated_at"])
 
 
+def _require_free_choice(workflow: Workflow, actor: User) -> None:
+    """Check that the actor may choose the workflow to adopt Airflow's runs, and that no other one is chosen.
+
+    Its audience then sees runs, and their parameters, that nobody has started through it. So only admins choose.
+    """
+    if not actor.is_superuser or actor.bounds != UNBOUNDED:
+        raise FieldNotAllowedError(
+            "adopts_airflow_runs", "Only an admin can choose the workflow that adopts the runs started in Airflow."
+        )
+    _require_only_adopter(workflow)
+
+
+def _require_only_adopter(workflow: Workflow) -> None:
+    chosen = Workflow.objects.alive().filter(dag=workflow.dag, adopts_airflow_runs=True).exclude(pk=workflow.pk)
+    if other := chosen.first():
+        message = f"The workflow {other.name} ({other.pk}) adopts the runs of this DAG. Set it to false there first."
+        raise InvalidInputError({"adopts_airflow_runs": [message]})
+
+
+def _require_builders(workflow: Workflow, actor: User, before: Mapping[str, object]) -> None:
+    """Raise `NotAllowedError` for a change that builds on a DAG that is not open to the owner.
+
+    Another DAG must be open to the actor too: somebody with a `manage` grant must not use the owner's rule for it.
+    What closes the workflow down stays possible without a rule: a name, a description, a visibility, no more runs.
+    """
+    changed = {name for name in FACTS if before[name] != getattr(workflow, name)}
+    if "dag_id" in changed:
+        require_builder(workflow.dag, actor)
+    if changed & {"dag_id", "owner_id", "default_parameters"} or ("is_active" in changed and workflow.is_active):
+        require_builder(workflow.dag, workflow.owner)
+
+
 @transaction.atomic
 def delete_workflow(*, workflow: Workflow, actor: User) -> None:
-    """Hide the workflow for good; its runs and their events are kept. Refused while runs are open."""
+    """Hide the workflow for good. Its runs and their events are kept. Refused while runs are open."""
     require_manager(workflow, actor)
     Workflow.objects.select_for_update().get(pk=workflow.pk)
     if active := workflow.runs.open().count():
@@ -50,7 +124,7 @@ def delete_workflow(*, workflow: Workflow, actor: User) -> None:
     workflow.deleted_at = timezone.now()
     workflow.save(update_fields=["deleted_at"])
     audit.record("workflow.deleted", workflow, before=audit.facts_of(workflow, FACTS), actor=actor)
-    transaction.on_commit(outbox.wake_access, robust=True)
+    transaction.on_commit(publication.send_rights_changed, robust=True)
 
 
 def _save_unique(
@@ -60,9 +134,11 @@ def _save_unique(
         with transaction.atomic():
             workflow.save(update_fields=update_fields)
             _record(workflow, actor=actor, before=before)
-            transaction.on_commit(outbox.wake_access, robust=True)
+            transaction.on_commit(publication.send_rights_changed, robust=True)
     except IntegrityError as exc:
-        raise InvalidInputError({"name": ["You already have a workflow of this name."]}) from exc
+        if workflow.adopts_airflow_runs:
+            _require_only_adopter(workflow)
+        raise InvalidInputError({"name": ["You already have a workflow with this name."]}) from exc
     return workflow
 
 

@@ -1,4 +1,4 @@
-"""A staged Airflow and the small vocabulary of the tests: runs, sights, events as words."""
+"""A staged Airflow and the small vocabulary of the tests: runs, observations, events as words."""
 
 from __future__ import annotations
 
@@ -51,10 +51,17 @@ def iso(seconds: float | None) -> str | None:
 
 
 def new_run(workflow: Workflow, state: RunState = RunState.QUEUED, *, user: User | None = None, **fields: Any) -> Run:
-    """A run as the handover would have left it; a pending one is unknown to Airflow. Each is newer than the last."""
+    """Create a run as its dispatch leaves it. A pending one is unknown to Airflow. Each is newer than the last."""
+    run = run_of(workflow, state, user=user, **fields)
+    run.save(force_insert=True)
+    return run
+
+
+def run_of(workflow: Workflow, state: RunState = RunState.QUEUED, *, user: User | None = None, **fields: Any) -> Run:
+    """Return such a run that is not saved."""
     run_id = uuid.uuid4()
     known: dict[str, Any] = {} if state == RunState.PENDING else {"queued_at": NOW}
-    return Run.objects.create(
+    return Run(
         id=run_id,
         workflow=workflow,
         dag_id=workflow.dag.dag_id,
@@ -67,7 +74,7 @@ def new_run(workflow: Workflow, state: RunState = RunState.QUEUED, *, user: User
 
 
 def dag_run(run: Run, state: str, *, start: float | None = None, end: float | None = None) -> types.DagRun:
-    """What Airflow would tell of `run`; times in seconds after NOW."""
+    """Return what Airflow would answer about `run`; times are in seconds after NOW."""
     fields = run_json(run.dag_id, run.dag_run_id, state=state, start_date=iso(start), end_date=iso(end))
     return types.DagRun.parse(fields | {"queued_at": iso(0)})
 
@@ -81,16 +88,17 @@ def task(
     start: float | None = None,
     end: float | None = None,
     index: int = -1,
+    id: str | None = None,
 ) -> types.TaskInstance:
-    """What Airflow would tell of a task instance of `run`; times in seconds after NOW."""
+    """Return what Airflow would answer about a task instance of `run`; times are in seconds after NOW."""
     duration = end - start if start is not None and end is not None else None
-    times = {"start_date": iso(start), "end_date": iso(end), "duration": duration}
+    times = {"start_date": iso(start), "end_date": iso(end), "duration": duration, "id": id}
     fields = task_json(run.dag_id, run.dag_run_id, task_id, state=state, try_number=tries, map_index=index)
     return types.TaskInstance.parse(fields | times)
 
 
 def story(run: Run) -> list[str]:
-    """The run's events in order, as words: `workflow.started`, `task.failed extract 1`, `task.started t[2] 1`."""
+    """Return the run's events in order, in words: `workflow.started`, `task.failed extract 1`, `task.started t[2] 1`"""
     return [_word(event) for event in run.events.order_by("seq")]
 
 
@@ -104,12 +112,16 @@ def _word(event: Event) -> str:
 
 
 def log() -> list[str]:
-    """Types of all events in the order of their position."""
+    """Return the types of all events in the order of their position."""
     return list(Event.objects.filter(position__isnull=False).order_by("position").values_list("type", flat=True))
 
 
 class StagedAirflow(ScriptedAirflow):
-    """Knows one DAG, `etl`. Its feeds show every run and task that is not `hidden`."""
+    """An Airflow with one DAG, `etl`. Its feeds show every run and task that is not `hidden`.
+
+    `begun` are the entries of its audit log about tasks that began to run. With `by_start` the feeds show what runs
+    only if it has begun lately.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -120,6 +132,9 @@ class StagedAirflow(ScriptedAirflow):
         self.marked: list[tuple[str, str]] = []
         self.dags = {"etl": _dag_json("etl")}
         self.import_errors: list[dict[str, Any]] = []
+        self.versions: list[dict[str, Any]] = []
+        self.begun: list[dict[str, Any]] = []
+        self.by_start = False
 
     def put(self, run: Run, state: str, *, start: float | None = None, end: float | None = None) -> None:
         """Let Airflow have `run` in this state."""
@@ -136,22 +151,23 @@ class StagedAirflow(ScriptedAirflow):
         start: float | None = None,
         end: float | None = None,
         index: int = -1,
+        id: str | None = None,
     ) -> None:
         """Let Airflow have this task instance of `run`."""
-        times = {"start_date": iso(start), "end_date": iso(end)}
+        times = {"start_date": iso(start), "end_date": iso(end), "id": id}
         self.tasks[run.dag_id, run.dag_run_id, task_id, index] = task_json(
             run.dag_id, run.dag_run_id, task_id, state=state, try_number=tries, map_index=index, **times
         )
 
     def put_log(self, run: Run, task_id: str, *texts: str, tries: int = 1, index: int = -1) -> None:
-        """Let Airflow have this log of a task; words that are Airflow's own come from its own logger."""
+        """Let Airflow have this log of a task. Airflow's own words come from its own logger."""
         self.logs[run.dag_id, run.dag_run_id, task_id, index, tries] = [
             {"event": text, "level": "info", "logger": "task" if text in AIRFLOWS_WORDS else "etl"} for text in texts
         ]
 
     @property
     def writes(self) -> list[tuple[str, str]]:
-        """The calls so far that change something in Airflow."""
+        """Return the calls so far that change something in Airflow."""
         return [call for call in self.calls if call[0] in {"POST", "PATCH"} and not call[1].endswith("/list")]
 
     def _do(self, request: Request, path: str) -> Reply:  # noqa: C901 - a table of endpoints
@@ -159,17 +175,23 @@ class StagedAirflow(ScriptedAirflow):
             return super()._do(request, path)
         match request.method, path.strip("/").split("/"):
             case "GET", ["dags"]:
-                return paged("dags", [dag["listed"] for dag in self.dags.values()])(request)
+                asked = request.query.get("paused", ["true", "false"])
+                listed = [dag["listed"] for dag in self.dags.values()]
+                return paged("dags", [dag for dag in listed if str(dag["is_paused"]).lower() in asked])(request)
             case "GET", ["importErrors"]:
                 return paged("import_errors", self.import_errors)(request)
             case "GET", ["dags", dag_id, "details"]:
                 return Reply(200, self.dags[dag_id]["details"])
             case "GET", ["dags", dag_id, "tasks"]:
                 return Reply(200, {"tasks": self.dags[dag_id]["tasks"]})
+            case "GET", ["dags", "~", "dagVersions"]:
+                return paged("dag_versions", self.versions[::-1])(request)
             case "GET", ["dags", "~", "dagRuns"]:
-                return paged("dag_runs", self._visible(self.runs))(request)
+                return paged("dag_runs", self._visible(self.runs, request))(request)
             case "GET", ["dags", "~", "dagRuns", "~", "taskInstances"]:
-                return paged("task_instances", self._visible(self.tasks))(request)
+                return paged("task_instances", self._visible(self.tasks, request))(request)
+            case "GET", ["eventLogs"]:
+                return paged("event_logs", self.begun)(request)
             case "GET", ["dags", dag_id, "dagRuns", run_id, "taskInstances"]:
                 return paged("task_instances", self._tasks_of({(dag_id, run_id)}))(request)
             case "GET", ["dags", dag_id, "dagRuns", run_id, "taskInstances", task_id, *index] if len(index) < 2:
@@ -179,8 +201,10 @@ class StagedAirflow(ScriptedAirflow):
             case "POST", ["dags", "~", "dagRuns", "list"]:
                 return paged("dag_runs", self._listed(request.body))(request)
             case "POST", ["dags", "~", "dagRuns", "~", "taskInstances", "list"]:
-                asked = {(d, r) for d in request.body["dag_ids"] for r in request.body["dag_run_ids"]}
-                return paged("task_instances", self._tasks_of(asked))(request)
+                wanted = {(d, r) for d in request.body["dag_ids"] for r in request.body["dag_run_ids"]}
+                states = request.body.get("state")
+                rows = [row for row in self._tasks_of(wanted) if not states or row["state"] in states]
+                return paged("task_instances", rows)(request)
             case "PATCH", ["dags", dag_id, "dagRuns", run_id]:
                 return self._mark(dag_id, run_id, request.body["state"])
             case "POST", ["dags", dag_id, "clearTaskInstances"]:
@@ -189,8 +213,15 @@ class StagedAirflow(ScriptedAirflow):
                 return Reply(404, {"detail": f"DAG with dag_id: '{dag_id}' not found"})
         return super()._do(request, path)
 
-    def _visible(self, rows: Mapping[tuple[Any, ...], dict[str, Any]]) -> list[dict[str, Any]]:
-        return [row for key, row in rows.items() if key[:2] not in self.hidden]
+    def _visible(self, rows: Mapping[tuple[Any, ...], dict[str, Any]], request: Request) -> list[dict[str, Any]]:
+        states, since = request.query["state"], request.query.get("start_date_gte", [""])[0]
+        return [
+            row
+            for key, row in rows.items()
+            if key[:2] not in self.hidden
+            and (row["state"] or "none") in states
+            and (not self.by_start or (row["start_date"] or "") >= since)
+        ]
 
     def _tasks_of(self, keys: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
         wanted = set(keys)
@@ -210,11 +241,11 @@ class StagedAirflow(ScriptedAirflow):
         return [
             row
             for row in self.runs.values()
-            if row["dag_id"] in body["dag_ids"] and (not states or row["state"] in states)
+            if row["dag_id"] in body["dag_ids"] and (not states or row["state"] in states) and _in_window(row, body)
         ]
 
     def _mark(self, dag_id: str, run_id: str, state: str) -> Reply:
-        """As Airflow does: what runs fails, what has not begun is skipped."""
+        """End a run as Airflow does: running tasks fail, tasks that have not started are skipped."""
         if (dag_id, run_id) not in self.runs:
             return Reply(404, {"detail": f"The DagRun `{run_id}` was not found"})
         self.marked.append((run_id, state))
@@ -236,7 +267,7 @@ class StagedAirflow(ScriptedAirflow):
             row
             for row in self._tasks_of({key})
             if (not body["only_failed"] or row["state"] in failed)
-            and ("task_ids" not in body or row["task_id"] in body["task_ids"])
+            and ("task_ids" not in body or _is_named(row, body["task_ids"]))
         ]
         answer = {"task_instances": [dict(row) for row in rows], "total_entries": len(rows)}
         if not body["dry_run"]:
@@ -246,6 +277,23 @@ class StagedAirflow(ScriptedAirflow):
             if rows:
                 self.runs[key] |= {"state": "queued", "start_date": None, "end_date": None}
         return Reply(200, answer)
+
+
+def _in_window(row: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
+    """Return whether the run is in the time that is asked for. One without another `run_after` was due at NOW."""
+    times = {"start_date": row["start_date"], "run_after": row.get("run_after", iso(0))}
+    for name, shown in times.items():
+        if f"{name}_gte" not in body:
+            continue
+        first, last = (datetime.fromisoformat(body[f"{name}_{end}"]) for end in ("gte", "lte"))
+        if not shown or not first <= datetime.fromisoformat(shown) <= last:
+            return False
+    return True
+
+
+def _is_named(row: Mapping[str, Any], named: list[str | list[Any]]) -> bool:
+    """Return whether a clear names the task, or this instance of it."""
+    return row["task_id"] in named or [row["task_id"], row["map_index"]] in named
 
 
 def _dag_json(dag_id: str) -> dict[str, Any]:
@@ -259,6 +307,8 @@ def _dag_json(dag_id: str) -> dict[str, Any]:
         "timetable_summary": None,
         "max_active_runs": 16,
         "fileloc": f"/opt/dags/{dag_id}.py",
+        "bundle_name": "dags-folder",
+        "relative_fileloc": f"{dag_id}.py",
     }
     params = {
         "rows": {"value": None, "schema": SCHEMA["properties"]["rows"], "description": "How many"},

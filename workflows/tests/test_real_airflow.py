@@ -1,9 +1,16 @@
-"""The core on a real Airflow, with the example DAGs; what the staged one can not prove."""
+"""The core on a real Airflow, with the example DAGs: what the staged one cannot prove."""
 
 from __future__ import annotations
 
+import json
+import os
+import random
+import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -11,16 +18,20 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import Role, User
-from conftest import AirflowServer
-from svops.errors import InvalidInputError
-from workflows import dag_sync, handover, reconcile, services, upstream
+from conftest import GIVEN, HOME, AirflowServer
+from rest.errors import InvalidInputError
+from workflows import explain, services, task_logs
 from workflows.airflow import AirflowClient, errors
-from workflows.models import AirflowCommand, AirflowState, Dag, Event, Run, TriggerType, Workflow
+from workflows.models import AirflowState, Dag, DataInterval, Event, Run, TriggerType, Workflow
+from workflows.task_logs import LogPage, LogQuery
+from workflows.tests.real import connect, ended, until, work
 from workflows.tests.stage import story
+from workflows.watch import dags
 
 pytestmark = [pytest.mark.airflow, pytest.mark.django_db(transaction=True)]
 
 DAG = "simple_workflow_example"
+IS_SECOND = os.environ.get("SVOPS_TEST_AIRFLOW") == "2"
 T = TypeVar("T")
 HAPPY = [
     "workflow.triggered",
@@ -37,20 +48,16 @@ HAPPY = [
 
 @pytest.fixture
 def client(airflow_server: AirflowServer, settings: Settings) -> Iterator[AirflowClient]:
-    settings.AIRFLOW_URL = airflow_server.url
-    settings.AIRFLOW_USERNAME, settings.AIRFLOW_PASSWORD = airflow_server.username, airflow_server.password
-    upstream.airflow.cache_clear()
-    upstream.breaker().close()
-    yield upstream.airflow()
-    upstream.airflow().close()
-    upstream.airflow.cache_clear()
+    server = airflow_server
+    with connect(settings, url=server.url, username=server.username, password=server.password) as client:
+        yield client
 
 
 @pytest.fixture
 def simple(client: AirflowClient) -> Workflow:
     """A workflow over the simple example, synced from Airflow."""
     owner = User.objects.create_user("root", "root@example.com", role=Role.ADMIN)
-    insist(lambda: dag_sync.sync_dags(now=timezone.now()))
+    insist(lambda: dags.sync_dags(now=timezone.now()))
     dag = Dag.objects.get(dag_id=DAG)
     return services.create_workflow(owner=owner, dag=dag, name="Simple", default_parameters={"processing_time": 0})
 
@@ -65,38 +72,17 @@ def insist(write: Callable[[], T]) -> T:
             assert time.monotonic() < deadline
 
 
-def work() -> None:
-    """What beat's tasks do, again and again."""
-    upstream.breaker().close()
-    reconcile.tick(now=timezone.now())
-    AirflowCommand.objects.filter(finished_at__isnull=True).update(due_at=timezone.now())
-    handover.carry_out_due(now=timezone.now())
-
-
-def until(run: Run, holds: Callable[[Run], bool], *, within: float = 90) -> Run:
-    """Work until the run is as it is waited for."""
-    deadline = time.monotonic() + within
-    while True:
-        work()
-        run.refresh_from_db()
-        if holds(run):
-            return run
-        assert time.monotonic() < deadline, (run.state, run.state_reason, story(run))
-        time.sleep(0.2)
-
-
-def ended(run: Run) -> Run:
-    return until(run, lambda run: run.is_terminal)
-
-
 def started(run: Run, task_id: str) -> Run:
     return until(run, lambda run: run.tasks.filter(task_id=task_id, state="running").exists())
 
 
-def trigger(workflow: Workflow, **given: Any) -> Run:
-    return services.trigger_run(
-        workflow=workflow, user=workflow.owner, trigger_type=TriggerType.API, given=given, task_id=7
+def trigger(
+    workflow: Workflow, logical_date: datetime | None = None, data_interval: DataInterval | None = None, **given: Any
+) -> Run:
+    request = services.RunRequest(
+        parameters=given, caller_task_ref=7, logical_date=logical_date, data_interval=data_interval
     )
+    return services.trigger_run(workflow=workflow, user=workflow.owner, trigger_type=TriggerType.API, request=request)
 
 
 def test_the_example_is_mirrored_with_its_parameters_and_tasks(simple: Workflow) -> None:
@@ -111,10 +97,10 @@ def test_the_example_is_mirrored_with_its_parameters_and_tasks(simple: Workflow)
         "completion": [],
     }
     assert (dag.is_present, dag.import_error, dag.tags) == (True, "", ["example", "svops"])
-    assert insist(lambda: dag_sync.sync_dags(now=timezone.now())).changed == []
+    assert insist(lambda: dags.sync_dags(now=timezone.now())).changed == []
 
 
-def test_a_run_is_told_from_its_trigger_to_its_end_in_order(simple: Workflow, client: AirflowClient) -> None:
+def test_a_run_is_recorded_from_its_trigger_to_its_end_in_order(simple: Workflow, client: AirflowClient) -> None:
     run = ended(trigger(simple, message="hello"))
 
     assert story(run) == HAPPY
@@ -123,7 +109,8 @@ def test_a_run_is_told_from_its_trigger_to_its_end_in_order(simple: Workflow, cl
     assert positions == sorted(position for position in positions if position)
     theirs = client.runs.get(run.dag_id, run.dag_run_id)
     assert (run.started_at, run.ended_at) == (theirs.start_date, theirs.end_date)
-    assert theirs.conf == {"processing_time": 0, "message": "hello", "task_id": 7}
+    ours = {"task_id": 7, "dataset_id": None, "run_id": str(run.pk), "workflow_id": run.workflow_id}
+    assert theirs.conf == {"processing_time": 0, "message": "hello", "task_id": 7, "svops": ours}
     assert {task.task_id: (task.state, task.try_number) for task in run.tasks.all()} == dict.fromkeys(
         ("start", "processing", "completion"), ("success", 1)
     )
@@ -164,10 +151,10 @@ def test_a_failed_run_names_its_task_and_is_retried(simple: Workflow) -> None:
     run.refresh_from_db()
     assert (run.state, run.attempt) == ("failed", 1)
 
-    told = len(story(run))
+    recorded = len(story(run))
     run = ended(services.retry_run(run=run, actor=simple.owner))
 
-    assert story(run)[told:] == [
+    assert story(run)[recorded:] == [
         "workflow.retried",
         "workflow.started",
         "task.started processing 2",
@@ -181,10 +168,10 @@ def test_a_failed_run_names_its_task_and_is_retried(simple: Workflow) -> None:
 
 def test_a_run_is_retried_whole_and_from_a_task_on(simple: Workflow) -> None:
     run = ended(trigger(simple))
-    told = len(story(run))
+    recorded = len(story(run))
 
     run = ended(services.retry_run(run=run, actor=simple.owner, mode="from_task", task_id="completion"))
-    assert story(run)[told:] == [
+    assert story(run)[recorded:] == [
         "workflow.retried",
         "workflow.started",
         "task.started completion 2",
@@ -224,13 +211,13 @@ def test_a_stopped_run_stays_stopped_and_its_retry_goes_on_to_the_end(simple: Wo
     assert ended(services.stop_run(run=run, actor=simple.owner)).state == "stopped"
 
 
-def test_what_somebody_does_in_airflow_is_told(simple: Workflow, client: AirflowClient) -> None:
+def test_changes_made_in_airflow_are_recorded(simple: Workflow, client: AirflowClient) -> None:
     run = ended(trigger(simple))
-    told = len(story(run))
+    recorded = len(story(run))
 
     insist(lambda: client.runs.clear(run.dag_id, run.dag_run_id, dry_run=False))
     run = until(run, lambda run: run.attempt == 2 and run.is_terminal)
-    assert story(run)[told:] == [
+    assert story(run)[recorded:] == [
         "workflow.external_change cleared",
         "workflow.started",
         "task.started start 2",
@@ -242,15 +229,15 @@ def test_what_somebody_does_in_airflow_is_told(simple: Workflow, client: Airflow
         "workflow.completed",
     ]
 
-    told = len(story(run))
+    recorded = len(story(run))
     insist(lambda: client.runs.set_state(run.dag_id, run.dag_run_id, "failed"))
     run = until(run, lambda run: run.state == "failed")
-    assert story(run)[told:] == ["workflow.external_change marked", "workflow.failed"]
+    assert story(run)[recorded:] == ["workflow.external_change marked", "workflow.failed"]
 
 
-def test_a_run_deleted_in_airflow_is_told(simple: Workflow, client: AirflowClient) -> None:
+def test_a_run_deleted_in_airflow_is_recorded(simple: Workflow, client: AirflowClient) -> None:
     run = started(trigger(simple, processing_time=60), "processing")
-    # Airflow deletes only what is over; so between two looks it is marked and deleted.
+    # Airflow deletes only ended runs, so it is marked and deleted between two polls.
     insist(lambda: client.runs.set_state(run.dag_id, run.dag_run_id, "failed"))
     insist(lambda: client.runs.delete(run.dag_id, run.dag_run_id))
 
@@ -281,7 +268,7 @@ def test_a_run_that_somebody_starts_in_airflow_becomes_ours(simple: Workflow, cl
     assert story(run) == HAPPY
 
 
-def test_the_cost_of_a_look_does_not_grow_and_the_log_has_no_gap(simple: Workflow) -> None:
+def test_the_cost_of_a_poll_does_not_grow_and_the_log_has_no_gap(simple: Workflow) -> None:
     runs = [trigger(simple) for _ in range(4)]
     for run in runs:
         assert ended(run).state == "success"
@@ -289,3 +276,98 @@ def test_the_cost_of_a_look_does_not_grow_and_the_log_has_no_gap(simple: Workflo
     assert [story(run) for run in runs] == [HAPPY] * 4
     positions = list(Event.objects.order_by("position").values_list("position", flat=True))
     assert positions == list(range(1, len(positions) + 1))
+
+
+def a_day_of_its_own() -> datetime:
+    """Return a date that no other run has: all tests share one Airflow, which keeps the runs."""
+    return datetime(2024, 6, 1, tzinfo=UTC) + timedelta(seconds=random.SystemRandom().randrange(10**7))
+
+
+@pytest.mark.parametrize("with_interval", [True, False])
+def test_a_run_has_the_dates_of_its_trigger_in_airflow_too(
+    simple: Workflow, client: AirflowClient, with_interval: bool
+) -> None:
+    date = a_day_of_its_own()
+    interval = DataInterval(date - timedelta(days=1), date + timedelta(hours=3)) if with_interval else None
+
+    run = ended(trigger(simple, logical_date=date, data_interval=interval))
+
+    theirs = client.runs.get(run.dag_id, run.dag_run_id)
+    assert (run.state, run.logical_date, run.data_interval) == ("success", date, interval)
+    assert theirs.logical_date == date
+    # Airflow derives an interval that was not given: for a DAG without a schedule, the moment itself.
+    assert theirs.data_interval == (interval or DataInterval(date, date))
+    assert story(run) == HAPPY
+
+
+def test_a_second_run_with_the_same_logical_date_fails_with_the_reason(simple: Workflow) -> None:
+    date = a_day_of_its_own()
+    first = ended(trigger(simple, logical_date=date))
+
+    second = ended(trigger(simple, logical_date=date))
+
+    assert (first.state, second.state) == ("success", "failed")
+    assert f"another run of the DAG has the logical date {date.isoformat()}" in second.state_reason
+
+
+def test_a_run_without_a_date_has_none_here(simple: Workflow, client: AirflowClient) -> None:
+    run = ended(trigger(simple))
+
+    theirs = client.runs.get(run.dag_id, run.dag_run_id)
+    assert (run.logical_date, run.data_interval) == (None, None)
+    # 2.11 gives each run the moment of its trigger.
+    assert (theirs.logical_date is None) == (not IS_SECOND)
+
+
+def test_a_run_that_was_marked_in_airflow_says_by_whom(simple: Workflow, client: AirflowClient) -> None:
+    run = started(trigger(simple, processing_time=60), "processing")
+    insist(lambda: client.runs.set_state(run.dag_id, run.dag_run_id, "failed"))
+    run = ended(run)
+
+    reason = explain.explain(run, now=timezone.now(), may_retry=True, may_see_logs=True)[0]
+
+    assert (reason.code, reason.action) == ("marked", "Ask admin why, or retry the run.")
+
+
+def log_file_of(run: Run, task_id: str) -> Path:
+    """Return the file in the folder of the Airflow of the tests that has the log of the first try."""
+    (path,) = HOME.rglob(f"run_id={run.dag_run_id}/task_id={task_id}/attempt=1.log")
+    return path
+
+
+def log_line(text: str) -> str:
+    """Return a line of a log file in the form of the Airflow of the tests."""
+    if IS_SECOND:
+        return f"[2100-01-01T00:00:00.000+0000] {{etl.py:1}} ERROR - {text}\n"
+    entry = {"timestamp": "2100-01-01T00:00:00Z", "level": "error", "logger": "etl", "event": text}
+    return json.dumps(entry, ensure_ascii=False) + "\n"
+
+
+@pytest.mark.skipif(bool(GIVEN.get("AIRFLOW_URL")), reason="the logs of a given Airflow are not on this machine")
+def test_a_large_log_is_read_in_pages_and_its_long_line_is_cut_as_text(simple: Workflow) -> None:
+    run = ended(trigger(simple))
+    path = log_file_of(run, "processing")
+    # Later than the lines that Airflow wrote: lines are ordered by their time.
+    texts = ["ä" * 1_000_000, *(f"line {n}" for n in range(20_000))]
+    with path.open("a") as log:
+        log.writelines(map(log_line, texts))
+    user_id = simple.owner.pk
+
+    query = LogQuery(task_id="processing", limit=5000)
+    pages: list[LogPage] = []
+    while not pages or pages[-1].has_more:
+        page = task_logs.read(run, query, user_id=user_id, now=timezone.now())
+        assert isinstance(page, LogPage)
+        pages.append(page)
+        query = replace(query, cursor=page.cursor)
+    tail = task_logs.read(run, LogQuery(task_id="processing", tail=2), user_id=user_id, now=timezone.now())
+
+    lines = [line for page in pages for line in page.lines]
+    long, *others = lines[-len(texts) :]
+    assert [line.text for line in others] == texts[1:]
+    assert (long.level, long.is_cut) == ("error", True)
+    assert long.timestamp == datetime(2100, 1, 1, tzinfo=UTC)
+    assert re.fullmatch(r"ä{130000,131072}… \[cut: the line has 2,000,\d{3} bytes\]", long.text)
+    assert pages[-1].ended
+    assert isinstance(tail, LogPage)
+    assert [line.text for line in tail.lines] == texts[-2:]

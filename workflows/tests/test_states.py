@@ -36,7 +36,7 @@ ALLOWED = {
     (S.SUCCESS, S.FAILED),
     (S.FAILED, S.SUCCESS),
 }
-# `pending` is where a run is made; nothing moves there.
+# A new run is `pending`; no run moves there.
 TARGETS = sorted(set(S) - {S.PENDING})
 
 
@@ -59,7 +59,9 @@ def test_a_move_succeeds_just_where_the_table_says(nightly: Workflow, state: Run
 
 
 @given(st.lists(st.sampled_from(TARGETS), max_size=30))
-def test_no_sequence_of_moves_leaves_the_table_or_ends_a_stop_otherwise_than_stopped(targets: list[RunState]) -> None:
+def test_no_sequence_of_moves_leaves_the_table_or_ends_a_stop_in_another_state_than_stopped(
+    targets: list[RunState],
+) -> None:
     path = [S.PENDING]
     for to in targets:
         if path[-1] in ENTERED_FROM[to]:

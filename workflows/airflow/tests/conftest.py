@@ -21,7 +21,7 @@ def client(airflow: ScriptedAirflow) -> Iterator[AirflowClient]:
 
 @pytest.fixture
 def hasty_client(airflow: ScriptedAirflow) -> Iterator[AirflowClient]:
-    """One that waits 0.3 s for a byte and 0.6 s for an answer; it has logged in already."""
+    """A client that waits 0.3 s for a byte and 0.6 s for an answer. It has logged in already."""
     timeout = Timeout(connect=5, read=0.3, total=0.6)
     with AirflowClient(airflow.url, username="admin", password="admin", timeout=timeout) as client:
         airflow.answers["GET", "/dags/warm/tasks"] = {"tasks": []}

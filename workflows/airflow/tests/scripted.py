@@ -1,4 +1,4 @@
-"""A small Airflow 3 behind a real socket that keeps runs, checks tokens and misbehaves when told to."""
+"""A small Airflow 3 behind a real socket. It keeps runs, checks tokens, and misbehaves on request."""
 
 import json
 import socket
@@ -16,7 +16,7 @@ API = "/api/v2"
 
 @dataclass(frozen=True)
 class Reply:
-    """Answer this instead of doing what is asked. A body of bytes is sent as it is, and not called JSON."""
+    """Answer this instead of executing the request. A body of bytes is sent as it is, not as JSON."""
 
     status: int
     body: Any = None
@@ -25,14 +25,14 @@ class Reply:
 
 @dataclass(frozen=True)
 class HangUp:
-    """Close the connection without an answer, having done what was asked or not."""
+    """Close the connection without an answer, after executing the request or not."""
 
     after_doing_it: bool
 
 
 @dataclass
 class Drip:
-    """Answer one byte at a time, at this pace, until told to end in the middle."""
+    """Answer one byte at a time, at this pace, and perhaps end in the middle."""
 
     pace: float
     arrived: threading.Event = field(default_factory=threading.Event)
@@ -41,7 +41,7 @@ class Drip:
 
 @dataclass
 class Hold:
-    """Say that the request has come and answer only once released."""
+    """Report that the request has come, and answer only after the release."""
 
     arrived: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
@@ -72,6 +72,7 @@ class ScriptedAirflow:
         self.username, self.password = "admin", "admin"
         self.runs: dict[tuple[str, str], dict[str, Any]] = {}
         self.requests: list[Request] = []
+        self.bytes_sent = 0
         self.next_api_calls: deque[Misbehaviour] = deque()
         self.answers: dict[tuple[str, str], Any] = {}
         self.pages: dict[tuple[str, str], Handler] = {}
@@ -86,7 +87,7 @@ class ScriptedAirflow:
 
     @property
     def calls(self) -> list[tuple[str, str]]:
-        """Method and path of each API request so far, without the look at the version."""
+        """Return method and path of each API request so far, without those for the version."""
         return [
             (request.method, request.path.removeprefix(self.api))
             for request in self.requests
@@ -149,10 +150,13 @@ class ScriptedAirflow:
         return Reply(404, {"error": "API route not found"})
 
     def _trigger(self, dag_id: str, body: Mapping[str, Any]) -> Reply:
-        key = (dag_id, body["dag_run_id"])
-        if key in self.runs:
+        key, date = (dag_id, body["dag_run_id"]), body["logical_date"]
+        dates = {run["logical_date"] for run in self.runs.values() if run["dag_id"] == dag_id} - {None}
+        if key in self.runs or date in dates:
             return Reply(409, {"detail": {"reason": "Unique constraint violation", "statement": "hidden"}})
-        self.runs[key] = run_json(dag_id, body["dag_run_id"], conf=body["conf"], note=body["note"])
+        interval = {name: body.get(name, date) for name in ("data_interval_start", "data_interval_end")}
+        given = {"conf": body["conf"], "note": body["note"], "logical_date": date, **interval}
+        self.runs[key] = run_json(dag_id, body["dag_run_id"], **given)
         return Reply(200, self.runs[key])
 
     def _run(self, dag_id: str, run_id: str) -> Reply:
@@ -172,7 +176,7 @@ def task_json(dag_id: str, run_id: str, task_id: str, **fields: Any) -> dict[str
 
 
 def paged(key: str, rows: list[dict[str, Any]]) -> Handler:
-    """An endpoint that gives these rows in the pages that are asked for, by query or by body."""
+    """Return an endpoint that gives these rows in pages, which are chosen by query or by body."""
 
     def handle(request: Request) -> Reply:
         asked = request.body or {name: values[0] for name, values in request.query.items()}
@@ -185,7 +189,7 @@ def paged(key: str, rows: list[dict[str, Any]]) -> Handler:
 
 @contextmanager
 def unused_port() -> Iterator[int]:
-    """A port on which nobody listens while this lasts."""
+    """Give a port on which nobody listens meanwhile."""
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         yield holder.getsockname()[1]
@@ -255,6 +259,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, reply: Reply) -> None:
         raw = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
         body = b"" if reply.body is None else raw
+        self.server.airflow.bytes_sent += len(body)
         self.send_response(reply.status)
         for name, value in reply.headers.items():
             self.send_header(name, value)

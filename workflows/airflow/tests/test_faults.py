@@ -2,6 +2,7 @@
 
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -92,7 +93,7 @@ def test_an_answer_that_only_drips_ends_with_the_time_that_its_thread_was_given(
     assert len(airflow.calls) == 1
 
 
-def test_nothing_is_asked_once_the_time_is_over_and_everything_afterwards(
+def test_no_request_is_sent_once_the_time_has_passed_and_all_are_sent_afterwards(
     airflow: ScriptedAirflow, client: AirflowClient
 ) -> None:
     trigger(client)
@@ -128,6 +129,20 @@ def test_a_conflict_that_is_not_about_our_run_id_is_a_rejection(
     assert airflow.runs == {}
 
 
+def test_a_logical_date_that_another_run_has_is_a_rejection(airflow: ScriptedAirflow, client: AirflowClient) -> None:
+    date = datetime(2026, 3, 1, tzinfo=UTC)
+    client.runs.trigger("etl", dag_run_id="svops__1", conf={}, logical_date=date)
+
+    # Our own run again, as after a lost answer.
+    again = client.runs.trigger("etl", dag_run_id="svops__1", conf={}, logical_date=date)
+    with pytest.raises(errors.AirflowRejectedError) as refused:
+        client.runs.trigger("etl", dag_run_id="svops__2", conf={}, logical_date=date)
+
+    assert again.dag_run_id == "svops__1"
+    assert refused.value.message == "another run of the DAG has the logical date 2026-03-01T00:00:00+00:00"
+    assert list(airflow.runs) == [("etl", "svops__1")]
+
+
 def test_a_conflict_whose_run_cannot_be_looked_up_stays_open(airflow: ScriptedAirflow, client: AirflowClient) -> None:
     airflow.next_api_calls.extend([Reply(409, {"detail": "exists"}), Reply(503, b"busy")])
 
@@ -153,17 +168,17 @@ def test_a_conflict_whose_run_cannot_be_looked_up_stays_open(airflow: ScriptedAi
         (Reply(200, b'{"dag_id": "et'), errors.AirflowProtocolError, "Airflow's answer is not JSON"),
         (
             Reply(200, [1]),
-            errors.AirflowProtocolError,
+            errors.AirflowShapeError,
             "DAG run: expected an object, got list",
         ),
         (
             Reply(200, run_json("etl", "r", state=None)),
-            errors.AirflowProtocolError,
+            errors.AirflowShapeError,
             "DAG run: state should be a string, got NoneType",
         ),
         (
             Reply(200, run_json("etl", "r", end_date="yesterday")),
-            errors.AirflowProtocolError,
+            errors.AirflowShapeError,
             "DAG run: end_date should be an ISO 8601 time, got str",
         ),
         (
@@ -237,7 +252,7 @@ def test_a_missing_right_is_no_reason_for_a_new_token(airflow: ScriptedAirflow, 
     assert len(airflow.calls) == 1
 
 
-def test_a_wrong_password_is_said_and_nothing_is_asked(airflow: ScriptedAirflow) -> None:
+def test_a_wrong_password_is_reported_and_no_other_request_is_sent(airflow: ScriptedAirflow) -> None:
     client = AirflowClient(airflow.url, username="admin", password="wrong")
 
     with client, pytest.raises(errors.AirflowAuthError, match=r"^Invalid credentials$") as refused:
@@ -280,9 +295,9 @@ def test_no_more_requests_are_under_way_than_the_pool_allows(airflow: ScriptedAi
     assert len(airflow.calls) == 4
 
 
-def test_a_pool_that_stays_busy_is_unavailable_and_asks_nothing(airflow: ScriptedAirflow) -> None:
+def test_a_pool_that_stays_busy_is_an_error_of_our_own_and_asks_nothing(airflow: ScriptedAirflow) -> None:
     airflow.runs[RUN] = run_json(*RUN)
-    timeout = Timeout(connect=1, read=0.3, total=5)
+    timeout = Timeout(connect=1, read=0.3, total=5, slot=0.3)
     client = AirflowClient(airflow.url, username="admin", password="admin", timeout=timeout, pool_size=1)
     with client, ThreadPoolExecutor(1) as pool:
         client.runs.get(*RUN)
@@ -290,7 +305,7 @@ def test_a_pool_that_stays_busy_is_unavailable_and_asks_nothing(airflow: Scripte
         holder = pool.submit(client.runs.get, *RUN)
         assert drip.arrived.wait(5)
 
-        with pytest.raises(errors.AirflowUnavailableError, match=r"^all connections to Airflow are busy$"):
+        with pytest.raises(errors.AirflowBusyError, match=r"^all connections to Airflow are in use$"):
             client.runs.get(*RUN)
 
         drip.ended.set()
@@ -348,7 +363,7 @@ def test_a_redirect_is_not_followed_with_our_token(airflow: ScriptedAirflow, cli
 
 
 @pytest.mark.parametrize("bad", ["", ".", "..", "~", "a/b"])
-def test_what_would_change_the_path_is_not_an_id(airflow: ScriptedAirflow, client: AirflowClient, bad: str) -> None:
+def test_an_id_that_would_change_the_path_is_refused(airflow: ScriptedAirflow, client: AirflowClient, bad: str) -> None:
     with pytest.raises(errors.AirflowRejectedError):
         client.runs.get(bad, "svops__1")
     with pytest.raises(errors.AirflowRejectedError):

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
-from typing import Any
+from datetime import datetime
+from enum import Enum
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from django.core.management.base import BaseCommand
 
-from workflows.events import CATALOGUE, EventData
+from workflows.eventlog.events import CATALOGUE, EventData
 
 INTRODUCTION = """\
 # Events
@@ -21,14 +25,30 @@ Every transport (WebSocket, server-sent events, polling, webhooks) carries the s
  "user_id": 7, "timestamp": "2026-11-25T08:30:50.318634Z", "data": {"state": "running", "attempt": 1}}
 ```
 
-- `id` is the one cursor: strictly increasing in the order in which events become visible; nothing appears behind it.
+- `id` is the only cursor. It grows in the order in which events become visible; nothing appears behind it. In
+  server-sent events, every other frame has a cursor as its `id` too ([streams](streams.md#server-sent-events)).
 - `seq` counts 1, 2, 3… within a run; null for events of no run.
 - `user_id` is who triggered the run; null for a run that was started in Airflow itself.
-- `timestamp` is when it happened, by Airflow's clock for what happens there. Order is `id`, not `timestamp`.
+- `timestamp` is when it happened, by Airflow's clock for what happens there. Sort by `id`, not by `timestamp`.
 - `task_id` is Airflow's; `data.map_index` is -1 for a task that is not mapped.
+- `data.state` of a run is one of SVOps' states; that of a task instance is Airflow's word, whatever it may be.
+- A date-time is written as `timestamp` is: ISO 8601, in UTC. `duration_s` is in seconds.
+- `data.by` is a username, or `Airflow`; empty when it is not known.
+- `data.reason` of a run is its `state_reason`. After a stop it names who asked for it and why, and the task instances
+  whose end is presumed and not proven.
 
-The states `queued` and `stopping` have no event of their own: a run's answer and `get_status` show them.
+The states `queued` and `stopping` have no event of their own: the run itself and `get_status` show them.
 """
+
+BAR = r"\|"  # a bare one would end the cell of the table
+NAMES: dict[Any, str] = {
+    str: "string",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    NoneType: "null",
+    datetime: "string (date-time)",
+}
 
 
 class Command(BaseCommand):
@@ -48,5 +68,24 @@ def _section(kind: type[EventData]) -> str:
 
 
 def _rows(kind: type[EventData]) -> Iterator[str]:
-    # Annotations are strings here: the module postpones their evaluation.
-    return (f"| `{field.name}` | {str(field.type).replace('|', 'or')} |" for field in fields(kind))
+    hints = get_type_hints(kind)
+    return (f"| `{field.name}` | `{json_type(hints[field.name]).replace('|', BAR)}` |" for field in fields(kind))
+
+
+def json_type(hint: Any) -> str:
+    """Return a Python type as a reader of JSON knows it; raises `KeyError` for one that has no such name."""
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return _one_of(member.value for member in hint)
+    if get_origin(hint) is Literal:
+        return _one_of(get_args(hint))
+    if get_origin(hint) is dict:
+        return "object"
+    if get_origin(hint) is list:
+        return f"array of {json_type(get_args(hint)[0])}"
+    if parts := get_args(hint):
+        return " | ".join(json_type(part) for part in parts)
+    return NAMES[hint]
+
+
+def _one_of(values: Iterable[str]) -> str:
+    return " | ".join(json.dumps(value) for value in values)

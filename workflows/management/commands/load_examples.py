@@ -7,9 +7,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from accounts.models import Role, User
-from svops.errors import SVOpsError
-from workflows import dag_sync, services, upstream
+from rest.errors import BusyError, SVOpsError
+from workflows import gateway, services
 from workflows.models import Dag, Workflow
+from workflows.watch import dags
 
 EXAMPLES = {
     "simple_workflow_example": "Simple workflow",
@@ -20,20 +21,20 @@ POLL = 2
 
 
 class Command(BaseCommand):
-    help = "Sync the DAGs and make a workflow of each example that has none yet."
+    help = "Sync the DAGs, and create a workflow for each example that has none."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--wait",
             type=float,
             metavar="SECONDS",
-            help="wait this long for Airflow to have read every example, and fail when it has not",
+            help="Wait at most this long until Airflow has read every example, else fail.",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         owner = User.objects.filter(role=Role.ADMIN).order_by("id").first()
         if owner is None:
-            raise CommandError("There is no admin yet to own them: run ensure_admin first.")
+            raise CommandError("There is no admin who could own the workflows: run ensure_admin first.")
         deadline = time.monotonic() + (options["wait"] or 0)
         while (missing := self._load_all(owner)) and time.monotonic() < deadline:
             time.sleep(POLL)
@@ -41,19 +42,21 @@ class Command(BaseCommand):
             raise CommandError(f"Airflow has not read {', '.join(missing)}.")
 
     def _load_all(self, owner: User) -> list[str]:
-        """Make the workflows of the examples that Airflow has read by now; answer with the other ones."""
+        """Create the workflows of the examples that Airflow has read; return the other examples."""
         try:
-            with upstream.translated():
-                dag_sync.sync_dags(now=timezone.now())
+            with gateway.translated():
+                dags.sync_dags(now=timezone.now())
+        except BusyError:
+            pass  # another worker reads the same
         except SVOpsError as exc:
             raise CommandError(str(exc)) from exc
-        dags = Dag.objects.filter(dag_id__in=EXAMPLES, is_present=True)
-        for dag in dags:
+        present = Dag.objects.filter(dag_id__in=EXAMPLES, is_present=True)
+        for dag in present:
             self._load(dag, owner)
-        return sorted(EXAMPLES.keys() - {dag.dag_id for dag in dags})
+        return sorted(EXAMPLES.keys() - {dag.dag_id for dag in present})
 
     def _load(self, dag: Dag, owner: User) -> None:
-        # A deleted one counts: who deleted an example does not want it back at the next start.
+        # A deleted workflow counts too: the example must not come back at the next start.
         if Workflow.objects.filter(dag=dag).exists():
             return
         workflow = services.create_workflow(

@@ -5,18 +5,18 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from workflows import reconcile
 from workflows.models import AirflowState
+from workflows.watch import poll
 
 
 class Command(BaseCommand):
-    help = "Look once at what has changed in Airflow, as beat does every few seconds."
+    help = "Poll Airflow once, as beat does every few seconds."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if reconcile.tick(now=timezone.now()):
-            self.stdout.write("Looked.")
+        if poll.tick(now=timezone.now()):
+            self.stdout.write("Polled.")
             return
         state = AirflowState.current()
         if not state.reachable:
             raise CommandError(f"Airflow does not answer: {state.last_error}")
-        self.stdout.write("Somebody else is looking just now.")
+        self.stdout.write("Another process is polling now.")

@@ -17,7 +17,8 @@ class Command(RunCommand):
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        run = self.run_of(options["run_id"])
+        actor = self.actor(options["user"])
+        run = self.run_of(options["run_id"], actor)
         after = run.event_count
-        run = services.stop_run(run=run, actor=self.actor(options["user"]), note=options["note"])
-        self.finish(run, watch=options["watch"], after=after, hoped=RunState.STOPPED)
+        run = services.stop_run(run=run, actor=actor, note=options["note"])
+        self.finish(run, watch=options["watch"], after=after, expected=RunState.STOPPED)

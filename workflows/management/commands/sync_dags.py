@@ -5,19 +5,25 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from svops.errors import SVOpsError
-from workflows import dag_sync, upstream
+from rest.errors import SVOpsError
+from rest.masking import mask
+from workflows import gateway
+from workflows.models import Dag, DagFileError
+from workflows.watch import dags
 
 
 class Command(BaseCommand):
-    help = "Mirror Airflow's DAGs: parameters, task graph, tags, paused, import errors."
+    help = "Copy Airflow's DAGs: parameters, task graph, tags, paused, import errors."
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            with upstream.translated():
-                result = dag_sync.sync_dags(now=timezone.now())
+            with gateway.translated():
+                result = dags.sync_dags(now=timezone.now(), whole=True)
         except SVOpsError as exc:
             raise CommandError(str(exc)) from exc
-        self.stdout.write(f"{len(result.seen)} DAGs seen, {len(result.changed)} changed, {len(result.vanished)} gone.")
-        for dag_id in result.import_errors:
-            self.stderr.write(self.style.WARNING(f"{dag_id}: Airflow can not import its file."))
+        self.stdout.write(f"{len(result.seen)} DAGs found, {len(result.changed)} changed, {len(result.vanished)} gone.")
+        for file in DagFileError.objects.order_by("filename"):
+            last_line = mask(file.error).strip().rpartition("\n")[2]
+            self.stderr.write(self.style.WARNING(f"{file.filename}: Airflow cannot import it. {last_line}"))
+        for dag in Dag.objects.filter(dag_id__in=result.unusable):
+            self.stderr.write(self.style.WARNING(f"{dag.dag_id}: SVOps cannot use it. {dag.unusable_reason}"))

@@ -1,0 +1,204 @@
+"""Input of the API: unknown fields are refused. The `…_serializers` hold the output."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal, NotRequired, TypedDict
+
+from django.contrib.auth.models import Group
+from django.db.models import QuerySet
+from django.utils import timezone
+from rest_framework import serializers
+
+from accounts.identity import TicketAction
+from accounts.models import User
+from rest.serializers import StrictSerializer
+from workflows.api.fields import ReferenceField, ZonedDateTimeField
+from workflows.dagrules import DagLevel, DagMatch
+from workflows.eventlog.events import PauseScope, RetryMode
+from workflows.models import Dag, DataInterval, Level, Visibility
+from workflows.services import RETRY_MODES
+
+
+class NoteField(serializers.CharField):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(required=False, allow_blank=True, max_length=1000, **options)
+
+
+class DagField(serializers.SlugRelatedField[Dag]):
+    """Names a DAG that the `user` in the context can see. A hidden one is refused like one that does not exist."""
+
+    def get_queryset(self) -> QuerySet[Dag]:
+        return Dag.objects.visible_to(self.context["user"]).filter(is_present=True)
+
+
+class WorkflowInput(StrictSerializer):
+    """A DAG made available under a name."""
+
+    name = serializers.CharField(max_length=200)
+    description = serializers.CharField(allow_blank=True, required=False, max_length=10_000)
+    dag_id = DagField(
+        queryset=Dag.objects.filter(is_present=True),
+        slug_field="dag_id",
+        source="dag",
+        error_messages={"does_not_exist": "There is no DAG {value}, or you cannot see it: see GET /api/v1/dags."},
+    )
+    is_active = serializers.BooleanField(required=False, help_text="False refuses new runs.")
+    default_parameters = serializers.DictField(required=False, help_text="Parameters that a trigger can override.")
+    visibility = serializers.ChoiceField(choices=Visibility.choices, required=False)
+    adopts_airflow_runs = serializers.BooleanField(
+        required=False,
+        help_text=(
+            "Whether it gets the runs of its DAG that are started in Airflow itself. Only an admin can set it to true, "
+            "for one workflow of a DAG. If none is chosen, the oldest active workflow gets them, provided that all "
+            "workflows of the DAG are internal."
+        ),
+    )
+
+
+class UserField(serializers.SlugRelatedField[User]):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            queryset=User.objects.filter(is_active=True),
+            slug_field="username",
+            help_text="A username.",
+            error_messages={"does_not_exist": "There is no active user {value}."},
+            **options,
+        )
+
+
+class GroupField(serializers.SlugRelatedField[Group]):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            queryset=Group.objects.all(),
+            slug_field="name",
+            help_text="The name of a group.",
+            error_messages={"does_not_exist": "There is no group {value}."},
+            **options,
+        )
+
+
+class GrantInput(StrictSerializer):
+    """Either `user` or `group`, by name."""
+
+    user = UserField(required=False)
+    group = GroupField(required=False)
+    level = serializers.ChoiceField(choices=Level.choices)
+
+
+class PauseInput(StrictSerializer):
+    """Why the workflow is paused or resumed."""
+
+    note = NoteField(default="")
+
+
+class DagRuleInput(StrictSerializer):
+    """DAGs, and a `user` or a `group` to open them to; without both, they are opened to everybody."""
+
+    match = serializers.ChoiceField(choices=DagMatch.choices)
+    value = serializers.CharField(
+        max_length=250, required=False, help_text="The dag_id, its beginning, or the tag; not for all."
+    )
+    user = UserField(required=False)
+    group = GroupField(required=False)
+    level = serializers.ChoiceField(
+        choices=DagLevel.choices, required=False, help_text="`manage` includes to read the errors of the DAG's author."
+    )
+
+
+class DataIntervalInput(StrictSerializer):
+    """The time whose data the run handles."""
+
+    start = ZonedDateTimeField()
+    end = ZonedDateTimeField(help_text="Not before `start`.")
+
+    def validate(self, attrs: dict[str, datetime]) -> DataInterval:
+        return DataInterval(**attrs)
+
+
+class TriggerInput(StrictSerializer):
+    """A new run. `task_id` and `dataset_id` are your own references."""
+
+    parameters = serializers.DictField(required=False, help_text="Override the workflow's defaults.")
+    task_id = ReferenceField(required=False, allow_null=True, help_text="Your own reference, passed to the DAG.")
+    dataset_id = ReferenceField(required=False, allow_null=True, help_text="Your own reference, passed to the DAG.")
+    note = NoteField()
+    run_at = serializers.DateTimeField(required=False, allow_null=True, help_text="When to start; at once by default.")
+    logical_date = ZonedDateTimeField(
+        required=False,
+        allow_null=True,
+        help_text=(
+            "Airflow's date of the run, for templates such as `{{ ds }}`. Each run of a DAG needs another one. "
+            "By default, a run has none on Airflow 3, and the moment of its dispatch on 2.11."
+        ),
+    )
+    data_interval = DataIntervalInput(
+        required=False,
+        allow_null=True,
+        help_text="Only with `logical_date`. By default, the timetable of the DAG derives it from that.",
+    )
+
+    def validate_run_at(self, run_at: datetime | None) -> datetime | None:
+        if run_at is not None and run_at <= timezone.now():
+            raise serializers.ValidationError("Must be in the future.")
+        return run_at
+
+
+class BatchInput(StrictSerializer):
+    """Several new runs, each as for a single trigger."""
+
+    items = serializers.ListField(child=serializers.JSONField(allow_null=True), min_length=1, max_length=100)
+
+
+class ControlRequest(TypedDict):
+    """What `ControlInput` returns when it is valid."""
+
+    action: Literal["stop", "retry", "pause", "resume"]
+    note: str
+    mode: NotRequired[RetryMode]
+    from_task: NotRequired[str]
+    map_index: NotRequired[int]
+    dry_run: NotRequired[bool]
+    scope: NotRequired[PauseScope]
+
+
+class ControlInput(StrictSerializer):
+    """An action on a run."""
+
+    action = serializers.ChoiceField(choices=["stop", "retry", "pause", "resume"])
+    note = NoteField(default="")
+    mode = serializers.ChoiceField(
+        choices=RETRY_MODES, required=False, help_text="Only for retry: which tasks; failed by default."
+    )
+    from_task = serializers.CharField(required=False, help_text="Only for mode from_task: the task to begin at.")
+    map_index = serializers.IntegerField(
+        min_value=-1,
+        required=False,
+        help_text="Only for mode from_task: one instance of a mapped task; all by default.",
+    )
+    dry_run = serializers.BooleanField(required=False, help_text="Only for retry: list the tasks, change nothing.")
+    scope = serializers.ChoiceField(
+        choices=["run", "workflow"], required=False, help_text="Only for pause: workflow pauses the whole DAG."
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        for field, action in _ACTION_OF.items():
+            if field in attrs and attrs["action"] != action:
+                raise serializers.ValidationError({field: [f"Only allowed for the action {action}."]})
+        if (attrs.get("mode") == "from_task") != ("from_task" in attrs):
+            raise serializers.ValidationError({"from_task": ["Required for mode from_task, and only there."]})
+        if "map_index" in attrs and attrs.get("mode") != "from_task":
+            raise serializers.ValidationError({"map_index": ["Only allowed with mode from_task."]})
+        return attrs
+
+
+# The action that each optional field of `ControlInput` belongs to.
+_ACTION_OF = {**dict.fromkeys(("mode", "from_task", "map_index", "dry_run"), "retry"), "scope": "pause"}
+
+
+class TicketInput(StrictSerializer):
+    """A ticket for one run."""
+
+    run_id = serializers.UUIDField()
+    actions = serializers.ListField(child=serializers.ChoiceField(choices=list(TicketAction)), allow_empty=False)
+    ttl = serializers.IntegerField(min_value=1, default=60, help_text="Lifetime in seconds.")

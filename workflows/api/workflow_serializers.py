@@ -1,0 +1,51 @@
+"""Workflows and grants in answers."""
+
+from __future__ import annotations
+
+from rest_framework import serializers
+
+from rest.masking import mask
+from rest.serializers import OnDemand
+from workflows.access import DagRights
+from workflows.lifecycle.moves import why_not_triggerable
+from workflows.models import Grant, Workflow
+
+
+class WorkflowSerializer(serializers.ModelSerializer[Workflow]):
+    dag_id = serializers.CharField(source="dag.dag_id")
+    is_paused = serializers.BooleanField(source="dag.is_paused", help_text="Whether its DAG is paused in Airflow.")
+    owner_id = serializers.IntegerField()
+    owner = serializers.CharField(source="owner.username")
+    default_parameters = serializers.DictField(read_only=True)
+    hindrance = serializers.SerializerMethodField(help_text="Why no run of it can start now; empty if one can.")
+
+    class Meta:
+        model = Workflow
+        fields = [
+            "id", "name", "description", "dag_id", "owner_id", "owner", "is_active", "is_paused", "default_parameters",
+            "visibility", "adopts_airflow_runs", "hindrance", "created_at", "updated_at",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+    def get_hindrance(self, workflow: Workflow) -> str:
+        # Read once for each owner in an answer. The rows of a list share their outermost serializer.
+        rights: dict[int, DagRights] = self.root.__dict__.setdefault("rights_of_owners", {})
+        of_owner = rights.setdefault(workflow.owner_id, DagRights(workflow.owner))
+        return mask(why_not_triggerable(workflow, owners_rights=of_owner))
+
+
+class ListedWorkflowSerializer(OnDemand, WorkflowSerializer):
+    """A workflow in a list. `?include=` shows its default parameters and its hindrance too."""
+
+    on_demand = ("default_parameters", "hindrance")
+    default_parameters = serializers.DictField(required=False)
+
+
+class GrantSerializer(serializers.ModelSerializer[Grant]):
+    user = serializers.CharField(source="user.username", read_only=True, allow_null=True)
+    group = serializers.CharField(source="group.name", read_only=True, allow_null=True)
+
+    class Meta:
+        model = Grant
+        fields = ["id", "user", "group", "level", "created_at"]
+        read_only_fields = fields

@@ -1,0 +1,231 @@
+"""The way to Airflow: the clients of this process, the breaker around them, and what is known of its health."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from enum import StrEnum
+from functools import cache
+from http import HTTPStatus
+
+import pybreaker
+import redis
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from rest.errors import BusyError, SVOpsError, UnavailableError
+from rest.masking import mask
+from workflows.airflow import AirflowClient, Timeout
+from workflows.airflow.errors import (
+    AirflowAuthError,
+    AirflowBusyError,
+    AirflowError,
+    AirflowProtocolError,
+    AirflowUnavailableError,
+)
+from workflows.eventlog import events
+from workflows.models import AirflowCommand, AirflowState
+
+logger = logging.getLogger(__name__)
+
+
+class Purpose(StrEnum):
+    """What a call to Airflow is for. Each has connections of its own, so that none can take those of another."""
+
+    CONTROL = "control"
+    LOOKS = "looks"
+    LOGS = "logs"
+
+
+# Always called with both arguments, or a purpose would have several clients.
+@cache
+def airflow(*, hurried: bool = False, purpose: Purpose = Purpose.LOOKS) -> AirflowClient:
+    """Return a pooled, thread-safe client of this process. `hurried` is for calls while a caller waits."""
+    read = settings.DISPATCH_BUDGET if hurried else settings.AIRFLOW_READ_TIMEOUT
+    total = read if hurried else Timeout.total
+    is_patient = purpose == Purpose.LOGS and not hurried
+    return AirflowClient(
+        settings.AIRFLOW_URL,
+        username=settings.AIRFLOW_USERNAME,
+        password=settings.AIRFLOW_PASSWORD,
+        timeout=Timeout(
+            connect=min(read, settings.AIRFLOW_CONNECT_TIMEOUT),
+            read=read,
+            total=total,
+            log_read=settings.AIRFLOW_LOG_READ_TIMEOUT if is_patient else read,
+            log_total=settings.AIRFLOW_LOG_TOTAL_TIMEOUT if is_patient else total,
+            slot=settings.AIRFLOW_POOL_WAIT,
+        ),
+        pool_size=_pool_size(purpose),
+    )
+
+
+def _pool_size(purpose: Purpose) -> int:
+    sizes = {
+        Purpose.CONTROL: settings.AIRFLOW_POOL_CONTROL,
+        Purpose.LOOKS: settings.AIRFLOW_POOL_LOOKS,
+        Purpose.LOGS: settings.AIRFLOW_POOL_LOGS,
+    }
+    return int(sizes[purpose])
+
+
+@cache
+def _slots(purpose: Purpose) -> threading.BoundedSemaphore:
+    return threading.BoundedSemaphore(_pool_size(purpose))
+
+
+@contextmanager
+def _slot(purpose: Purpose) -> Iterator[None]:
+    """Hold one of our own connections. Waiting for it is no outage, so this comes before the breaker."""
+    slots = _slots(purpose)
+    if not slots.acquire(timeout=settings.AIRFLOW_POOL_WAIT):
+        raise AirflowBusyError(f"all {_pool_size(purpose)} connections for {purpose} are in use")
+    try:
+        yield
+    finally:
+        slots.release()
+
+
+class _Storage(pybreaker.CircuitRedisStorage):
+    """The storage of the library, which handles a missing Redis everywhere but in its first access."""
+
+    def _initialize_redis_state(self, state: str) -> None:
+        with suppress(redis.RedisError):
+            super()._initialize_redis_state(state)
+
+
+@cache
+def breaker() -> pybreaker.CircuitBreaker:
+    """Return the breaker that all processes share through Redis. Without Redis it is closed: calls go through."""
+    connection = redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=1, socket_timeout=1)
+    storage = _Storage(
+        pybreaker.STATE_CLOSED, connection, namespace="svops:airflow", fallback_circuit_state=pybreaker.STATE_CLOSED
+    )
+    return pybreaker.CircuitBreaker(
+        fail_max=settings.BREAKER_FAILURES,
+        reset_timeout=settings.BREAKER_RESET,
+        state_storage=storage,
+        exclude=[_is_no_outage],
+        name="airflow",
+        throw_new_error_on_trip=False,
+    )
+
+
+def _is_no_outage(exc: BaseException) -> bool:
+    """Return whether Airflow has answered after all, or the fault is not Airflow's."""
+    if isinstance(exc, AirflowBusyError):
+        return True
+    return not isinstance(exc, AirflowUnavailableError | AirflowProtocolError)
+
+
+@contextmanager
+def watched(*, hurried: bool = False, purpose: Purpose = Purpose.LOOKS) -> Iterator[AirflowClient]:
+    """Give the client, behind the breaker, and record when a call shows that Airflow is down. Errors pass through.
+
+    If all connections for this purpose stay in use, this raises `AirflowBusyError`, which counts for nothing.
+    One answer that says "not now" is no outage: the caller tries again. Several in a row open the breaker, and that
+    is an outage. While the breaker is open, this raises `AirflowUnavailableError` without a call.
+    """
+    with _slot(purpose):
+        yield from _behind_the_breaker(airflow(hurried=hurried, purpose=purpose))
+
+
+def _behind_the_breaker(client: AirflowClient) -> Iterator[AirflowClient]:
+    since = timezone.now()
+    try:
+        with breaker().calling():
+            yield client
+    except pybreaker.CircuitBreakerError as exc:
+        message = f"the breaker is open: Airflow is tried again after {settings.BREAKER_RESET:g} s"
+        if answers():
+            # The process that opened it died before it could record the outage.
+            record_down(reason=message, since=since, now=timezone.now())
+        raise AirflowUnavailableError(message, sent=False) from exc
+    except AirflowError as exc:
+        if _is_outage(exc):
+            record_down(reason=str(exc), since=since, now=timezone.now())
+        raise
+
+
+@contextmanager
+def patient(*, hurried: bool = False) -> Iterator[AirflowClient]:
+    """Yield the client for logs. A large or slow log says nothing about Airflow, so the breaker counts no such call.
+
+    Without a call, this raises `AirflowUnavailableError` while the breaker is open, and `AirflowBusyError` if all
+    connections for logs stay in use. It touches no database.
+    """
+    if not breaker_is_closed():
+        raise AirflowUnavailableError("the breaker is open", sent=False)
+    with _slot(Purpose.LOGS):
+        yield airflow(hurried=hurried, purpose=Purpose.LOGS)
+
+
+def _is_outage(exc: AirflowError) -> bool:
+    """Return whether this error means an outage: no answer, refused credentials, or an open breaker."""
+    if isinstance(exc, AirflowBusyError):
+        return False
+    no_answer = isinstance(exc, AirflowUnavailableError) and exc.status is None
+    if no_answer or isinstance(exc, AirflowAuthError):
+        return True
+    return not _is_no_outage(exc) and not breaker_is_closed()
+
+
+def breaker_is_closed() -> bool:
+    """Return whether the breaker lets calls through."""
+    return breaker().current_state != pybreaker.STATE_OPEN
+
+
+def answers() -> bool:
+    """Return whether Airflow answered the last call."""
+    return AirflowState.current().reachable
+
+
+@transaction.atomic
+def record_down(*, reason: str, now: datetime, since: datetime | None = None) -> None:
+    """Record that Airflow did not answer a call made at `since`, or else `now`. Only the first call records an event.
+
+    A call that hung in an outage may fail when the outage has ended. If a later poll was answered, it is ignored.
+    """
+    AirflowState.current()
+    reason = mask(reason)
+    if AirflowState.objects.filter(looked_at__gt=since or now).exists():
+        return
+    if AirflowState.objects.filter(reachable=True).update(reachable=False, last_error=reason):
+        logger.warning("Airflow does not answer", extra={"reason": reason})
+        events.record(events.AirflowDown(reason=reason), now=now)
+    else:
+        AirflowState.objects.update(last_error=reason)
+
+
+@transaction.atomic
+def record_up(*, version: str, now: datetime) -> None:
+    """Record that Airflow answers again. Only the first call records an event."""
+    if AirflowState.objects.filter(reachable=False).update(reachable=True, version=version, last_error=""):
+        logger.info("Airflow answers again", extra={"version": version})
+        # Commands that wait for their next attempt do not have to wait any longer.
+        AirflowCommand.objects.pending().filter(attempts__gt=0, due_at__gt=now).update(due_at=now)
+        events.record(events.AirflowUp(version=version), now=now)
+
+
+class UpstreamError(SVOpsError):
+    """Airflow answered with something unexpected, or refused the request."""
+
+    code = "upstream_error"
+    http_status = HTTPStatus.BAD_GATEWAY
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the client's errors into ours, at edges that call Airflow while their caller waits."""
+    try:
+        yield
+    except AirflowBusyError as exc:
+        raise BusyError(f"SVOps is busy: {exc}. Try again.") from exc
+    except AirflowUnavailableError as exc:
+        raise UnavailableError(f"Airflow does not answer: {exc}") from exc
+    except AirflowError as exc:
+        raise UpstreamError(f"Airflow refuses: {exc}") from exc
