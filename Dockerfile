@@ -1,26 +1,33 @@
-# The image of the web, worker and beat processes, and of the commands that run to their end.
+# The image of the web, worker and beat processes, and of the one-off commands.
 FROM python:3.13-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-RUN python -m venv /opt/svops/.venv
+RUN python -m venv --upgrade-deps /opt/svops/.venv
 COPY requirements.txt /tmp/
-# Wheels only: nothing that a package brings is run at build time.
+# Wheels only: no code of a package runs at build time.
 RUN /opt/svops/.venv/bin/pip install --require-hashes --only-binary :all: -r /tmp/requirements.txt
+COPY scripts/notices /tmp/
+RUN /opt/svops/.venv/bin/python /tmp/notices /opt/svops/THIRD_PARTY_NOTICES
 
 FROM python:3.13-slim
 ENV PATH=/opt/svops/.venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin svops
+# A volume that is mounted here takes its owner over.
+RUN install -d -o svops -g svops /var/lib/svops
 WORKDIR /opt/svops
-# The environment stays where it was made, since its scripts name its path. Nothing here belongs to the user that
-# runs it, so nothing that runs can change it.
+# The environment stays at its path, because its scripts contain that path. The user that runs the image owns no
+# file here, so no process can change one.
 COPY --from=build /opt/svops/.venv .venv
+COPY --from=build /opt/svops/THIRD_PARTY_NOTICES ./
 COPY manage.py ./
 COPY svops svops
+COPY rest rest
 COPY accounts accounts
 COPY workflows workflows
 COPY notifications notifications
+COPY console console
 USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
-CMD ["uvicorn", "svops.asgi:application", "--host", "0.0.0.0", "--port", "8000", "--ws-per-message-deflate", "false", "--no-server-header", "--no-proxy-headers", "--timeout-graceful-shutdown", "20"]
+CMD ["python", "-m", "svops.server", "--host", "0.0.0.0", "--port", "8000", "--grace", "20"]

@@ -9,15 +9,18 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "svops.settings")
 django_application = get_asgi_application()
 
-from svops.bodies import BoundedBody  # noqa: E402 - settings can be read only now
+from accounts.early_refusals import EarlyRefusals  # noqa: E402 - settings can be read only now
+from rest.bodies import BoundedBody  # noqa: E402
+from svops.health import Readiness  # noqa: E402
+from workflows.live.door import Door  # noqa: E402
+from workflows.live.wire import WithWire  # noqa: E402
 from workflows.routing import websocket_urlpatterns  # noqa: E402 - models can be imported only now
-from workflows.wire import WithWire  # noqa: E402
 
 application = WithWire(
     ProtocolTypeRouter(
         {
-            "http": BoundedBody(django_application),
-            "websocket": AuthMiddlewareStack(URLRouter(websocket_urlpatterns)),
+            "http": EarlyRefusals(Readiness(BoundedBody(django_application))),
+            "websocket": Door(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
         }
     )
 )

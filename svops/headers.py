@@ -1,4 +1,4 @@
-"""What every answer tells a browser not to do."""
+"""The content security policy of every answer."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponseBase
 
-# Everything comes from our own files: no inline script or style is run, so what a name or a note of a run says
-# never is. `data:` images are those in the stylesheets of the API's pages.
+# Everything comes from our own files. A browser runs no inline script or style, so it never runs the text of a name or
+# a note. The stylesheets of the API's pages have `data:` images.
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -26,7 +26,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
 def own_files_only(
     get_response: Callable[[HttpRequest], HttpResponseBase],
 ) -> Callable[[HttpRequest], HttpResponseBase]:
-    """Middleware: the policy goes with every answer, those that no view has made included."""
+    """Middleware: adds the policy to every answer, also to answers that no view made."""
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
         response = get_response(request)

@@ -1,4 +1,4 @@
-"""`/metrics` for Prometheus: read from the database at each scrape, so every web process tells the same."""
+"""`/metrics` for Prometheus, read from the database: every web process answers the same."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from notifications.metrics import LedgerCollector
-from svops.api import reads_only
-from workflows import outbox, upstream
+from rest.views import reads_only
+from svops.shared import Shared
+from workflows import gateway
+from workflows.eventlog import publication
 from workflows.models import AirflowCommand, AirflowState, Event, Run
 from workflows.states import OPEN, RunState
 
@@ -25,13 +27,17 @@ class PlatformCollector(Collector):
         now = timezone.now()
         airflow = AirflowState.current()
         age = (now - airflow.ticked_at).total_seconds() if airflow.ticked_at else float("nan")
-        owed = AirflowCommand.objects.filter(finished_at__isnull=True, due_at__lte=now, held=False)
+        due = AirflowCommand.objects.filter(finished_at__isnull=True, due_at__lte=now, held=False)
         yield _open_runs()
-        yield _gauge("svops_airflow_up", "Whether Airflow answered when it was last asked.", airflow.reachable)
-        yield _gauge("svops_airflow_circuit_closed", "Whether calls to Airflow go through.", upstream.is_closed())
-        yield _gauge("svops_beat_age_seconds", "Seconds since beat's last tick was carried out.", age)
-        yield _gauge("svops_commands_owed", "Triggers, stops and clears due and not carried out.", owed.count())
-        yield _gauge("svops_log_head", "Position of the newest event.", outbox.head())
+        yield _gauge("svops_airflow_up", "Whether Airflow answered the last call.", airflow.reachable)
+        yield _gauge(
+            "svops_airflow_circuit_closed",
+            "Whether the breaker lets calls to Airflow through.",
+            gateway.breaker_is_closed(),
+        )
+        yield _gauge("svops_beat_age_seconds", "Seconds since a worker did beat's last tick.", age)
+        yield _gauge("svops_commands_owed", "Commands to Airflow that are due and not finished.", due.count())
+        yield _gauge("svops_log_head", "Position of the newest event.", publication.head())
         unpublished = Event.objects.filter(position__isnull=True).count()
         yield _gauge("svops_events_unpublished", "Events that have no position yet.", unpublished)
 
@@ -51,11 +57,18 @@ def _open_runs() -> Metric:
 
 @reads_only
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Counts only, nothing of anybody's; with METRICS_TOKEN set, for its bearer alone."""
+    """Answer counts, no user data. If METRICS_TOKEN is set, only its bearer gets them."""
     expected = f"Bearer {settings.METRICS_TOKEN}"
     if settings.METRICS_TOKEN and not constant_time_compare(request.headers.get("Authorization", ""), expected):
         return HttpResponse(status=401, headers={"WWW-Authenticate": "Bearer"})
+    return HttpResponse(_scraped.get(), content_type=CONTENT_TYPE_LATEST)
+
+
+def _scrape() -> bytes:
     registry = CollectorRegistry()
     registry.register(PlatformCollector())
     registry.register(LedgerCollector())
-    return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+    return generate_latest(registry)
+
+
+_scraped = Shared(_scrape)

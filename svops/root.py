@@ -1,17 +1,16 @@
-"""`/api/v1`: where everything begins."""
+"""`/api/v1`: links to the lists and to the documentation."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from drf_spectacular.utils import OpenApiExample, extend_schema
+from drf_spectacular.utils import OpenApiExample, extend_schema, inline_serializer
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
+from rest_framework.serializers import URLField
 from rest_framework.views import APIView
 
-from svops.query import StrictQuery
+from rest.query import StrictQuery
 
 LINKS = {
     "docs": "docs",
@@ -29,11 +28,7 @@ LINKS = {
     "users": "user-list",
     "audit": "audit-list",
 }
-ADDRESSES: dict[str, Any] = {
-    "type": "object",
-    "properties": {name: {"type": "string", "format": "uri"} for name in LINKS},
-    "required": list(LINKS),
-}
+ADDRESSES = inline_serializer("Links", {name: URLField() for name in LINKS})
 EXAMPLE = OpenApiExample(
     "Two of them",
     value={"workflows": "http://127.0.0.1:8000/api/v1/workflows", "runs": "http://127.0.0.1:8000/api/v1/runs"},
@@ -42,15 +37,15 @@ EXAMPLE = OpenApiExample(
 
 
 class RootView(StrictQuery, APIView):
-    """Where to go from here."""
+    """Links to what the API offers."""
 
     permission_classes = [AllowAny]
 
     @extend_schema(
         operation_id="root",
         tags=["root"],
-        summary="Find the rest",
-        description="Addresses of the lists and of the documentation. Open to anybody.",
+        summary="API root",
+        description="Returns links to the lists and to the documentation. Needs no token.",
         examples=[EXAMPLE],
         responses={200: ADDRESSES},
     )

@@ -1,147 +1,64 @@
-"""What the OpenAPI description of every endpoint shares: the shape of an error, and the statuses that any can have."""
+"""`/api/v1/schema`: the OpenAPI description. Making it takes a third of a second, so each process makes it once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from http import HTTPStatus
-from typing import Any
+import gzip
+import hashlib
+import threading
+from dataclasses import dataclass
 
-from drf_spectacular.utils import OpenApiExample, OpenApiResponse
-from rest_framework import serializers
-
-_REQUEST_ID = "5f0c6d3b8e7a4c19a2d4f6b8c0e1d3f5"
-_EXAMPLES: dict[HTTPStatus, tuple[str, str, str]] = {
-    HTTPStatus.BAD_REQUEST: (
-        "A field is wrong, or the JSON is.",
-        "invalid",
-        "The request has invalid fields.",
-    ),
-    HTTPStatus.UNAUTHORIZED: (
-        "Not signed in, or the token is no longer good.",
-        "not_authenticated",
-        "Authentication credentials were not provided.",
-    ),
-    HTTPStatus.FORBIDDEN: (
-        "Signed in, but not allowed to do this.",
-        "permission_denied",
-        "You do not have permission to do this.",
-    ),
-    HTTPStatus.NOT_FOUND: (
-        "There is no such object, or none that the caller may see.",
-        "not_found",
-        "There is no such object, or none that you may see.",
-    ),
-    HTTPStatus.METHOD_NOT_ALLOWED: (
-        "There is such a path, but not for this method.",
-        "method_not_allowed",
-        'Method "PUT" not allowed.',
-    ),
-    HTTPStatus.NOT_ACCEPTABLE: (
-        "The answer is JSON, or a page for a browser; `Accept` asks for something else.",
-        "not_acceptable",
-        "Could not satisfy the request Accept header.",
-    ),
-    HTTPStatus.CONFLICT: (
-        "The object is in a state in which this can not be done; nothing was changed.",
-        "conflict",
-        "The object is in a state in which this can not be done.",
-    ),
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (
-        "The body is larger than `MAX_BODY_BYTES`.",
-        "too_large",
-        "The body of the request is too large; expected at most 1000000 bytes.",
-    ),
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: (
-        "The body is not of the type `application/json`.",
-        "unsupported_media_type",
-        'Unsupported media type "text/plain" in request.',
-    ),
-    HTTPStatus.UNPROCESSABLE_ENTITY: (
-        "The Idempotency-Key was used before with another body.",
-        "idempotency_key_reused",
-        "This Idempotency-Key belongs to another request.",
-    ),
-    HTTPStatus.TOO_MANY_REQUESTS: (
-        "Too many requests; `Retry-After` says when to come back.",
-        "throttled",
-        "Request was throttled. Expected available in 12 seconds.",
-    ),
-    HTTPStatus.BAD_GATEWAY: (
-        "Airflow answered with something unexpected.",
-        "upstream_error",
-        "Airflow gave an unexpected answer.",
-    ),
-    HTTPStatus.SERVICE_UNAVAILABLE: (
-        "Another service did not answer in time; the same request may work later.",
-        "upstream_unavailable",
-        "Airflow did not answer in time.",
-    ),
-}
+from django.http import HttpResponse, HttpResponseBase
+from django.utils.cache import get_conditional_response, patch_vary_headers
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.utils import extend_schema
+from drf_spectacular.views import SpectacularAPIView
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
 
 
-class ErrorSerializer(serializers.Serializer[Any]):
-    """The one shape of an error."""
+@dataclass(frozen=True)
+class Description:
+    """The description in one form, with what HTTP needs to know about it."""
 
-    code = serializers.CharField(help_text="Stable, for programs.")
-    detail = serializers.CharField(help_text="A sentence, for people.")
-    errors = serializers.DictField(  # type: ignore[assignment]  # the field is named as in the answer
-        child=serializers.ListField(child=serializers.CharField()),
-        required=False,
-        help_text="For each field that is wrong, what was expected.",
-    )
-    request_id = serializers.CharField(allow_null=True, help_text="Finds this request in the logs.")
+    body: bytes
+    compressed: bytes
+    etag: str
 
 
-def errors(*statuses: int) -> dict[int, OpenApiResponse]:
-    """The error answers that an operation has of its own, for `extend_schema(responses={200: …, **errors(409)})`.
-
-    What any operation can be answered is added by `add_common_errors`.
-    """
-    return {status: _error(HTTPStatus(status)) for status in statuses}
+_LOCK = threading.Lock()
+_MADE: dict[type[BaseRenderer], Description] = {}
 
 
-def _error(status: HTTPStatus) -> OpenApiResponse:
-    description, code, detail = _EXAMPLES.get(status, (status.description, "error", status.phrase))
-    value = _example(status, code, detail)
-    example = OpenApiExample(status.phrase, value=value, response_only=True, status_codes=[str(status.value)])
-    return OpenApiResponse(ErrorSerializer, description=description, examples=[example])
+def described(renderer: type[BaseRenderer]) -> Description:
+    """Return the description. The first call makes it; calls meanwhile wait."""
+    with _LOCK:
+        if renderer not in _MADE:
+            schema = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
+            rendered = renderer().render(schema, renderer_context={})
+            body = rendered.encode() if isinstance(rendered, str) else rendered
+            etag = hashlib.sha256(body).hexdigest()[:32]
+            _MADE[renderer] = Description(body, gzip.compress(body, mtime=0), etag)
+        return _MADE[renderer]
 
 
-def _example(status: HTTPStatus, code: str, detail: str) -> dict[str, Any]:
-    value: dict[str, Any] = {"code": code, "detail": detail, "request_id": _REQUEST_ID}
-    if status == HTTPStatus.BAD_REQUEST:
-        value["errors"] = {"name": ["This field is required."]}
-    return value
+class SchemaView(SpectacularAPIView):
+    """The description as YAML or JSON, whichever `Accept` or `?format=` asks for."""
 
-
-def add_common_errors(result: dict[str, Any], **of_spectacular: Any) -> dict[str, Any]:
-    """Postprocessing hook: each operation names the statuses that it can have for no reason of its own."""
-    for path, operations in result["paths"].items():
-        for operation in operations.values():
-            for status in _common(path, operation):
-                reference = {"$ref": f"#/components/responses/{status.value}"}
-                operation["responses"].setdefault(str(status.value), reference)
-            operation["responses"] = dict(sorted(operation["responses"].items()))
-    result["components"]["responses"] = {str(status.value): _shared(status) for status in _EXAMPLES}
-    return result
-
-
-def _common(path: str, operation: Mapping[str, Any]) -> Iterator[HTTPStatus]:
-    yield HTTPStatus.BAD_REQUEST  # an unknown query parameter
-    if operation.get("security"):
-        yield from (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-    if "{" in path or any(parameter["name"] == "page" for parameter in operation.get("parameters", ())):
-        yield HTTPStatus.NOT_FOUND
-    if "requestBody" in operation:
-        yield from (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
-    yield from (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_ACCEPTABLE)
-    yield from (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
-
-
-def _shared(status: HTTPStatus) -> dict[str, Any]:
-    description, code, detail = _EXAMPLES[status]
-    schema = {"$ref": "#/components/schemas/Error"}
-    return {
-        "description": description,
-        "content": {"application/json": {"schema": schema, "example": _example(status, code, detail)}},
-    }
+    @extend_schema(exclude=True)  # the description does not describe itself
+    def get(self, request: Request, *args: object, **kwargs: object) -> HttpResponseBase:
+        renderer = request.accepted_renderer
+        made = described(type(renderer))
+        is_compressed = "gzip" in request.headers.get("Accept-Encoding", "")
+        response = HttpResponse(
+            made.compressed if is_compressed else made.body,
+            content_type=f"{renderer.media_type}; charset=utf-8",
+            headers={
+                "Cache-Control": "no-cache",  # kept, and asked for again with its ETag
+                "Content-Disposition": f'inline; filename="SVOps.{renderer.format}"',
+                "ETag": f'"{made.etag}{"-gzip" if is_compressed else ""}"',
+            },
+        )
+        if is_compressed:
+            response["Content-Encoding"] = "gzip"
+        patch_vary_headers(response, ["Accept", "Accept-Encoding"])
+        return get_conditional_response(request._request, etag=response["ETag"], response=response) or response

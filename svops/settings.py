@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
@@ -9,7 +10,7 @@ from urllib.parse import quote
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
-from svops import env
+from rest import env
 
 SVOPS_HOME = env.HOME
 
@@ -22,6 +23,14 @@ AIRFLOW_USERNAME = env.text("AIRFLOW_USERNAME", default="admin")
 AIRFLOW_PASSWORD = env.text("AIRFLOW_PASSWORD", default="admin")
 AIRFLOW_CONNECT_TIMEOUT = env.seconds("AIRFLOW_CONNECT_TIMEOUT", default=2)
 AIRFLOW_READ_TIMEOUT = env.seconds("AIRFLOW_READ_TIMEOUT", default=10)
+# Airflow reads and parses all of a log before it sends the first byte: 16 s for 50 MB.
+AIRFLOW_LOG_READ_TIMEOUT = env.seconds("AIRFLOW_LOG_READ_TIMEOUT", default=120)
+AIRFLOW_LOG_TOTAL_TIMEOUT = env.seconds("AIRFLOW_LOG_TOTAL_TIMEOUT", default=600)
+# Together not more than a default Airflow can take: with sixteen parallel lists it answers HTTP 500.
+AIRFLOW_POOL_CONTROL = env.integer("AIRFLOW_POOL_CONTROL", default=8, minimum=1, maximum=100)
+AIRFLOW_POOL_LOOKS = env.integer("AIRFLOW_POOL_LOOKS", default=4, minimum=1, maximum=100)
+AIRFLOW_POOL_LOGS = env.integer("AIRFLOW_POOL_LOGS", default=3, minimum=1, maximum=100)
+AIRFLOW_POOL_WAIT = env.seconds("AIRFLOW_POOL_WAIT", default=3)
 
 _redis_host = env.text("REDIS_HOST", default="127.0.0.1")
 _redis_port = env.integer("REDIS_PORT", default=6379, minimum=1, maximum=65535)
@@ -59,20 +68,26 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
 else:
     # Synchronous views run in threads under ASGI: a pool bounds their connections, CONN_MAX_AGE would not.
     _pool_size = env.integer("DATABASE_POOL_SIZE", default=20, minimum=1)
-    _options["pool"] = {"min_size": 1, "max_size": _pool_size, "timeout": 10}
+    # A pool doubles the wait between its tries, up to minutes. After this many seconds it gives up, and the next query
+    # tries at once: after an outage of any length the processes are back within seconds.
+    _options["pool"] = {"min_size": 1, "max_size": _pool_size, "timeout": 10, "reconnect_timeout": 2}
+# A connection is tried before it is used: after a restart of the database those of the pool are dead.
+DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DATABASES["default"]["CONN_MAX_AGE"] = 0
 
 # --- Security ---------------------------------------------------------------------------------------------
+if EMBEDDED:
+    env.private_home()
 SECRET_KEY = env.secret_key("SECRET_KEY", embedded=EMBEDDED)
-# What is encrypted at rest: the first key encrypts, each of them decrypts. SECRET_KEY until one is given.
+# Encryption at rest: the first key encrypts, every key decrypts. Defaults to SECRET_KEY.
 SECRET_KEYS = env.items("SECRET_KEYS") or [SECRET_KEY]
 DEBUG = env.boolean("DEBUG", default=False)
 ALLOWED_HOSTS = env.items("ALLOWED_HOSTS", default=("127.0.0.1", "localhost", "[::1]") if EMBEDDED else ())
-CSRF_FAILURE_VIEW = "svops.api.forged"
+CSRF_FAILURE_VIEW = "rest.error_responses.forged"
 CSRF_TRUSTED_ORIGINS = env.items("CSRF_TRUSTED_ORIGINS")
 HTTPS = env.boolean("HTTPS", default=False)
 SECURE_SSL_REDIRECT = HTTPS
-# Health checks and Airflow's signed pushes come from beside the process, not through the proxy that speaks TLS.
+# Health checks and Airflow's signed pushes do not come through the TLS proxy.
 SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|api/v1/ingest)/?$"]
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_HSTS_SECONDS = env.integer("HSTS_SECONDS", default=0)
@@ -82,7 +97,18 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUST_PROXY els
 SESSION_COOKIE_HTTPONLY = True
 X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_MEMORY_SIZE = env.integer("MAX_BODY_BYTES", default=1_000_000, minimum=1024)
+# What `svops.server` accepts before it knows who asks.
+REQUEST_HEAD_BYTES = env.integer("REQUEST_HEAD_BYTES", default=32_768, minimum=4096)
+REQUEST_HEAD_TIMEOUT = env.seconds("REQUEST_HEAD_TIMEOUT", default=10)
+REQUEST_BODY_TIMEOUT = env.seconds("REQUEST_BODY_TIMEOUT", default=30)
+RESPONSE_STALL_TIMEOUT = env.seconds("RESPONSE_STALL_TIMEOUT", default=60)
+# closed: only admins build workflows, until a rule opens a DAG to somebody.
+DAG_ACCESS = env.choice("DAG_ACCESS", default="open" if EMBEDDED else "closed", choices=("open", "closed"))
 REGISTRATION = env.choice("REGISTRATION", default="open" if EMBEDDED else "closed", choices=("open", "closed"))
+
+# The head of the audit trail, where the database cannot reach: somebody who cuts the trail cannot change it.
+AUDIT_HEAD_FILE = env.text("AUDIT_HEAD_FILE", default=str(SVOPS_HOME / "audit-head") if EMBEDDED else "off")
+AUDIT_WEBHOOK_URL = env.secure_url("AUDIT_WEBHOOK_URL")
 
 # --- Single sign-on: off until there is an issuer -----------------------------------------------------------
 OIDC_ISSUER = env.secure_url("OIDC_ISSUER")
@@ -99,9 +125,9 @@ OIDC_TIMEOUT = env.seconds("OIDC_TIMEOUT", default=5)
 
 # --- Django -----------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
-    # Daphne replaces runserver by an ASGI one; elsewhere it would only cost the import of Twisted.
+    # Daphne replaces runserver with an ASGI server. Elsewhere it would only cost the import of Twisted.
     *(["daphne"] if DEBUG else []),
-    "django.contrib.admin",
+    "svops.admin_site.SiteConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -118,19 +144,24 @@ INSTALLED_APPS = [
     "accounts",
     "workflows",
     "notifications",
+    "console",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "svops.headers.own_files_only",
     "django_guid.middleware.guid_middleware",
+    "svops.static.versioned_files",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "svops.api.in_one_shape",
+    "rest.middleware.never_stored",
+    "rest.middleware.one_error_shape",
     "accounts.limits.rate_headers",
-    "svops.api.optional_trailing_slash",
+    "accounts.turns.turns",
+    "rest.middleware.optional_trailing_slash",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "accounts.sessions.touch",
     "accounts.audit.remember_request",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -157,16 +188,30 @@ RATE_LIMIT_API = env.rate("RATE_LIMIT_API", default="1200/minute")
 RATE_LIMIT_AUTH = env.rate("RATE_LIMIT_AUTH", default="30/minute")
 RATE_LIMIT_INGEST = env.rate("RATE_LIMIT_INGEST", default="600/minute")
 RATE_LIMIT_STREAM = env.rate("RATE_LIMIT_STREAM", default="600/minute")
+RATE_LIMIT_TEST = env.rate("RATE_LIMIT_TEST", default="20/hour")
+RATE_LIMIT_RECIPIENT = env.rate("RATE_LIMIT_RECIPIENT", default="6/hour")
+API_KEYS_PER_USER = env.integer("API_KEYS_PER_USER", default=25, minimum=1)
+REQUESTS_AT_ONCE = env.integer("REQUESTS_AT_ONCE", default=4, minimum=1)
+BUSY_SHARE = env.share("BUSY_SHARE", default=0.25)
 LOGIN_ATTEMPTS = env.integer("LOGIN_ATTEMPTS", default=5)
-AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in (
-        "UserAttributeSimilarityValidator",
-        "MinimumLengthValidator",
-        "CommonPasswordValidator",
-        "NumericPasswordValidator",
-    )
+LOGIN_ATTEMPTS_ACCOUNT = env.integer("LOGIN_ATTEMPTS_ACCOUNT", default=20)
+PASSWORD_MIN_LENGTH = env.integer("PASSWORD_MIN_LENGTH", default=12, minimum=8, maximum=128)
+AUTH_PASSWORD_VALIDATORS: list[dict[str, Any]] = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": PASSWORD_MIN_LENGTH},
+    },
+    {"NAME": "accounts.password_rules.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
+# A session ends after so long without a request, and in any case so long after the sign-in.
+SESSION_ENGINE = "accounts.sessions"
+SESSION_IDLE_SECONDS = env.integer("SESSION_IDLE_SECONDS", default=43200, minimum=60)
+SESSION_ABSOLUTE_SECONDS = env.integer("SESSION_ABSOLUTE_SECONDS", default=2592000, minimum=60)
+SESSION_COOKIE_AGE = SESSION_IDLE_SECONDS
+SECOND_FACTOR_ADMINS = env.boolean("SECOND_FACTOR_ADMINS", default=False)
+ACCOUNT_NOTICES = env.boolean("ACCOUNT_NOTICES", default=not EMBEDDED)
 LOGIN_URL = "/login"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en"
@@ -174,23 +219,32 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 APPEND_SLASH = True
 STATIC_URL = "static/"
-# Static files are served from the apps that bring them: nothing has to be collected before the first start.
+# Static files are served from their apps: nothing has to be collected before the first start.
 WHITENOISE_USE_FINDERS = True
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "svops.static.VersionedFiles"},
+}
 
-# --- Redis: cache, channel layer, broker; losing it loses no run and no event --------------------------------
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
-CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}}
+# --- Redis: channel layer, broker; losing it loses no run and no event ---------------------------------------
+CHANNEL_LAYERS: dict[str, Any] = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        # A reader of the layer waits for as long as nothing happens; redis-py 8 would end it after 5 s.
+        "CONFIG": {"hosts": [{"address": REDIS_URL, "socket_connect_timeout": 2, "socket_timeout": None}]},
+    }
+}
 CELERY_BROKER_URL = REDIS_URL
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
-CELERY_TASK_ACKS_LATE = True
-# Redis hands the task of a lost worker out again after this; ours take seconds and bear being repeated.
-CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 120}
+# Only beat sends tasks. It sends each one again, and each may be repeated or missed. So a message is gone when a worker
+# has taken it. If Redis kept it until the task has ended, a worker that loses Redis meanwhile would end (kombu 5.7).
+CELERY_BROKER_TRANSPORT_OPTIONS = {"ack_emulation": False}
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
-CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SCHEDULER = "svops.beat:PatientScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 1
+BEAT_FILE = env.text("BEAT_FILE")
 DJANGO_CELERY_BEAT_TZ_AWARE = True
 
 # --- REST API ---------------------------------------------------------------------------------------------
@@ -200,19 +254,19 @@ REST_FRAMEWORK = {
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["accounts.permissions.HasScope"],
-    "DEFAULT_THROTTLE_CLASSES": ["accounts.limits.RateThrottle"],
+    "DEFAULT_THROTTLE_CLASSES": ["accounts.limits.RateThrottle", "accounts.turns.TurnThrottle"],
     "DEFAULT_RENDERER_CLASSES": [
         "rest_framework.renderers.JSONRenderer",
         "rest_framework.renderers.BrowsableAPIRenderer",
     ],
-    "DEFAULT_PARSER_CLASSES": ["svops.parsers.SoundJSONParser"],
-    "DEFAULT_PAGINATION_CLASS": "svops.api.Pages",
+    "DEFAULT_PARSER_CLASSES": ["rest.parsers.SoundJSONParser"],
+    "DEFAULT_PAGINATION_CLASS": "rest.pages.Pages",
     "DEFAULT_FILTER_BACKENDS": [
-        "svops.query.Filters",
-        "svops.query.Ordering",
+        "rest.filters.Filters",
+        "rest.filters.Ordering",
     ],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "EXCEPTION_HANDLER": "svops.api.exception_handler",
+    "EXCEPTION_HANDLER": "rest.error_responses.exception_handler",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 SIMPLE_JWT = {
@@ -231,7 +285,20 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
-    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "svops.schema.add_common_errors"],
+    "GET_LIB_DOC_EXCLUDES": "rest.schema.bases_without_docs",
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "workflows.api.event_schema.declare_events",
+        "rest.schema.add_common_errors",
+    ],
+    # Names for enums that occur under several field names.
+    "ENUM_NAME_OVERRIDES": {
+        "LevelEnum": "workflows.models.Level",
+        "DagLevelEnum": "workflows.dagrules.DagLevel",
+        "EventTypeEnum": "workflows.eventlog.events.CATALOGUE",
+        "NotificationTypeEnum": "notifications.services.TYPES",
+        "NotificationChannelEnum": "notifications.transports.CHANNELS",
+    },
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
@@ -240,20 +307,25 @@ DJANGO_GUID = {"GUID_HEADER_NAME": "X-Request-ID", "VALIDATE_GUID": True, "RETUR
 
 # --- SVOps ------------------------------------------------------------------------------------------------
 # Called with each event inside the transaction that records it; producers do not know their consumers.
-EVENT_SINKS: list[str] = ["notifications.sinks.owe_deliveries"]
-# Which of these ids are no workflows that a user sees. API keys are for workflows, and accounts know none.
+EVENT_SINKS: list[str] = ["notifications.sinks.create_deliveries"]
+# Returns the ids that are no workflow visible to a user. API keys name workflows, but accounts know none.
 UNSEEN_WORKFLOWS = "workflows.access.unseen"
 # Shared with plugins/svops_listener.py in Airflow; without it, pushes are refused and polling does it all.
 INGEST_SECRET = env.text("SVOPS_INGEST_SECRET")
 RECONCILE_OVERLAP = env.seconds("RECONCILE_OVERLAP", default=10)
 SWEEP_INTERVAL = env.seconds("SWEEP_INTERVAL", default=60)
+DELETIONS_DAYS = env.integer("DELETIONS_DAYS", default=7)
 STALE_AFTER = env.seconds("STALE_AFTER", default=20)
+SEARCH_DEADLINE = env.seconds("SEARCH_DEADLINE", default=2)
+# As JSON, with the defaults of the workflow.
+PARAMETERS_MAX_BYTES = env.integer("PARAMETERS_MAX_BYTES", default=65_536, minimum=1024)
 DISPATCH_BUDGET = env.seconds("DISPATCH_BUDGET", default=3)
 BREAKER_FAILURES = env.integer("BREAKER_FAILURES", default=5, minimum=1)
 BREAKER_RESET = env.seconds("BREAKER_RESET", default=5)
 DISPATCH_DEADLINE = env.seconds("DISPATCH_DEADLINE", default=24 * 3600)
 DISPATCH_LEASE = env.seconds("DISPATCH_LEASE", default=40)
 STOP_DEADLINE = env.seconds("STOP_DEADLINE", default=60)
+STOP_SETTLE = env.seconds("STOP_SETTLE", default=5)
 STOP_SILENCE = env.seconds("STOP_SILENCE", default=600)
 # Retention; 0 days keeps for ever. Runs go when their events have gone.
 KEEP_EVENTS_DAYS = env.integer("KEEP_EVENTS_DAYS", default=90)
@@ -261,10 +333,26 @@ KEEP_RUNS_DAYS = env.integer("KEEP_RUNS_DAYS", default=365)
 KEEP_COMMANDS_DAYS = env.integer("KEEP_COMMANDS_DAYS", default=30, minimum=1)
 KEEP_IDEMPOTENCY_KEYS_HOURS = env.integer("KEEP_IDEMPOTENCY_KEYS_HOURS", default=48, minimum=24)
 METRICS_TOKEN = env.text("METRICS_TOKEN")
+# Shows its bearer, beside administrators, which of the checks of /readyz fail and why.
+READY_TOKEN = env.text("READY_TOKEN")
+SHARED_ANSWER_SECONDS = env.integer("SHARED_ANSWER_SECONDS", default=2)
 STREAM_HEARTBEAT = env.seconds("STREAM_HEARTBEAT", default=20)
 STREAM_AUTH_TIMEOUT = env.seconds("STREAM_AUTH_TIMEOUT", default=10)
 STREAM_QUEUE_BYTES = env.integer("STREAM_QUEUE_BYTES", default=4_000_000, minimum=10_000)
 STREAM_MESSAGE_BYTES = env.integer("STREAM_MESSAGE_BYTES", default=16_384, minimum=256)
+STREAMS_PER_USER = env.integer("STREAMS_PER_USER", default=200, minimum=1)
+STREAM_MESSAGES_PER_MINUTE = env.integer("STREAM_MESSAGES_PER_MINUTE", default=300, minimum=1)
+USER_MESSAGES_PER_MINUTE = env.integer("USER_MESSAGES_PER_MINUTE", default=1200, minimum=1)
+STREAM_LANES = env.integer("STREAM_LANES", default=3, minimum=1)
+STREAM_UNSIGNED = env.integer("STREAM_UNSIGNED", default=1000, minimum=1)
+STREAM_UNSIGNED_PER_ADDRESS = env.integer("STREAM_UNSIGNED_PER_ADDRESS", default=100, minimum=1)
+LOG_FOLLOWERS = env.integer("LOG_FOLLOWERS", default=200, minimum=1)
+LOG_FOLLOWERS_PER_USER = env.integer("LOG_FOLLOWERS_PER_USER", default=10, minimum=1)
+LOG_WAIT = env.seconds("LOG_WAIT", default=4)
+LOG_REFRESH = env.seconds("LOG_REFRESH", default=1)
+LOG_CACHE_DIR = env.text("LOG_CACHE_DIR")
+LOG_CACHE_BYTES = env.integer("LOG_CACHE_BYTES", default=1_000_000_000, minimum=1_000_000)
+LOG_COPY_BYTES = env.integer("LOG_COPY_BYTES", default=250_000_000, minimum=100_000)
 STREAM_SUBSCRIPTIONS = env.integer("STREAM_SUBSCRIPTIONS", default=100, minimum=1)
 
 # --- Notifications ----------------------------------------------------------------------------------------
@@ -272,9 +360,14 @@ PUBLIC_URL = env.url("PUBLIC_URL", default=f"http://{SVOPS_HOST}:{SVOPS_PORT}", 
 NOTIFICATION_ALLOWED_NETWORKS = env.networks("NOTIFICATION_ALLOWED_NETWORKS")
 NOTIFICATION_TIMEOUT = env.seconds("NOTIFICATION_TIMEOUT", default=15)
 NOTIFICATION_LEASE = env.seconds("NOTIFICATION_LEASE", default=90)
+NOTIFICATION_APPRISE_WORKERS = env.integer("NOTIFICATION_APPRISE_WORKERS", default=2, minimum=1, maximum=50)
 NOTIFICATION_SLOTS = env.integer("NOTIFICATION_SLOTS", default=32, minimum=1, maximum=500)
 NOTIFICATION_DIGEST_INTERVAL = env.seconds("NOTIFICATION_DIGEST_INTERVAL", default=3600)
 NOTIFICATION_OVERDUE = env.seconds("NOTIFICATION_OVERDUE", default=120)
+# Recipients of e-mail in these domains need not agree first.
+NOTIFICATION_EMAIL_DOMAINS = [domain.lower() for domain in env.items("NOTIFICATION_EMAIL_DOMAINS")]
+NOTIFICATION_LINK_SECONDS = env.seconds("NOTIFICATION_LINK_SECONDS", default=3 * 86400)
+NOTIFICATION_LINKS_PER_DAY = env.integer("NOTIFICATION_LINKS_PER_DAY", default=20, minimum=1)
 NOTIFICATION_RETENTION = env.seconds("NOTIFICATION_RETENTION", default=90 * 86400)
 EMAIL_HOST = env.text("EMAIL_HOST", default="localhost")
 EMAIL_PORT = env.integer("EMAIL_PORT", default=25, minimum=1, maximum=65535)
@@ -295,31 +388,50 @@ if bool(OIDC_ROLE_CLAIM) != bool(OIDC_ADMIN_VALUES or OIDC_USER_VALUES):
     raise ImproperlyConfigured(
         "OIDC_ROLE_CLAIM goes with OIDC_ADMIN_VALUES or OIDC_USER_VALUES: a claim, and which of its values count"
     )
+if LOG_COPY_BYTES > LOG_CACHE_BYTES:
+    raise ImproperlyConfigured("LOG_COPY_BYTES is more than LOG_CACHE_BYTES: one log would not fit")
 if SVOPS_PORT == AIRFLOW_PORT:
     raise ImproperlyConfigured(f"SVOPS_PORT and AIRFLOW_PORT are both {SVOPS_PORT}: two different ports are expected")
 
+# --- Logs -------------------------------------------------------------------------------------------------
+LOG_LEVEL = env.choice("LOG_LEVEL", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
+LOG_FORMAT = env.choice("LOG_FORMAT", default="text" if EMBEDDED else "json", choices=("json", "text"))
+# Warnings of Python go the way of every other line, so that each line is one of the format.
+logging.captureWarnings(LOG_FORMAT == "json")
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {
-        "correlation_id": {"()": "django_guid.log_filters.CorrelationId"},
+        "request_id": {"()": "django_guid.log_filters.CorrelationId", "correlation_id_field": "request_id"},
+        "without_secrets": {"()": "svops.logging.WithoutSecrets"},
         "without_trace": {"()": "svops.logging.WithoutTrace"},
+        "refusals_warn": {"()": "svops.logging.RefusalsWarn"},
     },
-    "formatters": {
-        "plain": {
-            "()": "svops.logging.PlainFormatter",
-            "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
+    "formatters": {"json": {"()": "svops.logging.JsonLines"}, "text": {"()": "svops.logging.TextLines"}},
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": LOG_FORMAT,
+            "filters": ["request_id", "without_secrets"],
         }
     },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain", "filters": ["correlation_id"]}},
-    "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", default="INFO")},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         "django_guid": {"level": "WARNING"},
-        # It works on while Redis is away, and says so at every look.
+        "django.request": {"filters": ["refusals_warn"]},
+        # They work without Redis, and would log each failed call with its traceback.
         "pybreaker": {"filters": ["without_trace"]},
-        # A line for each of the ticks would hide all others.
+        "channels_redis.pubsub": {"filters": ["without_trace"]},
+        # One line per tick would hide everything else.
         "celery.worker.strategy": {"level": "WARNING"},
         "celery.app.trace": {"level": "WARNING"},
         "celery.beat": {"level": "WARNING"},
+        # Uvicorn gives these two handlers of their own; an empty list takes them away again.
+        "uvicorn": {"level": LOG_LEVEL, "handlers": [], "propagate": True},
+        "uvicorn.access": {"level": LOG_LEVEL, "handlers": [], "propagate": True},
+        "uvicorn.error": {"level": LOG_LEVEL},
     },
 }
+
+# The runner passes these to SVOps' own processes, and nothing else of the operator's environment.
+VARIABLES_READ = env.names_read()

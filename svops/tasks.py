@@ -1,4 +1,4 @@
-"""Background work that concerns several apps."""
+"""Background work across the apps."""
 
 import logging
 

@@ -1,0 +1,31 @@
+"""The admin pages of Django, closed to administrators who still lack their second factor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.admin import AdminSite
+from django.contrib.admin.apps import AdminConfig
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+
+
+class Site(AdminSite):
+    def has_permission(self, request: HttpRequest) -> bool:
+        return super().has_permission(request) and not _lacks_factor(request)
+
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if _lacks_factor(request):
+            return HttpResponseRedirect(reverse("console:account"))
+        return super().login(request, extra_context)
+
+
+def _lacks_factor(request: HttpRequest) -> bool:
+    from accounts.identity import lacks_factor
+    from accounts.models import User
+
+    return isinstance(request.user, User) and lacks_factor(request.user)
+
+
+class SiteConfig(AdminConfig):
+    default_site = "svops.admin_site.Site"
