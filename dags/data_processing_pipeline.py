@@ -1,21 +1,21 @@
 """### Data processing pipeline
 
-A shop's orders on their way into a database. `extract` writes an export with a known share of spoilt rows,
-`transform` sorts those out and converts the rest to euro cents, `load` fills an SQLite database and
-`validate` compares all three with one another.
+A shop's orders on their way into a database. `extract` writes an export with a known share of bad rows,
+`transform` rejects those and converts the rest to euro cents, `load` fills an SQLite database, and
+`validate` compares the three results.
 
 | parameter | what it does |
 | --- | --- |
-| `rows`, `seed` | how many orders there are, and which: the same pair makes the same export |
-| `error_rate` | share of the orders that `extract` spoils |
+| `rows`, `seed` | how many orders, and which ones: the same pair makes the same export |
+| `error_rate` | share of the orders to which `extract` adds a defect |
 | `max_rejected` | share of rejected rows above which `validate` fails the run |
-| `processing_time` | seconds that the four tasks last together, beyond their own work; 0 adds none |
-| `fail_task` | the task named here fails on purpose; once the run is retried, it succeeds |
+| `processing_time` | seconds that the four tasks wait in total, besides their own work |
+| `fail_task` | this task fails on purpose; a retry of the run succeeds |
 
-Files are kept in one folder per run, `svops-data_processing_pipeline/<run>` in `SVOPS_DATA_DIR`, and removed by a later
-run when they are a week old. Without the variable that is a folder of the user's own, `svops-<uid>`, in the system's
-temporary one. Where tasks run on several machines, `SVOPS_DATA_DIR` has to be a shared one.
-The caller's own `task_id` and `dataset_id` are logged when the run's `conf` has them.
+Files are kept in one folder per run, `svops-data_processing_pipeline/<run>` in `SVOPS_DATA_DIR`. A later run removes
+folders that are a week old. Without the variable, the folder is `svops-<uid>` in the system's temporary folder. If
+tasks run on several machines, `SVOPS_DATA_DIR` must be a shared folder.
+If the run's `conf` has the caller's own `task_id` and `dataset_id`, each task logs them.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ PARAMS = {
         minimum=0,
         maximum=0.5,
         title="Error rate",
-        description="Share of the orders that are spoilt in the export.",
+        description="Share of the orders that have a defect in the export.",
     ),
     "max_rejected": Param(
         0.1,
@@ -95,7 +95,7 @@ PARAMS = {
         minimum=0,
         maximum=3600,
         title="Processing time",
-        description="Seconds that the four tasks last together, beyond their own work.",
+        description="Seconds that the four tasks wait in total, besides their own work.",
     ),
     "fail_task": Param(
         None,
@@ -103,15 +103,15 @@ PARAMS = {
         enum=[None, *TASK_IDS],
         title="Task that fails",
         description=(
-            "The task named here fails on purpose in the first attempt of the run, so that a retry succeeds; null lets "
-            "all of them succeed."
+            "This task fails on purpose in the first attempt of the run; a retry of the run succeeds. With null, all "
+            "tasks succeed."
         ),
     ),
 }
 
 
 class RequestedFailureError(RuntimeError):
-    """The run's parameters asked for this task to fail."""
+    """The parameters of the run ask this task to fail."""
 
 
 class ValidationFailedError(RuntimeError):
@@ -119,7 +119,7 @@ class ValidationFailedError(RuntimeError):
 
 
 def begin(context: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Log whom the task works for and return its parameters; raise if it is the one to fail."""
+    """Log the caller's references and return the parameters. Raise if this task has to fail."""
     conf = context["dag_run"].conf or {}
     for name in ("task_id", "dataset_id"):
         if name in conf:
@@ -132,14 +132,14 @@ def begin(context: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def is_first_attempt(dag_run: Any, ti: Any) -> bool:
-    """Whether nothing of the run has been cleared yet, as a retry of it does."""
+    """Return whether no task of the run has been cleared yet; a retry clears tasks."""
     cleared = getattr(dag_run, "clear_number", None)
     return ti.try_number <= 1 if cleared is None else cleared == 0
 
 
 def run_folder(run_id: str) -> Path:
-    """The run's own folder. It stays the same when a task is run again."""
-    # The digest keeps ids apart that differ only in characters which a file name should not have.
+    """Return the folder of the run. A task that runs again gets the same one."""
+    # The digest separates ids that differ only in characters that a file name should not have.
     digest = hashlib.sha256(run_id.encode()).hexdigest()[:8]
     name = f"{re.sub(r'[^A-Za-z0-9_-]+', '_', run_id)[:100]}-{digest}"
     folder = data_folder() / name
@@ -148,7 +148,7 @@ def run_folder(run_id: str) -> Path:
 
 
 def data_folder() -> Path:
-    """Where the folders of all runs are. Without a place that was given, one that users do not share."""
+    """Return the parent of the folders of all runs. By default, users do not share it."""
     root = os.environ.get("SVOPS_DATA_DIR") or Path(tempfile.gettempdir()) / f"svops-{os.getuid()}"
     folder = Path(root) / f"svops-{DAG_ID}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -156,16 +156,16 @@ def data_folder() -> Path:
 
 
 def forget_old_runs() -> None:
-    """Remove the folders of runs that have not written into them for a week."""
+    """Remove the folders of runs that have not changed for a week."""
     for folder in data_folder().iterdir():
-        # Another run may be about it at the same moment.
+        # Another run may remove the same folder at the same moment.
         with contextlib.suppress(FileNotFoundError):
             if time.time() - folder.stat().st_mtime > KEEP_DAYS * 24 * 3600:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 def paced(items: Iterable[Any], *, total: int, seconds: float, what: str) -> Iterator[Any]:
-    """Hand on `total` items over `seconds` or longer, with a line of progress about once a second."""
+    """Yield `total` items over `seconds` or longer, with a line of progress about once a second."""
     begun = said = time.monotonic()
     for number, item in enumerate(items, start=1):
         yield item
@@ -183,13 +183,13 @@ def paced(items: Iterable[Any], *, total: int, seconds: float, what: str) -> Ite
 
 
 def make_orders(*, rows: int, seed: int, error_rate: float) -> Iterator[dict[str, str]]:
-    """Orders as a shop would export them, of which the share `error_rate` has one defect each."""
+    """Yield orders as a shop exports them. The share `error_rate` of them has one defect each."""
     chance = random.Random(seed)  # noqa: S311 - sample data, not a secret
-    # The first order stays sound: it is the one that duplicates repeat.
-    spoilt = set(chance.sample(range(1, rows), round(rows * error_rate)))
+    # The first order stays valid, because duplicates repeat it.
+    bad = set(chance.sample(range(1, rows), round(rows * error_rate)))
     for number in range(rows):
         order = _order(number, chance)
-        yield spoil(order, defect=chance.choice(DEFECTS)) if number in spoilt else order
+        yield with_defect(order, defect=chance.choice(DEFECTS)) if number in bad else order
 
 
 def _order(number: int, chance: random.Random) -> dict[str, str]:
@@ -204,8 +204,8 @@ def _order(number: int, chance: random.Random) -> dict[str, str]:
     }
 
 
-def spoil(order: dict[str, str], *, defect: str) -> dict[str, str]:
-    """The order with this defect; `duplicate` repeats the number of the very first."""
+def with_defect(order: dict[str, str], *, defect: str) -> dict[str, str]:
+    """Return the order with this defect; `duplicate` repeats the number of the first order."""
     changed = {
         "no_customer": {"customer": ""},
         "bad_day": {"day": "2026-02-30"},
@@ -217,7 +217,7 @@ def spoil(order: dict[str, str], *, defect: str) -> dict[str, str]:
 
 
 def defect_of(order: Mapping[str, str], *, seen: set[str]) -> str | None:
-    """Name what is wrong with an order, given the numbers of all the orders before it."""
+    """Return the defect of an order, given the numbers of all orders before it."""
     if order["order_id"] in seen:
         return "duplicate"
     if not order["customer"]:
@@ -246,14 +246,14 @@ def _is_price(text: str) -> bool:
 
 
 def clean(order: Mapping[str, str]) -> dict[str, str]:
-    """The order with its price in euro cents instead of its own currency."""
+    """Return the order with its price in euro cents."""
     euros = Decimal(order["amount"]) * EUROS_FOR_ONE[order["currency"]]
     kept = {name: order[name] for name in ("order_id", "day", "customer", "country")}
     return {**kept, "eur_cents": str(round(euros * 100))}
 
 
 def write_csv(path: Path, orders: Iterable[Mapping[str, str]], *, columns: Iterable[str]) -> int:
-    """Write the orders and tell how many. The file appears only when it is whole."""
+    """Write the orders and return how many. The file appears only when it is complete."""
     unfinished = path.with_suffix(".part")
     count = 0
     with unfinished.open("w", newline="") as file:
@@ -271,7 +271,7 @@ def read_csv(path: Path) -> Iterator[dict[str, str]]:
 
 
 def sort_out(orders: Iterable[Mapping[str, str]], *, rejected: list[dict[str, str]]) -> Iterator[dict[str, str]]:
-    """Yield the sound orders, cleaned; put the others, with the reason, on the list `rejected`."""
+    """Yield the valid orders, cleaned. Add the others, with the reason, to the list `rejected`."""
     seen: set[str] = set()
     for order in orders:
         defect = defect_of(order, seen=seen)
@@ -283,18 +283,18 @@ def sort_out(orders: Iterable[Mapping[str, str]], *, rejected: list[dict[str, st
 
 
 def transform_file(raw: Path, *, accepted: Path, rejected: Path, rows: int, seconds: float = 0) -> dict[str, Any]:
-    """Split the export into sound and rejected orders; tell how many of each, and why."""
-    spoilt: list[dict[str, str]] = []
+    """Split the export into accepted and rejected orders. Return how many of each, and the defects."""
+    bad: list[dict[str, str]] = []
     orders = paced(read_csv(raw), total=rows, seconds=seconds, what="transform")
     columns = ("order_id", "day", "customer", "country", "eur_cents")
-    count = write_csv(accepted, sort_out(orders, rejected=spoilt), columns=columns)
-    write_csv(rejected, spoilt, columns=(*COLUMNS, "defect"))
-    defects = Counter(order["defect"] for order in spoilt)
-    return {"accepted": count, "rejected": len(spoilt), "defects": dict(sorted(defects.items()))}
+    count = write_csv(accepted, sort_out(orders, rejected=bad), columns=columns)
+    write_csv(rejected, bad, columns=(*COLUMNS, "defect"))
+    defects = Counter(order["defect"] for order in bad)
+    return {"accepted": count, "rejected": len(bad), "defects": dict(sorted(defects.items()))}
 
 
 def load_file(accepted: Path, *, database: Path, rows: int, seconds: float = 0) -> int:
-    """Fill a fresh database with the orders, in one transaction; tell how many it holds."""
+    """Fill a new database with the orders, in one transaction. Return how many it holds."""
     database.unlink(missing_ok=True)
     orders = paced(read_csv(accepted), total=max(rows, 1), seconds=seconds, what="load")
     with closing(sqlite3.connect(database)) as connection, connection:
@@ -308,7 +308,7 @@ def load_file(accepted: Path, *, database: Path, rows: int, seconds: float = 0) 
 
 
 def findings(*, raw: Path, accepted: Path, database: Path, rejected: int, max_rejected: float) -> dict[str, str]:
-    """Check the database against the files it came from; name each check that fails, with its numbers."""
+    """Check the database against its source files. Return each failed check with its numbers."""
     extracted = sum(1 for _ in read_csv(raw))
     cents = sum(int(order["eur_cents"]) for order in read_csv(accepted))
     with closing(sqlite3.connect(database)) as connection:
@@ -345,7 +345,7 @@ def turnover(database: Path) -> dict[str, int]:
     tags=["svops", "example"],
 )
 def data_processing_pipeline() -> None:
-    # Each task hands on the report of those before it, completed by its own lines.
+    # Each task returns the report of the tasks before it, with its own lines added.
 
     @task(multiple_outputs=False)
     def extract(**context: Any) -> dict[str, Any]:

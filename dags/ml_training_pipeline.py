@@ -1,20 +1,20 @@
 """### Machine learning pipeline
 
 Which customers will leave? `prepare` makes customers and splits them, `train` fits a logistic regression by
-mini-batch gradient descent, `evaluate` measures it on customers that it has not seen. Pure standard library.
+mini-batch gradient descent, `evaluate` measures it on customers that it has not seen. Only the standard library.
 
 | parameter | what it does |
 | --- | --- |
 | `rows`, `seed`, `test_share` | how many customers, which ones, and the share held out for `evaluate` |
 | `epochs`, `learning_rate`, `batch_size`, `l2` | how the model is trained |
 | `min_accuracy` | held-out accuracy below which `evaluate` fails the run |
-| `processing_time` | seconds that the three tasks last together, beyond their own work; 0 adds none |
-| `fail_task` | the task named here fails on purpose; once the run is retried, it succeeds |
+| `processing_time` | seconds that the three tasks wait in total, besides their own work |
+| `fail_task` | this task fails on purpose; a retry of the run succeeds |
 
-Files are kept in one folder per run, `svops-ml_training_pipeline/<run>` in `SVOPS_DATA_DIR`, and removed by a later
-run when they are a week old. Without the variable that is a folder of the user's own, `svops-<uid>`, in the system's
-temporary one. Where tasks run on several machines, `SVOPS_DATA_DIR` has to be a shared one.
-The caller's own `task_id` and `dataset_id` are logged when the run's `conf` has them.
+Files are kept in one folder per run, `svops-ml_training_pipeline/<run>` in `SVOPS_DATA_DIR`. A later run removes
+folders that are a week old. Without the variable, the folder is `svops-<uid>` in the system's temporary folder. If
+tasks run on several machines, `SVOPS_DATA_DIR` must be a shared folder.
+If the run's `conf` has the caller's own `task_id` and `dataset_id`, each task logs them.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ TASK_IDS = ("prepare", "train", "evaluate")
 
 
 class Feature(NamedTuple):
-    """How a feature is spread, and how strongly one standard deviation of it drives customers away."""
+    """How a feature is distributed, and how strongly one standard deviation of it drives customers away."""
 
     mean: float
     deviation: float
@@ -90,7 +90,7 @@ PARAMS = {
         minimum=0.1,
         maximum=0.5,
         title="Test share",
-        description="Share of the customers that is held out for `evaluate`.",
+        description="Share of the customers that only `evaluate` uses.",
     ),
     "epochs": Param(
         40, type="integer", minimum=1, maximum=1000, title="Epochs", description="Passes over the customers."
@@ -112,7 +112,7 @@ PARAMS = {
         minimum=0,
         maximum=1,
         title="L2",
-        description="How strongly weights are kept small.",
+        description="Strength of the regularization that keeps weights small.",
     ),
     "min_accuracy": Param(
         0.7,
@@ -128,7 +128,7 @@ PARAMS = {
         minimum=0,
         maximum=3600,
         title="Processing time",
-        description="Seconds that the three tasks last together, beyond their own work.",
+        description="Seconds that the three tasks wait in total, besides their own work.",
     ),
     "fail_task": Param(
         None,
@@ -136,23 +136,23 @@ PARAMS = {
         enum=[None, *TASK_IDS],
         title="Task that fails",
         description=(
-            "The task named here fails on purpose in the first attempt of the run, so that a retry succeeds; null lets "
-            "all of them succeed."
+            "This task fails on purpose in the first attempt of the run; a retry of the run succeeds. With null, all "
+            "tasks succeed."
         ),
     ),
 }
 
 
 class RequestedFailureError(RuntimeError):
-    """The run's parameters asked for this task to fail."""
+    """The parameters of the run ask this task to fail."""
 
 
 class ModelTooWeakError(RuntimeError):
-    """The model is not as good as the run's parameters demand."""
+    """The model is not as good as the parameters of the run require."""
 
 
 def begin(context: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Log whom the task works for and return its parameters; raise if it is the one to fail."""
+    """Log the caller's references and return the parameters. Raise if this task has to fail."""
     conf = context["dag_run"].conf or {}
     for name in ("task_id", "dataset_id"):
         if name in conf:
@@ -165,14 +165,14 @@ def begin(context: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def is_first_attempt(dag_run: Any, ti: Any) -> bool:
-    """Whether nothing of the run has been cleared yet, as a retry of it does."""
+    """Return whether no task of the run has been cleared yet; a retry clears tasks."""
     cleared = getattr(dag_run, "clear_number", None)
     return ti.try_number <= 1 if cleared is None else cleared == 0
 
 
 def run_folder(run_id: str) -> Path:
-    """The run's own folder. It stays the same when a task is run again."""
-    # The digest keeps ids apart that differ only in characters which a file name should not have.
+    """Return the folder of the run. A task that runs again gets the same one."""
+    # The digest separates ids that differ only in characters that a file name should not have.
     digest = hashlib.sha256(run_id.encode()).hexdigest()[:8]
     name = f"{re.sub(r'[^A-Za-z0-9_-]+', '_', run_id)[:100]}-{digest}"
     folder = data_folder() / name
@@ -181,7 +181,7 @@ def run_folder(run_id: str) -> Path:
 
 
 def data_folder() -> Path:
-    """Where the folders of all runs are. Without a place that was given, one that users do not share."""
+    """Return the parent of the folders of all runs. By default, users do not share it."""
     root = os.environ.get("SVOPS_DATA_DIR") or Path(tempfile.gettempdir()) / f"svops-{os.getuid()}"
     folder = Path(root) / f"svops-{DAG_ID}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -189,16 +189,16 @@ def data_folder() -> Path:
 
 
 def forget_old_runs() -> None:
-    """Remove the folders of runs that have not written into them for a week."""
+    """Remove the folders of runs that have not changed for a week."""
     for folder in data_folder().iterdir():
-        # Another run may be about it at the same moment.
+        # Another run may remove the same folder at the same moment.
         with contextlib.suppress(FileNotFoundError):
             if time.time() - folder.stat().st_mtime > KEEP_DAYS * 24 * 3600:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 def paced(items: Iterable[Any], *, total: int, seconds: float, what: str) -> Iterator[Any]:
-    """Hand on `total` items over `seconds` or longer, with a line of progress about once a second."""
+    """Yield `total` items over `seconds` or longer, with a line of progress about once a second."""
     begun = said = time.monotonic()
     for number, item in enumerate(items, start=1):
         yield item
@@ -221,7 +221,7 @@ def sigmoid(x: float) -> float:
 
 
 def make_customers(*, rows: int, seed: int) -> Iterator[Example]:
-    """Customers who leave with the probability that their features give: no model is always right."""
+    """Yield customers who leave with the probability that their features give; no model is always right."""
     chance = random.Random(seed)  # noqa: S311 - sample data, not a secret
     for _ in range(rows):
         deviations = [chance.gauss(0, 1) for _ in FEATURES]
@@ -232,7 +232,7 @@ def make_customers(*, rows: int, seed: int) -> Iterator[Example]:
 
 
 def write_examples(path: Path, examples: Iterable[Example]) -> None:
-    """Write the customers. The file appears only when it is whole."""
+    """Write the customers. The file appears only when it is complete."""
     unfinished = path.with_suffix(".part")
     with unfinished.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -249,7 +249,7 @@ def read_examples(path: Path) -> list[Example]:
 
 
 class Scaler(NamedTuple):
-    """Mean and deviation of each feature, as seen in training."""
+    """Mean and deviation of each feature in the training data."""
 
     means: list[float]
     deviations: list[float]
@@ -264,7 +264,7 @@ class Scaler(NamedTuple):
 
 def fit_scaler(examples: Sequence[Example]) -> Scaler:
     columns = list(zip(*(values for values, _ in examples)))  # noqa: B905 - Python 3.9
-    # A feature that never varies is only shifted.
+    # A feature that never varies is only shifted, not divided by zero.
     deviations = [statistics.pstdev(column) or 1.0 for column in columns]
     return Scaler([statistics.fmean(column) for column in columns], deviations)
 
@@ -334,14 +334,14 @@ def labels_of(examples: Iterable[Example]) -> list[int]:
 
 
 def log_loss(predicted: Sequence[float], labels: Sequence[int]) -> float:
-    """Mean negative log likelihood; a certain but wrong prediction costs much, not infinitely much."""
+    """Return the mean negative log likelihood. A certain but wrong prediction costs much, but not infinitely much."""
     tiny = 1e-15
     chances = (p if label else 1 - p for p, label in zip(predicted, labels))  # noqa: B905 - Python 3.9
     return -statistics.fmean(math.log(max(chance, tiny)) for chance in chances)
 
 
 def roc_auc(predicted: Sequence[float], labels: Sequence[int]) -> float | None:
-    """Chance that one who left is rated above one who stayed, ties counting half; None without both."""
+    """Return the chance that one who left is rated above one who stayed; ties count half. None without both kinds."""
     left = sum(labels)
     stayed = len(labels) - left
     if not left or not stayed:
@@ -358,7 +358,7 @@ def roc_auc(predicted: Sequence[float], labels: Sequence[int]) -> float | None:
 
 
 def measure(predicted: Sequence[float], labels: Sequence[int]) -> dict[str, Any]:
-    """The usual metrics of a classifier; `baseline_accuracy` is what the commoner class alone would reach."""
+    """Return the usual metrics of a classifier. `baseline_accuracy` is that of always guessing the commoner class."""
     said = [int(p >= 0.5) for p in predicted]
     pairs = list(zip(said, labels))  # noqa: B905 - Python 3.9
     hits, false_alarms, misses = pairs.count((1, 1)), pairs.count((1, 0)), pairs.count((0, 1))
@@ -392,7 +392,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> str:
     tags=["svops", "example"],
 )
 def ml_training_pipeline() -> None:
-    # Of the processing time, training gets the larger part: a quarter, a half, a quarter.
+    # The tasks get a quarter, a half and a quarter of the processing time.
 
     @task(multiple_outputs=False)
     def prepare(**context: Any) -> dict[str, Any]:

@@ -1,22 +1,23 @@
 """### Simple workflow example
 
-Three tasks in a row: `start`, `processing`, `completion`. It does nothing but take its time,
-and so shows how a run looks from the outside: states, events, logs, stopping and failing.
+Three tasks in a row: `start`, `processing`, `completion`. The workflow only takes its time, to show
+how a run looks from the outside: states, events, logs, stopping and failing.
 
 | parameter | what it does |
 | --- | --- |
-| `processing_time` | seconds that `processing` lasts; 0 is over at once |
-| `fail_task` | the task named here fails on purpose; once the run is retried, it succeeds |
-| `ignore_signals` | `processing` ignores SIGTERM and SIGINT, so a stop ends it only by SIGKILL |
+| `processing_time` | seconds that `processing` lasts; with 0 it ends at once |
+| `fail_task` | this task fails on purpose; a retry of the run succeeds |
+| `ignore_signals` | `processing` ignores SIGTERM and SIGINT; only SIGKILL stops it |
 | `message` | a text that `completion` repeats in its log and result |
 
-The caller's own `task_id` and `dataset_id` are logged when the run's `conf` has them.
+If the run's `conf` has the caller's own `task_id` and `dataset_id`, each task logs them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import signal
 import time
@@ -53,15 +54,15 @@ PARAMS = {
         enum=[None, *TASK_IDS],
         title="Task that fails",
         description=(
-            "The task named here fails on purpose in the first attempt of the run, so that a retry succeeds; null lets "
-            "all of them succeed."
+            "This task fails on purpose in the first attempt of the run; a retry of the run succeeds. With null, all "
+            "tasks succeed."
         ),
     ),
     "ignore_signals": Param(
         False,
         type="boolean",
         title="Ignore stop signals",
-        description="Lets `processing` ignore SIGTERM and SIGINT, as a task that hangs would.",
+        description="Makes `processing` ignore SIGTERM and SIGINT, like a task that hangs.",
     ),
     "message": Param(
         "Hello from SVOps",
@@ -74,11 +75,11 @@ PARAMS = {
 
 
 class RequestedFailureError(RuntimeError):
-    """The run's parameters asked for this task to fail."""
+    """The parameters of the run ask this task to fail."""
 
 
 def begin(context: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Log whom the task works for and return its parameters; raise if it is the one to fail."""
+    """Log the caller's references and return the parameters. Raise if this task has to fail."""
     conf = context["dag_run"].conf or {}
     for name in ("task_id", "dataset_id"):
         if name in conf:
@@ -91,24 +92,24 @@ def begin(context: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def is_first_attempt(dag_run: Any, ti: Any) -> bool:
-    """Whether nothing of the run has been cleared yet, as a retry of it does."""
+    """Return whether no task of the run has been cleared yet; a retry clears tasks."""
     cleared = getattr(dag_run, "clear_number", None)
     return ti.try_number <= 1 if cleared is None else cleared == 0
 
 
 def spend(seconds: float) -> None:
-    """Let `seconds` pass, with a line of progress for each of them."""
+    """Wait for `seconds`, with a line of progress for each of them, also if the machine is too busy to be in time."""
     begun = time.monotonic()
-    while (spent := time.monotonic() - begun) < seconds:
-        log.info("processing: %.0f of %g s (%.0f %%)", spent, seconds, 100 * spent / seconds)
-        time.sleep(min(1.0, seconds - spent))
-    log.info("processing: done after %.1f s", spent)
+    for second in range(math.ceil(seconds)):
+        log.info("processing: %d of %g s (%.0f %%)", second, seconds, 100 * second / seconds)
+        time.sleep(max(0.0, begun + min(second + 1, seconds) - time.monotonic()))
+    log.info("processing: done after %.1f s", time.monotonic() - begun)
 
 
 @contextlib.contextmanager
-def deaf(to: tuple[signal.Signals, ...]) -> Iterator[None]:
+def ignoring(signals: tuple[signal.Signals, ...]) -> Iterator[None]:
     """Ignore these signals inside the block."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in to}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in signals}
     try:
         yield
     finally:
@@ -118,7 +119,7 @@ def deaf(to: tuple[signal.Signals, ...]) -> Iterator[None]:
 
 @dag(
     dag_id=DAG_ID,
-    description="Three tasks in a row that take as long as they are told",
+    description="Three tasks in a row that take as long as the parameters say",
     doc_md=__doc__,
     schedule=None,
     start_date=pendulum.datetime(2024, 1, 1, tz="UTC"),
@@ -141,7 +142,7 @@ def simple_workflow_example() -> None:
         if ignored:
             log.warning("ignoring %s: only SIGKILL stops this task", ", ".join(s.name for s in ignored))
         begun = time.monotonic()
-        with deaf(to=ignored):
+        with ignoring(ignored):
             spend(params["processing_time"])
         return round(time.monotonic() - begun, 3)
 

@@ -1,13 +1,13 @@
-"""Tells SVOps at once when runs and tasks change state. Works unchanged on Airflow 2.11 and 3.x.
+"""Notifies SVOps at once when runs and tasks change state. Works unchanged on Airflow 2.11 and 3.x.
 
 Drop this file into Airflow's plugins folder and set, for every Airflow process:
 
     SVOPS_INGEST_URL       http://svops.example:8000/api/v1/ingest
     SVOPS_INGEST_SECRET    the same secret that SVOps has
 
-Inside Airflow we are a guest: hooks run in the scheduler's loop and in the process of each task, so they only put
-a small record into a bounded queue, which a daemon thread empties. They never wait and never raise. What is lost
-on the way SVOps finds by itself a few seconds later. Without the two variables nothing happens at all.
+The plugin is a guest inside Airflow: hooks run in the scheduler's loop and in the process of each task. So they only
+put a small record into a bounded queue, which a daemon thread empties. They never wait and never raise. SVOps finds
+lost changes by itself a few seconds later. Without both variables the plugin does nothing.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ FLUSH_TIMEOUT = 1.0  # seconds that a task's process waits at its end
 
 
 class EventPump:
-    """A bounded queue and the thread that posts what is in it; a full queue drops and counts."""
+    """A bounded queue and the thread that posts its records. A full queue drops new records and counts them."""
 
     def __init__(self, url, secret):
         self.dropped = 0
         self._url = url
         self._secret = secret.encode()
         self._queue = queue.Queue(QUEUE_LENGTH)
-        # No proxy: SVOps is named by its own address, and the environment of a task may hold one for others.
+        # No proxy: the URL is SVOps' own address, and a proxy in the environment of a task is for other hosts.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         threading.Thread(target=self._run, name="svops-listener", daemon=True).start()
 
@@ -55,7 +55,7 @@ class EventPump:
             self.dropped += 1
 
     def flush(self, timeout):
-        """Wait, for so many seconds at most, until the queue is empty and the last post is over."""
+        """Wait until the queue is empty and the last post has ended, for at most `timeout` seconds."""
         deadline = time.monotonic() + timeout
         with self._queue.all_tasks_done:
             while self._queue.unfinished_tasks and time.monotonic() < deadline:
@@ -69,7 +69,7 @@ class EventPump:
             try:
                 self._post(batch)
             except Exception as exc:
-                log.debug("SVOps was not told: %s", exc)
+                log.debug("SVOps was not notified: %s", exc)
             finally:
                 for _ in batch:
                     self._queue.task_done()
@@ -92,7 +92,7 @@ _pumps = {}
 
 
 def _pump():
-    """The pump of this process; a fork has no thread of its parent's, so it gets one of its own."""
+    """Return the pump of this process. A fork gets its own, because the parent's thread does not exist there."""
     pid = os.getpid()
     if pid not in _pumps:
         url, secret = os.environ.get("SVOPS_INGEST_URL"), os.environ.get("SVOPS_INGEST_SECRET")
@@ -106,19 +106,19 @@ def _time(value):
 
 
 def _never_raises(hook):
-    """Airflow 2.11 lets an error of a listener reach the scheduler's loop or the task."""
+    """Swallow every error of a hook: Airflow 2.11 would pass it on to the scheduler's loop or the task."""
 
     @functools.wraps(hook)
     def guarded(*args, **kwargs):
         try:
             return hook(*args, **kwargs)
         except Exception as exc:
-            log.debug("SVOps was not told: %s", exc)
+            log.debug("SVOps was not notified: %s", exc)
 
     return guarded
 
 
-def _tell_run(dag_run, state):
+def _report_run(dag_run, state):
     pump = _pump()
     if pump:
         pump.offer(
@@ -135,12 +135,14 @@ def _tell_run(dag_run, state):
         )
 
 
-def _tell_task(task_instance, state):
+def _report_task(task_instance, state):
     pump = _pump()
     if pump:
         pump.offer(
             {
                 "kind": "task",
+                # None in 2.11.
+                "id": str(task_instance.id) if getattr(task_instance, "id", None) else None,
                 "at": _time(datetime.now(timezone.utc)),
                 "dag_id": task_instance.dag_id,
                 "dag_run_id": task_instance.run_id,
@@ -151,42 +153,49 @@ def _tell_task(task_instance, state):
                 "state": state,
                 "start_date": _time(task_instance.start_date),
                 "end_date": _time(task_instance.end_date),
+                "asks": _asks(task_instance),
             }
         )
 
 
-def _tell_failure(task_instance):
-    # The hook is called for a try that will be followed by another one too.
+def _asks(task_instance):
+    """Return whether the task can ask a person: then SVOps reads the question before it records the end."""
+    operator = getattr(task_instance, "task", None)
+    return any(kind.__name__ == "HITLOperator" for kind in type(operator).__mro__)
+
+
+def _report_failure(task_instance):
+    # Airflow also calls this hook for a try that it will retry.
     retries = str(getattr(task_instance.state, "value", task_instance.state)) == "up_for_retry"
-    _tell_task(task_instance, "up_for_retry" if retries else "failed")
+    _report_task(task_instance, "up_for_retry" if retries else "failed")
 
 
 class Listener:
-    """Airflow's hooks, with the arguments that 2.11 and 3.x have in common."""
+    """Airflow's hooks, with only the arguments that 2.11 and 3.x share."""
 
     @hookimpl
     def on_dag_run_running(self, dag_run, msg):
-        _never_raises(_tell_run)(dag_run, "running")
+        _never_raises(_report_run)(dag_run, "running")
 
     @hookimpl
     def on_dag_run_success(self, dag_run, msg):
-        _never_raises(_tell_run)(dag_run, "success")
+        _never_raises(_report_run)(dag_run, "success")
 
     @hookimpl
     def on_dag_run_failed(self, dag_run, msg):
-        _never_raises(_tell_run)(dag_run, "failed")
+        _never_raises(_report_run)(dag_run, "failed")
 
     @hookimpl
     def on_task_instance_running(self, previous_state, task_instance):
-        _never_raises(_tell_task)(task_instance, "running")
+        _never_raises(_report_task)(task_instance, "running")
 
     @hookimpl
     def on_task_instance_success(self, previous_state, task_instance):
-        _never_raises(_tell_task)(task_instance, "success")
+        _never_raises(_report_task)(task_instance, "success")
 
     @hookimpl
     def on_task_instance_failed(self, previous_state, task_instance, error):
-        _never_raises(_tell_failure)(task_instance)
+        _never_raises(_report_failure)(task_instance)
 
     @hookimpl
     def before_stopping(self, component):

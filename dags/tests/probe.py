@@ -1,4 +1,4 @@
-"""Runs under Airflow's interpreter and answers the tests' questions: one JSON object per line, in and out.
+"""Runs under Airflow's interpreter and answers questions of the tests: one JSON object per line, in and out.
 
 `{"describe": folder}` parses a folder of DAGs, `{"run": dag_id, "conf": …}` runs one of them here and now,
 and `{"call": "module.function", "args": …}` calls a function of a DAG's file.
@@ -23,7 +23,7 @@ except ImportError:
 
 
 class Records(logging.Handler):
-    """Keeps what the tasks log."""
+    """Keeps the log messages of the tasks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ def describe_dag(dag: Any) -> dict[str, Any]:
 
 
 def run(dag_id: str, conf: dict[str, Any]) -> dict[str, Any]:
-    """Run a DAG in this process; tell the states, the results and the lines that its tasks logged."""
+    """Run a DAG in this process. Return the states, the results and the log lines of its tasks."""
     dag = bag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"]).dags[dag_id]
     records = Records()
     logging.getLogger("airflow.task").addHandler(records)
@@ -103,14 +103,14 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_path(found: dict[str, Any]) -> Any:
-    """JSON has no paths: the tests write {"path": …} for one."""
+    """Convert {"path": …} to a path; JSON has none."""
     return Path(found["path"]) if set(found) == {"path"} else found
 
 
 def main() -> None:
-    # A shell that starts us in the background would have us ignore it.
+    # A shell that starts this process in the background makes it ignore SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Airflow prints what it likes to standard output; the answers get a channel of their own.
+    # Airflow prints to standard output, so the answers get their own channel.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     sys.path.insert(0, os.environ["AIRFLOW__CORE__DAGS_FOLDER"])

@@ -1,7 +1,7 @@
-"""Runs under Airflow's interpreter and calls the plugin's hooks as Airflow would; answers in JSON.
+"""Runs under Airflow's interpreter, calls the plugin's hooks as Airflow does, and answers in JSON.
 
-`python guest.py SCENARIO` plays one scenario, with the plugin's variables in the environment. Without it, each
-line of the input names a scenario and an environment, and is played in a fork, as Airflow runs its tasks.
+`python guest.py SCENARIO` plays one scenario, with the plugin's variables in the environment. Without an argument,
+each line of the input names a scenario and an environment; it is played in a fork, as Airflow runs its tasks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ HOOKS = (
 
 
 class Hostile:
-    """Every look at it raises."""
+    """Raises on every access."""
 
     def __getattribute__(self, name):
         raise RuntimeError(name)
@@ -48,7 +48,7 @@ def task(**fields):
 
 
 def call(hook, thing):
-    """Call a hook as pluggy does; the milliseconds it took."""
+    """Call a hook as pluggy does. Return the milliseconds that it took."""
     method = getattr(plugin.SVOpsListenerPlugin.listeners[0], hook)
     began = time.perf_counter()
     if hook.startswith("on_dag_run"):
@@ -80,7 +80,7 @@ def hostile():
 
 
 def flood():
-    """Far more than the queue holds, to a receiver that does not keep up."""
+    """Offer far more records than the queue holds, while the receiver does not keep up."""
     took = sorted(call("on_task_instance_running", task()) for _ in range(5 * plugin.QUEUE_LENGTH))
     pump = plugin._pumps[os.getpid()]
     nearly_all = took[len(took) * 99 // 100]
@@ -102,7 +102,7 @@ def flush():
 
 
 def fork():
-    """A pump of the parent's, and one in a child that was forked when the parent had its own."""
+    """Use a pump in the parent, then another in a child that is forked afterwards."""
     call("on_dag_run_running", dag_run(run_id="parent"))
     plugin._flush()
     child = os.fork()
@@ -124,7 +124,7 @@ def idle():
 
 
 def at_exit():
-    """Told a moment before the process ends."""
+    """Offer a record just before the process ends."""
     call("on_task_instance_success", task(end_date=NOW))
     return {}
 

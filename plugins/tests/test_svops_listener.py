@@ -1,4 +1,4 @@
-"""The plugin under Airflow's own interpreter: it tells what happens, and is never in the way."""
+"""The plugin under Airflow's own interpreter: it reports what happens, and never disturbs Airflow."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from svops.local.ports import free_port
-from workflows import ingest
+from runner.ports import free_port
+from runner.testing import ended_by_its_input
 from workflows.airflow import types
+from workflows.watch import push
 
 GUEST = Path(__file__).with_name("guest.py").resolve()
 SECRET = "shared with SVOps"
@@ -28,7 +29,7 @@ QUICK_MS = 5.0
 
 
 class Receiver(ThreadingHTTPServer):
-    """Takes pushes; the first `held` of them it does not answer before it ends."""
+    """Takes pushes. It does not answer the first `held` of them before it ends."""
 
     daemon_threads = True
     block_on_close = False
@@ -49,7 +50,7 @@ class Receiver(ThreadingHTTPServer):
         return [record for body, _ in self.pushes for record in json.loads(body)["records"]]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A plugin that has given up is part of the test."""
+        """Print nothing: a plugin that gave up waiting is part of the test."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -66,7 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing is printed."""
+        """Print nothing."""
 
 
 @pytest.fixture
@@ -83,13 +84,13 @@ Play = Callable[..., dict[str, Any]]
 
 def environment(home: Path) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "SVOPS"))}
-    # A proxy of the tasks' own must not be asked for SVOps.
+    # The plugin must not use a proxy that is meant for the tasks.
     return clean | {"AIRFLOW_HOME": str(home), "http_proxy": "http://127.0.0.1:1", "no_proxy": ""}
 
 
 @pytest.fixture(scope="module")
 def inside_airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
-    """Plays a scenario of `guest.py`, which has to end well, and returns its answer."""
+    """Return a function that plays a scenario of `guest.py`, checks that it ends well, and returns its answer."""
     home = tmp_path_factory.mktemp("airflow")
     with (home / "errors").open("w+") as errors:
         guest = subprocess.Popen(
@@ -110,9 +111,7 @@ def inside_airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
             return answer
 
         yield play
-        guest.stdin.close()
-        guest.wait(timeout=20)
-        guest.stdout.close()
+        ended_by_its_input(guest)
 
 
 def variables(url: str) -> dict[str, str]:
@@ -121,7 +120,7 @@ def variables(url: str) -> dict[str, str]:
 
 @contextmanager
 def hanging() -> Iterator[str]:
-    """An address that takes connections and never says a word."""
+    """An address that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}/"
 
@@ -131,7 +130,7 @@ def refusing() -> Iterator[str]:
     yield f"http://127.0.0.1:{free_port()}/"
 
 
-def test_each_change_of_state_is_told_in_order(receiver: Receiver, inside_airflow: Play) -> None:
+def test_each_change_of_state_is_reported_in_order(receiver: Receiver, inside_airflow: Play) -> None:
     inside_airflow("story", **variables(receiver.url))
 
     assert [(r["kind"], r.get("task_id"), r["state"], r.get("try_number")) for r in receiver.records] == [
@@ -148,30 +147,30 @@ def test_each_change_of_state_is_told_in_order(receiver: Receiver, inside_airflo
     assert receiver.records[7]["dag_run_id"] == "manual__2"
 
 
-def test_its_signature_is_the_one_that_svops_checks_and_its_records_those_that_svops_reads(
+def test_svops_accepts_its_signature_and_reads_its_records(
     receiver: Receiver, inside_airflow: Play, settings: Settings
 ) -> None:
     settings.INGEST_SECRET = SECRET
     inside_airflow("story", **variables(receiver.url))
 
     for body, headers in receiver.pushes:
-        ingest.check_signature(
+        push.check_signature(
             body,
             timestamp=headers["X-SVOps-Timestamp"],
             signature=headers["X-SVOps-Signature"],
             now=datetime.now(UTC),
         )
-    parsed = [ingest.parse(index, record) for index, record in enumerate(receiver.records)]
+    parsed = [push.parse(index, record) for index, record in enumerate(receiver.records)]
     assert {type(record) for record in parsed} == {types.DagRun, types.TaskInstance}
     assert parsed[0].start_date == datetime(2026, 11, 23, 7, 0, tzinfo=UTC)
 
 
-def test_no_hook_raises_whatever_it_is_given(receiver: Receiver, inside_airflow: Play) -> None:
+def test_no_hook_raises_with_any_argument(receiver: Receiver, inside_airflow: Play) -> None:
     inside_airflow("hostile", **variables(receiver.url))
 
 
 @pytest.mark.parametrize("receiving", [hanging, refusing])
-def test_a_receiver_that_hangs_or_refuses_costs_a_hook_nothing_and_the_queue_stays_bounded(
+def test_a_receiver_that_hangs_or_refuses_does_not_slow_a_hook_and_the_queue_stays_bounded(
     inside_airflow: Play, receiving: Any
 ) -> None:
     with receiving() as url:
@@ -179,11 +178,13 @@ def test_a_receiver_that_hangs_or_refuses_costs_a_hook_nothing_and_the_queue_sta
 
     assert flooded["nearly_all_ms"] < QUICK_MS
     assert flooded["queued"] <= 1000
-    assert flooded["dropped"] > 0
+    if receiving is hanging:
+        # A refused post fails at once: on a busy machine the queue then empties as fast as the hooks fill it.
+        assert flooded["dropped"] > 0
 
 
 @pytest.mark.parametrize("receiving", [hanging, refusing])
-def test_the_end_of_a_process_waits_a_second_for_its_last_post_at_most(inside_airflow: Play, receiving: Any) -> None:
+def test_a_process_waits_at_most_a_second_for_its_last_post(inside_airflow: Play, receiving: Any) -> None:
     with receiving() as url:
         flushed = inside_airflow("flush", **variables(url))
 
@@ -198,28 +199,28 @@ def test_a_refusal_by_svops_is_swallowed(receiver: Receiver, inside_airflow: Pla
     assert receiver.pushes
 
 
-def test_how_many_records_were_dropped_is_told_with_the_next(receiver: Receiver, inside_airflow: Play) -> None:
+def test_the_number_of_dropped_records_comes_with_the_next_push(receiver: Receiver, inside_airflow: Play) -> None:
     receiver.held = 1
 
     flooded = inside_airflow("flood_and_wait", **variables(receiver.url))
 
     assert flooded["dropped"] > 0
     assert json.loads(receiver.pushes[-1][0])["dropped"] == flooded["dropped"]
-    # All but the batch whose post was given up.
+    # All records arrived, except for the batch whose post timed out.
     assert 0 < 5000 - flooded["dropped"] - len(receiver.records) <= 100
 
 
-def test_a_fork_has_a_pump_of_its_own(receiver: Receiver, inside_airflow: Play) -> None:
+def test_a_fork_has_its_own_pump(receiver: Receiver, inside_airflow: Play) -> None:
     inside_airflow("fork", **variables(receiver.url))
 
     assert [record["dag_run_id"] for record in receiver.records] == ["parent", "child"]
 
 
-def test_what_is_told_just_before_a_process_ends_arrives(receiver: Receiver, tmp_path: Path) -> None:
+def test_a_record_that_is_offered_just_before_a_process_ends_arrives(receiver: Receiver, tmp_path: Path) -> None:
     argv = [str(INTERPRETER), "-W", "ignore", str(GUEST), "at_exit"]
 
     subprocess.run(
-        argv, env=environment(tmp_path) | variables(receiver.url), check=True, capture_output=True, timeout=60
+        argv, env=environment(tmp_path) | variables(receiver.url), check=True, capture_output=True, timeout=200
     )
 
     assert [record["state"] for record in receiver.records] == ["success"]
