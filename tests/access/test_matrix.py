@@ -1,198 +1,24 @@
-"""Every endpoint for everybody: the table says what each is answered, and a new endpoint without a row fails.
-
-The endpoints come from the URL configuration. Whoever is refused has changed nothing.
-"""
+"""Every endpoint for every caller, as in the table. An endpoint without a row fails; a refusal changes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
-
 import pytest
 from django.db import transaction
-from django.urls import get_resolver
-from django.urls.resolvers import URLPattern, URLResolver
 
-from tests.access.conftest import CALLERS, FORGERIES, World, client_of, stored
+from tests.access.callers import CALLERS, FORGERIES
+from tests.access.table import PLAIN, STREAMS, TABLE, Row, endpoints
+from tests.access.world import World, client_of, stored, writes
 from workflows.routing import websocket_urlpatterns
-
-METHODS = ("get", "post", "put", "patch", "delete")
-WORKFLOW = "/api/v1/workflows/{workflow}"
-RUN = f"{WORKFLOW}/runs/{{run}}"
-CONFIG = "/api/v1/notifications/configs/{config}"
-DELIVERY = "/api/v1/notifications/deliveries/{delivery}"
-
-
-@dataclass(frozen=True)
-class Row:
-    """What each of `CALLERS`, in their order, is answered; one status stands for all of them."""
-
-    path: str
-    statuses: str
-    body: Any = None
-    # Answered alike whatever token comes along, a wrong one included.
-    public: bool = field(default=False, kw_only=True)
-
-    def expected(self) -> list[int]:
-        given = [int(status) for status in self.statuses.split()]
-        return given * len(CALLERS) if len(given) == 1 else given
-
-
-#   anonymous, viewer, stranger, may view, may run, may manage, owner, admin, key, bounded key, ticket
-TABLE: dict[tuple[str, str], Row] = {
-    ("register", "post"): Row("/api/v1/auth/register", "400", {}, public=True),
-    ("login", "post"): Row("/api/v1/auth/login", "401", {"username": "x", "password": "y"}, public=True),
-    ("oidc", "post"): Row("/api/v1/auth/oidc", "404", {"id_token": "x"}, public=True),
-    ("refresh", "post"): Row("/api/v1/auth/refresh", "401", {"refresh_token": "x"}, public=True),
-    ("logout", "post"): Row("/api/v1/auth/logout", "401 204 204 204 204 204 204 204 403 403 403", {}),
-    ("me", "get"): Row("/api/v1/auth/me", "401 200 200 200 200 200 200 200 200 200 403"),
-    ("me", "patch"): Row("/api/v1/auth/me", "401 200 200 200 200 200 200 200 403 403 403", {"name": "New"}),
-    ("change-password", "post"): Row(
-        "/api/v1/auth/change-password",
-        "401 400 400 400 400 400 400 400 403 403 403",
-        {"current_password": "x", "new_password": "y"},
-    ),
-    ("user-list", "get"): Row("/api/v1/users", "401 403 403 403 403 403 403 200 403 403 403"),
-    ("user-list", "post"): Row(
-        "/api/v1/users",
-        "401 403 403 403 403 403 403 201 403 403 403",
-        {"username": "new", "email": "new@example.com", "password": "battery staple 9"},
-    ),
-    ("user-detail", "get"): Row("/api/v1/users/{user}", "401 403 403 403 403 403 403 200 403 403 403"),
-    ("user-detail", "patch"): Row(
-        "/api/v1/users/{user}", "401 403 403 403 403 403 403 200 403 403 403", {"role": "admin"}
-    ),
-    ("api-key-list", "get"): Row("/api/v1/api-keys", "401 200 200 200 200 200 200 200 403 403 403"),
-    ("api-key-list", "post"): Row(
-        "/api/v1/api-keys", "401 201 201 201 201 201 201 201 403 403 403", {"name": "k", "scopes": ["workflow:read"]}
-    ),
-    ("api-key-detail", "get"): Row("/api/v1/api-keys/{api_key}", "401 404 404 404 404 404 200 404 403 403 403"),
-    ("api-key-detail", "delete"): Row("/api/v1/api-keys/{api_key}", "401 404 404 404 404 404 204 404 403 403 403"),
-    ("api-key-rotate", "post"): Row(
-        "/api/v1/api-keys/{api_key}/rotate", "401 404 404 404 404 404 200 404 403 403 403", {}
-    ),
-    ("ticket-list", "get"): Row("/api/v1/tickets", "401 200 200 200 200 200 200 200 200 200 403"),
-    ("ticket-list", "post"): Row(
-        "/api/v1/tickets", "401 400 400 201 201 201 201 201 201 201 403", {"run_id": "{run}", "actions": ["view"]}
-    ),
-    ("ticket-detail", "delete"): Row("/api/v1/tickets/{ticket}", "401 404 404 404 404 404 204 404 404 404 403"),
-    ("audit-list", "get"): Row("/api/v1/audit", "401 403 403 403 403 403 403 200 403 403 403"),
-    ("audit-export", "get"): Row("/api/v1/audit/export", "401 403 403 403 403 403 403 200 403 403 403"),
-    ("dag-list", "get"): Row("/api/v1/dags", "401 200 200 200 200 200 200 200 200 403 403"),
-    ("dag-detail", "get"): Row("/api/v1/dags/etl", "401 200 200 200 200 200 200 200 200 403 403"),
-    ("dag-sync", "post"): Row("/api/v1/dags/sync", "401 403 403 403 403 403 403 503 403 403 403"),
-    ("workflow-list", "get"): Row("/api/v1/workflows", "401 200 200 200 200 200 200 200 200 200 403"),
-    ("workflow-list", "post"): Row(
-        "/api/v1/workflows",
-        "401 403 201 201 201 201 201 201 403 403 403",
-        {"name": "New", "dag_id": "etl", "default_parameters": {"rows": 1}},
-    ),
-    ("workflow-detail", "get"): Row(WORKFLOW, "401 404 404 200 200 200 200 200 200 200 403"),
-    ("workflow-detail", "patch"): Row(WORKFLOW, "401 403 404 403 403 200 200 200 403 403 403", {"description": "New"}),
-    ("workflow-detail", "delete"): Row(WORKFLOW, "401 403 404 403 403 409 409 409 403 403 403"),
-    ("workflow-pause", "post"): Row(f"{WORKFLOW}/pause", "401 403 404 403 200 200 200 200 403 403 403", {}),
-    ("workflow-resume", "post"): Row(f"{WORKFLOW}/resume", "401 403 404 403 200 200 200 200 403 403 403", {}),
-    ("workflow-grants", "get"): Row(f"{WORKFLOW}/grants", "401 403 404 403 403 200 200 200 403 403 403"),
-    ("workflow-grants", "post"): Row(
-        f"{WORKFLOW}/grants", "401 403 404 403 403 201 201 201 403 403 403", {"user": "stranger", "level": "view"}
-    ),
-    ("workflow-revoke", "delete"): Row(f"{WORKFLOW}/grants/{{grant}}", "401 403 404 403 403 204 204 204 403 403 403"),
-    ("run-list", "get"): Row("/api/v1/runs", "401 200 200 200 200 200 200 200 200 200 403"),
-    ("workflow-run-list", "get"): Row(f"{WORKFLOW}/runs", "401 404 404 200 200 200 200 200 200 200 403"),
-    ("workflow-run-list", "post"): Row(
-        f"{WORKFLOW}/runs", "401 403 404 403 201 201 201 201 201 201 403", {"parameters": {"rows": 1}}
-    ),
-    ("workflow-run-batch", "post"): Row(
-        f"{WORKFLOW}/runs/batch",
-        "401 403 404 403 200 200 200 200 200 200 403",
-        {"items": [{"parameters": {"rows": 1}}]},
-    ),
-    ("workflow-run-validate", "post"): Row(
-        f"{WORKFLOW}/runs/validate", "401 403 404 200 200 200 200 200 200 200 403", {"parameters": {"rows": 1}}
-    ),
-    ("workflow-run-detail", "get"): Row(RUN, "401 404 404 200 200 200 200 200 200 200 200"),
-    ("workflow-run-tasks", "get"): Row(f"{RUN}/tasks", "401 404 404 200 200 200 200 200 200 200 200"),
-    ("workflow-run-events", "get"): Row(f"{RUN}/events", "401 404 404 200 200 200 200 200 200 200 200"),
-    ("workflow-run-explain", "get"): Row(f"{RUN}/explain", "401 404 404 200 200 200 200 200 200 200 200"),
-    ("workflow-run-control", "post"): Row(
-        f"{RUN}/control", "401 403 404 403 200 200 200 200 403 403 403", {"action": "stop"}
-    ),
-    ("task-log", "get"): Row(f"{RUN}/tasks/extract/logs", "401 404 404 503 503 503 503 503 503 503 403"),
-    ("task-log-stream", "get"): Row(f"{RUN}/tasks/extract/logs/stream", "401 404 404 503 503 503 503 503 503 503 403"),
-    ("events", "get"): Row("/api/v1/events", "401 200 200 200 200 200 200 200 200 200 403"),
-    ("event-stream", "get"): Row("/api/v1/events/stream", "401 200 200 200 200 200 200 200 200 200 200"),
-    ("ingest", "post"): Row("/api/v1/ingest", "401", {"records": []}, public=True),
-    ("notification-types", "get"): Row("/api/v1/notifications/types", "401 200 200 200 200 200 200 200 200 403 403"),
-    ("notification-config-list", "get"): Row(
-        "/api/v1/notifications/configs", "401 200 200 200 200 200 200 200 200 403 403"
-    ),
-    ("notification-config-list", "post"): Row(
-        "/api/v1/notifications/configs", "401 403 400 400 400 400 400 400 403 403 403", {}
-    ),
-    ("notification-config-detail", "get"): Row(CONFIG, "401 404 404 404 404 404 200 404 200 403 403"),
-    ("notification-config-detail", "patch"): Row(
-        CONFIG, "401 403 404 404 404 404 200 404 403 403 403", {"name": "New"}
-    ),
-    ("notification-config-detail", "delete"): Row(CONFIG, "401 403 404 404 404 404 204 404 403 403 403"),
-    ("notification-config-disable", "post"): Row(
-        f"{CONFIG}/disable", "401 403 404 404 404 404 200 404 403 403 403", {}
-    ),
-    ("notification-config-enable", "post"): Row(f"{CONFIG}/enable", "401 403 404 404 404 404 200 404 403 403 403"),
-    ("notification-config-rotate-secret", "post"): Row(
-        f"{CONFIG}/rotate-secret", "401 403 404 404 404 404 200 404 403 403 403"
-    ),
-    ("notification-config-test", "post"): Row(f"{CONFIG}/test", "401 403 404 404 404 404 409 404 403 403 403"),
-    ("notification-delivery-list", "get"): Row(
-        "/api/v1/notifications/deliveries", "401 200 200 200 200 200 200 200 200 403 403"
-    ),
-    ("notification-delivery-redeliver-range", "post"): Row(
-        "/api/v1/notifications/deliveries/redeliver", "401 403 400 400 400 400 400 400 403 403 403", {}
-    ),
-    ("notification-delivery-detail", "get"): Row(DELIVERY, "401 404 404 404 404 404 200 404 200 403 403"),
-    ("notification-delivery-redeliver", "post"): Row(
-        f"{DELIVERY}/redeliver", "401 403 404 404 404 404 409 404 403 403 403"
-    ),
-    ("root", "get"): Row("/api/v1", "200"),
-    ("schema", "get"): Row("/api/v1/schema?format=json", "200"),
-}
-
-
-def endpoints() -> Iterator[tuple[str, str]]:
-    """Every (name, method) of the API, from the URL configuration."""
-    for path, pattern in _patterns(get_resolver().url_patterns):
-        if f"{path}/".startswith("api/v1/"):
-            for method in _methods(pattern):
-                yield str(pattern.name), method
-
-
-def _patterns(patterns: list[Any], prefix: str = "") -> Iterator[tuple[str, URLPattern]]:
-    for pattern in patterns:
-        path = f"{prefix}{pattern.pattern}"
-        if isinstance(pattern, URLResolver):
-            yield from _patterns(pattern.url_patterns, path)
-        else:
-            yield path, pattern
-
-
-def _methods(pattern: URLPattern) -> Iterator[str]:
-    view: Any = pattern.callback
-    if actions := getattr(view, "actions", None):
-        yield from (method for method in actions if method in METHODS)  # a first request adds HEAD
-    elif hasattr(view, "cls"):
-        yield from (method for method in METHODS if hasattr(view.cls, method))
-    else:
-        yield "post" if pattern.name == "ingest" else "get"
 
 
 def test_every_endpoint_has_a_row_and_every_row_an_endpoint() -> None:
     assert set(TABLE) == set(endpoints())
 
 
-def test_every_stream_has_been_thought_of() -> None:
+def test_these_are_all_the_streams() -> None:
     routes = [str(pattern.pattern) for pattern in websocket_urlpatterns]
 
-    # Who may open them is tested beside them: workflows/tests/test_streams.py and test_credentials.py.
+    # workflows/live/tests/test_opening.py and workflows/tests/test_credentials.py test who may open them.
     assert routes == [
         "api/v1/ws",
         "api/v1/ws/user/<int:user_id>",
@@ -202,63 +28,60 @@ def test_every_stream_has_been_thought_of() -> None:
     ]
 
 
-def _answers(world: World, method: str, row: Row, tokens: dict[str, str]) -> dict[str, int]:
-    """What each is answered, each in the world as it was; a refusal is held to have changed nothing."""
+def _statuses(world: World, method: str, row: Row, tokens: dict[str, str]) -> dict[str, int]:
+    """Ask with each token, each time in the same world. Checks that refusals change nothing."""
     body = {name: world.path(v) if isinstance(v, str) else v for name, v in (row.body or {}).items()}
-    answered, before = {}, stored()
+    statuses, before = {}, stored()
     for who, token in tokens.items():
         point = transaction.savepoint()
-        response = getattr(client_of(token), method)(world.path(row.path), None if method == "get" else body)
-        answered[who] = response.status_code
-        # (That Airflow does not answer is no refusal, and an event.)
-        if 400 <= response.status_code < 500:
+        with writes() as written:
+            response = getattr(client_of(token), method)(world.path(row.path), None if method == "get" else body)
+        statuses[who] = response.status_code
+        # A 503 while Airflow does not answer is no refusal, and records an event.
+        if 400 <= response.status_code < 500 and written:
             assert stored() == before, f"{who} was refused and yet changed something"
         transaction.savepoint_rollback(point)
-    return answered
-
-
-# Views that run on an event loop close connections, so they are asked outside of a transaction.
-STREAMS = [key for key in TABLE if key[0].endswith("-stream")]
-PLAIN = [key for key in TABLE if key not in STREAMS]
+    assert stored() == before
+    return statuses
 
 
 @pytest.mark.parametrize(("name", "method"), PLAIN, ids=str)
-def test_everybody_is_answered_as_the_table_says(world: World, name: str, method: str) -> None:
+def test_every_caller_gets_the_status_in_the_table(world: World, name: str, method: str) -> None:
     row = TABLE[name, method]
     tokens = {who: token_of(world) for who, token_of in CALLERS.items()}
 
-    answered = _answers(world, method, row, tokens)
+    statuses = _statuses(world, method, row, tokens)
 
-    assert answered == dict(zip(CALLERS, row.expected(), strict=True))
+    assert statuses == dict(zip(CALLERS, row.expected(), strict=True))
 
 
 @pytest.mark.parametrize(("name", "method"), PLAIN, ids=str)
-def test_a_token_that_is_not_good_gets_nothing_anywhere(world: World, name: str, method: str) -> None:
+def test_a_bad_token_is_refused_everywhere(world: World, name: str, method: str) -> None:
     row = TABLE[name, method]
     tokens = {what: token_of(world) for what, token_of in FORGERIES.items()}
 
-    answered = _answers(world, method, row, tokens)
+    statuses = _statuses(world, method, row, tokens)
 
-    assert answered == dict.fromkeys(FORGERIES, row.expected()[0] if row.public else 401)
+    assert statuses == dict.fromkeys(FORGERIES, row.expected()[0] if row.public else 401)
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("name", "method"), STREAMS, ids=str)
-def test_everybody_is_answered_on_a_stream_as_the_table_says(world: World, name: str, method: str) -> None:
+def test_every_caller_gets_the_status_in_the_table_on_a_stream(world: World, name: str, method: str) -> None:
     row = TABLE[name, method]
     good = {who: token_of(world) for who, token_of in CALLERS.items()}
     bad = {what: token_of(world) for what, token_of in FORGERIES.items()}
     before = stored()
 
-    answered = {who: client_of(token).get(world.path(row.path)).status_code for who, token in (good | bad).items()}
+    statuses = {who: client_of(token).get(world.path(row.path)).status_code for who, token in (good | bad).items()}
 
-    assert answered == dict(zip(CALLERS, row.expected(), strict=True)) | dict.fromkeys(FORGERIES, 401)
-    # (That Airflow does not answer is an event.)
-    assert stored() == before or 503 in answered.values()
+    assert statuses == dict(zip(CALLERS, row.expected(), strict=True)) | dict.fromkeys(FORGERIES, 401)
+    # A 503 while Airflow does not answer records an event.
+    assert stored() == before or 503 in statuses.values()
 
 
 @pytest.mark.parametrize("path", ["/", "/login", "/docs", "/admin/", "/api/v1/me", "/nowhere", "/healthz"])
-def test_every_answer_forbids_what_is_not_our_own_file(db: None, path: str) -> None:
+def test_every_answer_allows_only_our_own_files(db: None, path: str) -> None:
     policy = client_of("").get(path)["Content-Security-Policy"]
 
     assert "default-src 'none'" in policy

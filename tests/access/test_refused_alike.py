@@ -1,4 +1,4 @@
-"""Refusals that no view of ours makes have the shape of all others."""
+"""Refusals that come from outside our views have the same shape as all others."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from django.test import Client
 from pytest_django import Settings
 
 from svops.asgi import application
-from tests.access.conftest import CALLERS, World, client_of
+from tests.access.callers import CALLERS
+from tests.access.world import World, client_of
 
 
 def shape(answer: Any) -> tuple[int, str]:
-    """Status and code of an answer that is an error in the one shape."""
+    """Return status and code of an error, after checking its shape."""
     body = answer.json()
     assert body.keys() == {"code", "detail", "request_id"}
     assert answer["Content-Type"] == "application/json"
@@ -23,7 +24,7 @@ def shape(answer: Any) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/api/v1/events/stream"])
-def test_a_method_that_a_plain_view_does_not_know_is_refused(db: None, path: str) -> None:
+def test_an_unknown_method_of_a_plain_view_is_refused(db: None, path: str) -> None:
     answer = Client(enforce_csrf_checks=True).put(path)
 
     assert shape(answer) == (405, "method_not_allowed")
@@ -51,12 +52,12 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(db: None, settings: 
     answer = Client().post(path, json.dumps(too_large), content_type="application/json")
 
     assert shape(answer) == (413, "too_large")
-    assert answer.json()["detail"] == "The body of the request is too large; expected at most 1024 bytes."
+    assert answer.json()["detail"] == "The request body is too large; expected at most 1024 bytes."
     assert Client().post(path, json.dumps(fits), content_type="application/json").status_code != 413
 
 
 async def in_chunks(path: str, *chunks: bytes) -> tuple[int, Any]:
-    """POST a body without telling its length; status and JSON of the answer."""
+    """POST a body without its length. Return status and JSON of the answer."""
     headers = [(b"host", b"localhost"), (b"content-type", b"application/json"), (b"transfer-encoding", b"chunked")]
     scope: dict[str, Any] = {
         "type": "http",
@@ -76,17 +77,17 @@ async def in_chunks(path: str, *chunks: bytes) -> tuple[int, Any]:
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_body_that_comes_in_chunks_is_read() -> None:
+async def test_a_body_in_chunks_is_read() -> None:
     status, body = await in_chunks("/api/v1/auth/login", b'{"username": "ada", ', b'"passwort": 5}')
 
     assert (status, sorted(body["errors"])) == (400, ["passwort"])
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_of_a_body_in_chunks_no_more_is_read_than_is_taken(settings: Settings) -> None:
+async def test_a_body_in_chunks_is_read_only_up_to_the_limit(settings: Settings) -> None:
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1024
 
-    status, body = await in_chunks("/api/v1/auth/login", b" " * 1000, b" " * 1000, b"what follows is not waited for")
+    status, body = await in_chunks("/api/v1/auth/login", b" " * 1000, b" " * 1000, b"the rest is not awaited")
 
     assert (status, body["code"]) == (413, "too_large")
     assert body.keys() == {"code", "detail", "request_id"}
@@ -125,7 +126,7 @@ def test_the_icon_is_found_where_browsers_look_for_it(db: None) -> None:
     assert (answer.status_code, answer["Location"]) == (302, "/static/console/icon.svg")
 
 
-def test_the_root_names_what_there_is(world: World) -> None:
+def test_the_root_links_to_the_lists(world: World) -> None:
     links = client_of(CALLERS["admin"](world)).get("/api/v1/").json()
 
     assert links["workflows"] == "http://testserver/api/v1/workflows"

@@ -10,8 +10,8 @@ from rest_framework.test import APIClient
 
 from accounts.models import User
 from tests.control.staged import ControlledAirflow
-from workflows import upstream
-from workflows.tests.conftest import ada, as_user, bearer, etl, eve, nightly, token_of, vera
+from workflows import gateway
+from workflows.conftest import ada, as_user, bearer, etl, eve, nightly, token_of, vera
 
 __all__ = ["ada", "as_user", "etl", "eve", "nightly", "vera"]
 
@@ -19,6 +19,12 @@ __all__ = ["ada", "as_user", "etl", "eve", "nightly", "vera"]
 @pytest.fixture(autouse=True)
 def _quick_passwords(settings: Settings) -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(autouse=True)
+def _stops_settle_at_once(settings: Settings) -> None:
+    """How long they wait is tested beside `observe`."""
+    settings.STOP_SETTLE = 0
 
 
 @pytest.fixture
@@ -39,9 +45,9 @@ def api(ada: User) -> APIClient:
 
 
 def forget_airflow() -> None:
-    """The clients of this process, and what the breaker remembers of an Airflow before."""
-    upstream.breaker().close()
-    upstream.breaker.cache_clear()
+    """Forget the clients of this process, and what the breaker knows of an earlier Airflow."""
+    gateway.breaker().close()
+    gateway.breaker.cache_clear()
     for hurried in (False, True):
-        upstream.airflow(hurried=hurried).close()
-    upstream.airflow.cache_clear()
+        gateway.airflow(hurried=hurried).close()
+    gateway.airflow.cache_clear()

@@ -15,9 +15,10 @@ from rest_framework.test import APIClient
 
 from accounts.models import User
 from tests.live.parts import until
-from workflows import handover, reconcile
+from workflows.conftest import bearer, token_of
+from workflows.dispatch import dispatcher
 from workflows.models import AirflowCommand, Event, Workflow
-from workflows.tests.conftest import bearer, token_of
+from workflows.watch import poll
 
 CALLERS = 4
 
@@ -30,13 +31,13 @@ class Answer(NamedTuple):
 
 
 def tick() -> None:
-    """What beat has done every second or two."""
-    reconcile.tick(now=timezone.now())
-    handover.carry_out_due(now=timezone.now())
+    """Do what beat triggers every second or two."""
+    poll.tick(now=timezone.now())
+    dispatcher.dispatch_due(now=timezone.now())
 
 
 class Callers:
-    """Several callers that trigger one run after the other, as many as are asked for; and what they were answered."""
+    """Several callers that trigger one run after the other, and the answers that they get."""
 
     def __init__(self, workflow: Workflow, user: User) -> None:
         self._path = f"/api/v1/workflows/{workflow.pk}/runs"
@@ -59,7 +60,7 @@ class Callers:
             call.result()
 
     def begin(self, count: int) -> Callable[[], bool]:
-        """Have them trigger so many runs; tells whether all are answered."""
+        """Trigger so many runs. Return a function that says whether all are answered."""
         expected = len(self.answers) + count
         for _ in range(count):
             self._orders.put(True)
@@ -87,10 +88,10 @@ def run_until(holds: Callable[[], bool], *, within: float = 60) -> None:
     until(ticked, within=within, or_say=lambda: list(AirflowCommand.objects.values("kind", "last_error", "due_at")))
 
 
-def nothing_is_owed() -> bool:
+def nothing_is_pending() -> bool:
     return not AirflowCommand.objects.filter(finished_at__isnull=True).exists()
 
 
 def outages() -> list[str]:
-    told = Event.objects.filter(type__startswith="system.").order_by("position")
-    return list(told.values_list("type", flat=True))
+    recorded = Event.objects.filter(type__startswith="system.").order_by("position")
+    return list(recorded.values_list("type", flat=True))

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import TracebackType
@@ -16,21 +17,27 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
-from svops.local.home import REPOSITORY
+from runner.home import REPOSITORY
+from runner.testing import ended_by_its_input
 from tests.control.staged import Exchange
 from tests.live.parts import test_database_url, until
-from workflows import handover, outbox
+from workflows.dispatch import dispatcher
+from workflows.eventlog import publication
 
 NAME = "svops-victim"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """How a process ended: killed `at` a step, or in good order after so many `steps` with an `outcome`."""
+    """How a process ended: killed `at` a step, or normally after so many `steps` with an `outcome`.
+
+    `effects` are the steps that changed something outside of the process, each with what it did.
+    """
 
     status: int
     at: str = ""
     steps: int = 0
+    effects: Sequence[tuple[int, str]] = ()
     outcome: Any = None
 
     @property
@@ -49,7 +56,7 @@ class Order:
 
 
 class Victims:
-    """Processes on the test database and the staged Airflow, each of which carries out one order."""
+    """Processes on the test database and the staged Airflow. Each executes one order."""
 
     def __init__(self, **env: str) -> None:
         self._process = subprocess.Popen(
@@ -77,21 +84,21 @@ class Victims:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.communicate(timeout=30)
+        ended_by_its_input(self._process)
 
     def live(self, order: Order) -> Ending:
-        """Let it carry out the order to its end."""
+        """Let it execute the order to its end."""
         ending = self.send(order)
         assert ending.status == 0
         return ending
 
     def send(self, order: Order, *, dies_at: int = 0) -> Ending:
-        """Let it carry out the order up to a step."""
+        """Let it execute the order up to a step."""
         self._begin(order, dies_at=dies_at)
         return self._end()
 
     def die_in(self, exchange: Exchange, order: Order) -> Ending:
-        """Kill it when Airflow has come to this point of a request of its."""
+        """Kill it when Airflow has reached this point of one of its requests."""
         pid = self._begin(order, dies_at=0)
         assert exchange.came.wait(30), "it never asked"
         os.kill(pid, signal.SIGKILL)
@@ -106,7 +113,7 @@ class Victims:
     def _end(self) -> Ending:
         ending = Ending(**self._answer())
         if connection.vendor == "postgresql":
-            # The server notices a moment later: until then its transaction may hold locks, or still commit.
+            # The server notices a moment later. Until then the transaction may hold locks, or still commit.
             until(lambda: not _has_sessions(), within=30)
         return ending
 
@@ -123,6 +130,6 @@ def _has_sessions() -> bool:
 
 
 def carry_on() -> None:
-    """What the beat's tasks do once the leases of a dead process have run out."""
-    handover.carry_out_due(now=timezone.now() + timedelta(seconds=settings.DISPATCH_LEASE + 1))
-    outbox.publish()
+    """Do what beat's tasks do after the leases of a dead process have expired."""
+    dispatcher.dispatch_due(now=timezone.now() + timedelta(seconds=settings.DISPATCH_LEASE + 1))
+    publication.publish()

@@ -1,4 +1,4 @@
-"""A staged Airflow that can be away in three ways, stopped in the middle of an exchange, paused, and unwell."""
+"""A staged Airflow that can be down in three ways, stopped in the middle of an exchange, paused, and unhealthy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Absence = Literal["refuses", "hangs", "answers 503"]
 
 @dataclass
 class Exchange:
-    """A request at which the test steps in: before Airflow has done what it asks for, or after, unanswered.
+    """A request at which the test intervenes: before Airflow has executed it, or after, but before the answer.
 
     One that is `lost` is never done.
     """
@@ -43,13 +43,13 @@ class Exchange:
             raise ConnectionAbortedError("never done")
 
     def end(self) -> None:
-        """Let Airflow go on, and wait until it has done what it does."""
+        """Let Airflow go on, and wait until it has finished."""
         self.goes_on.set()
         assert self.ended.wait(PATIENCE)
 
 
 class _Door(_Server):
-    """A server that can be shut with all its connections, and opened again at the same address."""
+    """A server that can be closed with all its connections, and opened again at the same address."""
 
     def __init__(self, airflow: StagedAirflow, *, port: int = 0) -> None:
         ThreadingHTTPServer.__init__(self, ("127.0.0.1", port), _Handler)
@@ -72,7 +72,7 @@ class _Door(_Server):
 
 
 class ControlledAirflow(StagedAirflow):
-    """Also pauses DAGs, has pools and a health. `order` lists the runs as they were created."""
+    """It also pauses DAGs, has pools and a health. `order` lists the runs in the order of their creation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class ControlledAirflow(StagedAirflow):
 
     @property
     def changes(self) -> list[str]:
-        """What it was asked to change so far, in words."""
+        """Return the changes requested so far, in words."""
         words = (_in_words(request) for request in self.requests)
         return [word for word in words if word]
 
@@ -113,7 +113,7 @@ class ControlledAirflow(StagedAirflow):
             threading.Thread(target=self._server.serve_forever, args=(0.005,), daemon=True).start()
 
     def refuse_run(self, dag_run_id: str, *, status: int, body: dict[str, Any]) -> None:
-        """Answer so when this run is to be created."""
+        """Answer this when this run is to be created."""
         self._refused[dag_run_id] = Reply(status, body)
 
     @contextmanager

@@ -13,11 +13,14 @@ from rest_framework.test import APIClient
 
 from accounts.models import User
 from tests.control.staged import ControlledAirflow
-from workflows import dag_sync, handover, observe, outbox, reconcile
 from workflows.airflow.tests.scripted import HangUp
+from workflows.dispatch import dispatcher
+from workflows.eventlog import publication
+from workflows.lifecycle import moves
 from workflows.models import AirflowCommand, AirflowState, Dag, Event, Run, RunAttempt, TaskInstance, Workflow
 from workflows.states import RunState
 from workflows.tests.stage import NOW, at, new_run, story
+from workflows.watch import dags, poll
 
 pytestmark = pytest.mark.django_db
 
@@ -35,7 +38,7 @@ ACTIONS: dict[str, dict[str, Any]] = {
 
 
 class Stage(NamedTuple):
-    """Where a run is brought into a state."""
+    """The place in which a run is brought into a state."""
 
     airflow: ControlledAirflow
     workflow: Workflow
@@ -52,11 +55,11 @@ class Stage(NamedTuple):
         return answer.status_code, answer.json()
 
     def run(self, state: RunState, **tasks: str) -> Run:
-        """A run that Airflow has, with these tasks."""
-        is_over = state not in {RunState.QUEUED, RunState.RUNNING}
-        run = new_run(self.workflow, state, started_at=NOW, ended_at=at(9) if is_over else None)
+        """Create a run that Airflow has, with these tasks."""
+        has_ended = state not in {RunState.QUEUED, RunState.RUNNING}
+        run = new_run(self.workflow, state, started_at=NOW, ended_at=at(9) if has_ended else None)
         in_airflow = "failed" if state == RunState.STOPPED else state.value
-        self.airflow.put(run, in_airflow, start=0, end=9 if is_over else None)
+        self.airflow.put(run, in_airflow, start=0, end=9 if has_ended else None)
         for task_id, task_state in tasks.items():
             self.airflow.put_task(run, task_id, task_state, start=0)
             TaskInstance.objects.create(run=run, task_id=task_id, state=task_state, try_number=1, receipt_try=1)
@@ -119,7 +122,7 @@ def failed(stage: Stage) -> Run:
     return stage.run(RunState.FAILED, extract="success", transform="failed", load="upstream_failed")
 
 
-def never_handed_over(stage: Stage) -> Run:
+def never_dispatched(stage: Stage) -> Run:
     run = new_run(stage.workflow, RunState.FAILED, ended_at=at(9))
     Run.objects.filter(pk=run.pk).update(queued_at=None)
     return run
@@ -132,7 +135,7 @@ def stopped(stage: Stage) -> Run:
 STATES: dict[str, Callable[[Stage], Run]] = {
     make.__name__: make
     for make in (
-        pending, held, delayed, queued, running, frozen, stopping, success, failed, never_handed_over, stopped
+        pending, held, delayed, queued, running, frozen, stopping, success, failed, never_dispatched, stopped
     )
 }  # fmt: skip
 
@@ -141,22 +144,21 @@ STATES: dict[str, Callable[[Stage], Run]] = {
 
 
 class Done(NamedTuple):
-    """The state after it, the event that tells it, and what Airflow was told."""
+    """The state afterwards, the recorded events, and the changes in Airflow."""
 
     state: str
-    told: list[str]
+    recorded: list[str]
     asked: list[str]
     paused: bool = False
+    pausing: bool = False
     attempt: int = 1
 
 
 STOPPED = Done("stopped", ["workflow.stopped"], [])
 STOPPING = Done("stopping", [], ["mark failed"])
 HELD = Done("pending", ["workflow.paused"], [], paused=True)
-AGAIN = Done("queued", ["workflow.retried"], ["clear failed"], attempt=2)
+AGAIN = Done("queued", ["workflow.retried"], ["clear load, transform"], attempt=2)
 AGAIN_ALL = AGAIN._replace(asked=["clear all"])
-AGAIN_FROM = AGAIN._replace(asked=["clear transform and after"])
-AGAIN_UNFINISHED = AGAIN._replace(asked=["clear load, transform"])
 UNFINISHED = [{"task_id": task_id, "map_index": -1} for task_id in ("load", "transform")]
 EVERY = [{"task_id": task_id, "map_index": -1} for task_id in ("extract", "load", "transform")]
 
@@ -173,36 +175,37 @@ ACCEPTED: dict[tuple[str, str], Done | list[dict[str, Any]]] = {
     ("queued", "pause"): Done("queued", ["workflow.paused"], ["pause etl"], paused=True),
     ("queued", "pause workflow"): Done("queued", ["workflow.paused"], ["pause etl"], paused=True),
     ("running", "stop"): STOPPING,
-    ("running", "pause"): Done("running", ["workflow.paused"], ["pause etl"], paused=True),
-    ("running", "pause workflow"): Done("running", ["workflow.paused"], ["pause etl"], paused=True),
+    # A task of it is at work: until that has ended, the run is not paused.
+    ("running", "pause"): Done("running", ["workflow.paused"], ["pause etl"], pausing=True),
+    ("running", "pause workflow"): Done("running", ["workflow.paused"], ["pause etl"], pausing=True),
     ("frozen", "stop"): STOPPING,
     ("frozen", "resume"): Done("running", ["workflow.resumed"], ["unpause etl"]),
     ("success", "retry all"): AGAIN_ALL,
-    ("success", "retry from"): AGAIN_FROM,
+    ("success", "retry from"): AGAIN,
     ("success", "retry all dry"): EVERY,
     ("failed", "retry"): AGAIN,
     ("failed", "retry all"): AGAIN_ALL,
-    ("failed", "retry from"): AGAIN_FROM,
+    ("failed", "retry from"): AGAIN,
     ("failed", "retry dry"): UNFINISHED,
     ("failed", "retry all dry"): EVERY,
-    ("stopped", "retry"): AGAIN_UNFINISHED,
+    ("stopped", "retry"): AGAIN,
     ("stopped", "retry all"): AGAIN_ALL,
-    ("stopped", "retry from"): AGAIN_FROM,
+    ("stopped", "retry from"): AGAIN,
     ("stopped", "retry dry"): UNFINISHED,
     ("stopped", "retry all dry"): EVERY,
 }  # fmt: skip
 
-# Whatever is not accepted is refused, and so it is told.
+# Every other action is refused, with this text.
 WORDS = {"stop": "stopped", "retry": "retried", "pause": "paused", "resume": "resumed: it is not paused"}
-TOLD_OTHERWISE = {
-    ("held", "pause"): "paused: it is already",
-    ("held", "pause workflow"): "paused: it is already",
-    ("frozen", "pause"): "paused: it is already",
-    ("frozen", "pause workflow"): "paused: it is already",
+OTHER_WORDS = {
+    ("held", "pause"): "paused: it is paused already",
+    ("held", "pause workflow"): "paused: it is paused already",
+    ("frozen", "pause"): "paused: it is pausing already",
+    ("frozen", "pause workflow"): "paused: it is pausing already",
     ("success", "retry"): "retried with mode failed: nothing has failed",
     ("success", "retry dry"): "retried with mode failed: nothing has failed",
     **{
-        ("never_handed_over", action): "retried because Airflow never had it"
+        ("never_dispatched", action): "retried because Airflow never had it"
         for action in ("retry", "retry all", "retry from", "retry dry", "retry all dry")
     },
 }
@@ -210,7 +213,7 @@ REFUSED = [(state, action) for state in STATES for action in ACTIONS if (state, 
 
 
 def rows() -> dict[str, list[dict[str, Any]]]:
-    """All that an action could have changed here."""
+    """Return everything that an action could change here."""
     models: tuple[type[Model], ...] = (Run, RunAttempt, TaskInstance, Event, AirflowCommand, Dag, Workflow)
     return {model.__name__: list(model._default_manager.order_by("pk").values()) for model in models}
 
@@ -223,7 +226,7 @@ def test_the_table_has_an_answer_for_each_action_in_each_state() -> None:
 @pytest.mark.parametrize(("state", "action"), ACCEPTED)
 def test_an_action_that_fits_the_state_does_just_this(stage: Stage, state: str, action: str) -> None:
     run = STATES[state](stage)
-    before, asked, told = rows(), len(stage.airflow.changes), len(story(run))
+    before, asked, known = rows(), len(stage.airflow.changes), len(story(run))
     expected = ACCEPTED[state, action]
 
     status, answer = stage.control(run, action)
@@ -234,12 +237,13 @@ def test_an_action_that_fits_the_state_does_just_this(stage: Stage, state: str, 
         assert (rows(), len(stage.airflow.changes)) == (before, asked)
         return
     run.refresh_from_db()
-    got = Done(answer["state"], story(run)[told:], stage.airflow.changes[asked:], answer["paused"], answer["attempt"])
-    assert got == expected
-    assert (run.state, run.paused, run.attempt) == (expected.state, expected.paused, expected.attempt)
-    # Nothing is left to be done later, but what waits on purpose.
-    owed = AirflowCommand.objects.filter(finished_at__isnull=True)
-    assert owed.count() == (expected.state == "pending")
+    shown = (answer["paused"], answer["pausing"], answer["attempt"])
+    assert Done(answer["state"], story(run)[known:], stage.airflow.changes[asked:], *shown) == expected
+    is_marked = expected.paused or expected.pausing
+    assert (run.state, run.paused, run.attempt) == (expected.state, is_marked, expected.attempt)
+    # No command is left, except those that wait on purpose.
+    waiting = AirflowCommand.objects.filter(finished_at__isnull=True)
+    assert waiting.count() == (expected.state == "pending")
 
 
 @pytest.mark.parametrize(("state", "action"), REFUSED)
@@ -249,7 +253,7 @@ def test_an_action_that_does_not_fit_the_state_is_refused_and_changes_nothing(
     run = STATES[state](stage)
     run.refresh_from_db()
     before, asked = rows(), len(stage.airflow.requests)
-    word = TOLD_OTHERWISE.get((state, action), WORDS[ACTIONS[action]["action"]])
+    word = OTHER_WORDS.get((state, action), WORDS[ACTIONS[action]["action"]])
 
     status, answer = stage.control(run, action)
 
@@ -257,9 +261,9 @@ def test_an_action_that_does_not_fit_the_state_is_refused_and_changes_nothing(
     request_id = answer.pop("request_id")
     assert answer == {
         "code": "wrong_state",
-        "detail": f"A run that is {run.state} can not be {word}.",
+        "detail": f"A run that is {run.state} cannot be {word}.",
         "state": run.state,
-        "paused": run.paused,
+        "paused": run.is_paused,
         "run_id": str(run.pk),
     }
     assert request_id
@@ -284,9 +288,7 @@ def test_an_action_that_does_not_fit_the_state_is_refused_and_changes_nothing(
     ],
     ids=str,
 )
-def test_an_action_that_says_something_wrong_is_400_and_changes_nothing(
-    stage: Stage, body: dict[str, Any], field: str
-) -> None:
+def test_an_invalid_action_is_400_and_changes_nothing(stage: Stage, body: dict[str, Any], field: str) -> None:
     run = failed(stage)
     before, asked = rows(), len(stage.airflow.requests)
 
@@ -315,22 +317,21 @@ def test_a_pause_that_would_freeze_others_is_refused_with_their_list_unless_it_i
 
     status, answer = stage.control(run, "pause workflow")
 
-    assert (status, answer["paused"]) == (200, True)
+    assert (status, answer["paused"] or answer["pausing"]) == (200, True)
     other.refresh_from_db()
     assert (other.paused, story(other)) == (True, ["workflow.paused"])
     assert stage.airflow.changes[-1] == "pause etl"
 
 
-def test_runs_of_others_that_would_freeze_are_counted_but_not_shown(
-    stage: Stage, eve: User, etl: Dag, ada: User
-) -> None:
+def test_a_dag_with_hidden_runs_of_others_is_not_paused(stage: Stage, eve: User, etl: Dag, ada: User) -> None:
     hidden = Workflow.objects.create(name="Hidden", dag=etl, owner=eve, visibility="private")
-    new_run(hidden, RunState.RUNNING)
+    other = new_run(hidden, RunState.RUNNING)
     run = running(stage)
 
     status, answer = stage.control(run, "pause")
 
-    assert (status, answer["code"], answer["other_runs"], answer["runs"]) == (409, "would_freeze_others", 1, [])
+    assert (status, answer["code"]) == (403, "permission_denied")
+    assert (story(other), "pause etl" in stage.airflow.changes) == ([], False)
 
 
 def switch(stage: Stage, word: str) -> tuple[int, bool]:
@@ -338,10 +339,10 @@ def switch(stage: Stage, word: str) -> tuple[int, bool]:
     return answer.status_code, answer.json()["is_paused"]
 
 
-def test_pausing_a_workflow_freezes_what_is_at_work_and_resuming_it_undoes_just_that(stage: Stage) -> None:
+def test_pausing_a_workflow_freezes_its_started_runs_and_resuming_it_undoes_exactly_that(stage: Stage) -> None:
     runs = {name: STATES[name](stage) for name in ("held", "delayed", "running", "stopping", "success", "failed")}
     runs["queued"] = queued(stage)
-    told = {name: story(run) for name, run in runs.items()}
+    recorded = {name: story(run) for name, run in runs.items()}
     changes = len(stage.airflow.changes)
 
     assert switch(stage, "pause") == (200, True)
@@ -359,29 +360,29 @@ def test_pausing_a_workflow_freezes_what_is_at_work_and_resuming_it_undoes_just_
     assert switch(stage, "resume") == (200, False)
     assert (rows(), stage.airflow.changes[changes:]) == (before, ["pause etl", "unpause etl"])
 
-    new = {name: story(run)[len(told[name]) :] for name, run in runs.items()}
+    new = {name: story(run)[len(recorded[name]) :] for name, run in runs.items()}
     both = ["workflow.paused", "workflow.resumed"]
     assert new == {name: both if name in {"running", "queued"} else [] for name in runs}
 
 
-def test_a_pause_of_a_dag_that_nothing_runs_of_is_told_on_the_streams(stage: Stage) -> None:
-    def told() -> list[tuple[str, dict[str, Any]]]:
-        outbox.publish()
+def test_a_pause_of_a_dag_without_runs_is_sent_to_the_streams(stage: Stage) -> None:
+    def recorded() -> list[tuple[str, dict[str, Any]]]:
+        publication.publish()
         of_dag = Event.objects.filter(type__startswith="dag.", position__gt=before).order_by("position")
         return list(of_dag.values_list("type", "data"))
 
-    dag_sync.sync_dags(now=timezone.now())
-    outbox.publish()
-    before = outbox.head()
+    dags.sync_dags(now=timezone.now())
+    publication.publish()
+    before = publication.head()
 
     switch(stage, "pause")
     switch(stage, "pause")
-    dag_sync.sync_dags(now=timezone.now())
+    dags.sync_dags(now=timezone.now())
 
     changed = ("dag.synced", {"dag_id": "etl", "changed": ["is_paused"]})
-    assert told() == [changed]
+    assert recorded() == [changed]
     switch(stage, "resume")
-    assert told() == [changed, changed]
+    assert recorded() == [changed, changed]
 
 
 def test_a_run_triggered_while_its_dag_is_paused_is_paused_and_freed_with_the_others(stage: Stage) -> None:
@@ -404,7 +405,7 @@ def test_a_run_retried_while_its_dag_is_paused_is_paused(stage: Stage) -> None:
     assert story(run) == ["workflow.retried", "workflow.paused"]
 
 
-def test_what_somebody_starts_or_clears_in_airflow_while_its_dag_is_paused_is_paused(stage: Stage) -> None:
+def test_a_run_started_or_cleared_in_airflow_while_its_dag_is_paused_is_paused(stage: Stage) -> None:
     run = failed(stage)
     switch(stage, "pause")
     now = timezone.now()
@@ -412,7 +413,7 @@ def test_what_somebody_starts_or_clears_in_airflow_while_its_dag_is_paused_is_pa
     for key in (("etl", "manual__1"), ("etl", run.dag_run_id)):
         stage.airflow.runs[key] |= {"state": "queued", "start_date": None, "end_date": None}
 
-    assert reconcile.tick(now=now)
+    assert poll.tick(now=now)
 
     run.refresh_from_db()
     assert (run.state, run.paused) == ("queued", True)
@@ -422,29 +423,29 @@ def test_what_somebody_starts_or_clears_in_airflow_while_its_dag_is_paused_is_pa
     assert story(foreign) == ["workflow.triggered", "workflow.paused"]
 
 
-def test_what_somebody_pauses_and_unpauses_in_airflow_is_told_of_each_run_it_freezes(stage: Stage) -> None:
-    dag_sync.sync_dags(now=timezone.now())
+def test_a_pause_and_a_resume_in_airflow_are_recorded_for_each_frozen_run(stage: Stage) -> None:
+    dags.sync_dags(now=timezone.now())
     runs = {name: STATES[name](stage) for name in ("delayed", "queued", "running", "stopping", "failed")}
-    told = {name: story(run) for name, run in runs.items()}
+    recorded = {name: story(run) for name, run in runs.items()}
 
     for paused, word in ((True, "paused"), (False, "resumed")):
         for part in ("listed", "details"):
             stage.airflow.dags["etl"][part]["is_paused"] = paused
         for _ in range(2):
-            dag_sync.sync_dags(now=timezone.now())
+            dags.sync_dags(now=timezone.now())
 
-        new = {name: story(run)[len(told[name]) :] for name, run in runs.items()}
+        new = {name: story(run)[len(recorded[name]) :] for name, run in runs.items()}
         frozen = {"queued", "running"}
         assert new == {name: [f"workflow.{word}"] if name in frozen else [] for name in runs}
         assert {name for name, run in runs.items() if Run.objects.get(pk=run.pk).paused} == (
             frozen if paused else set()
         )
         assert runs["running"].events.get(type=f"workflow.{word}").data["by"] == "Airflow"
-        told = {name: story(run) for name, run in runs.items()}
+        recorded = {name: story(run) for name, run in runs.items()}
     assert not stage.airflow.switched
 
 
-def test_a_stop_ends_a_pause_and_what_it_froze_of_others_stays_frozen(stage: Stage) -> None:
+def test_a_stop_ends_a_pause_and_the_other_frozen_runs_stay_frozen(stage: Stage) -> None:
     run, other = running(stage), running(stage)
     assert stage.control(run, "pause workflow")[0] == 200
 
@@ -453,11 +454,11 @@ def test_a_stop_ends_a_pause_and_what_it_froze_of_others_stays_frozen(stage: Sta
     assert (status, answer["state"], answer["paused"]) == (200, "stopping", False)
     other.refresh_from_db()
     assert other.paused
-    assert observe.finish_stop(Run.objects.get(pk=run.pk), at=timezone.now())
+    assert moves.finish_stop(Run.objects.get(pk=run.pk), at=timezone.now())
 
 
 def test_a_held_run_that_airflow_may_have_after_all_is_stopped_there_too(stage: Stage) -> None:
-    """Its first handing over got no answer, though Airflow has carried it out."""
+    """Its first dispatch got no answer, although Airflow has started it."""
     stage.airflow.next_api_calls.append(HangUp(after_doing_it=True))
     run = stage.trigger()
     assert (run.state, stage.airflow.order) == ("pending", [run.dag_run_id])
@@ -467,9 +468,9 @@ def test_a_held_run_that_airflow_may_have_after_all_is_stopped_there_too(stage: 
     status, answer = stage.control(run, "stop")
 
     assert (status, answer["state"], answer["paused"]) == (200, "stopping", False)
-    handover.carry_out_due(now=timezone.now() + timedelta(minutes=2))
+    dispatcher.dispatch_due(now=timezone.now() + timedelta(minutes=2))
     assert stage.airflow.runs[run.dag_id, run.dag_run_id]["state"] == "failed"
-    assert reconcile.tick(now=timezone.now())
+    assert poll.tick(now=timezone.now())
     run.refresh_from_db()
     assert (run.state, story(run)[-1]) == ("stopped", "workflow.stopped")
 
@@ -480,13 +481,15 @@ def test_a_retry_that_got_no_answer_is_not_run_twice_though_it_was_quick(stage: 
     status, answer = stage.control(run, "retry all")
     assert (status, answer["state"], answer["attempt"]) == (200, "queued", 2)
     assert len(stage.airflow.cleared) == 1
-    # Cleared, run and over again before anybody asks what became of it.
+    # It is cleared, runs and ends again before anybody asks for its state.
     stage.airflow.put(run, "failed", start=20, end=25)
+    for task_id in ("extract", "transform", "load"):
+        stage.airflow.put_task(run, task_id, "failed", tries=2, start=21, end=24)
     stage.reachable(True)
 
-    handover.carry_out_due(now=timezone.now() + timedelta(minutes=2))
+    dispatcher.dispatch_due(now=timezone.now() + timedelta(minutes=2))
 
     assert len(stage.airflow.cleared) == 1
-    assert reconcile.tick(now=timezone.now())
+    assert poll.tick(now=timezone.now())
     run.refresh_from_db()
     assert (run.state, run.attempt, run.started_at, run.ended_at) == ("failed", 2, at(20), at(25))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -10,9 +10,10 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from tests.control.parts import Order, Victims, carry_on
+from tests.control.parts import Ending, Order, Victims, carry_on
 from tests.control.staged import ControlledAirflow, Exchange
-from workflows import events, reconcile
+from workflows.conftest import token_of
+from workflows.eventlog import events
 from workflows.models import (
     AirflowCommand,
     AirflowState,
@@ -24,8 +25,8 @@ from workflows.models import (
     Workflow,
 )
 from workflows.states import RunState
-from workflows.tests.conftest import token_of
 from workflows.tests.stage import at, new_run, story
+from workflows.watch import poll
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
 
@@ -41,6 +42,26 @@ def victims(airflow: ControlledAirflow, nightly: Workflow) -> Iterator[Victims]:
 @pytest.fixture
 def token(ada: User) -> str:
     return token_of(ada)
+
+
+Deaths = Callable[..., Sequence[int]]
+
+
+@pytest.fixture
+def deaths(request: pytest.FixtureRequest) -> Deaths:
+    """Return the steps to die at, of an order that was executed completely.
+
+    Between two effects outside of the process it does not matter where it dies. So it dies once before each effect, and
+    at the last step. With `--long` it dies at `at_most` steps, evenly spread.
+    """
+
+    def deaths(whole: Ending, *, at_most: int) -> Sequence[int]:
+        if request.config.getoption("--long"):
+            return spread(whole.steps, at_most)
+        assert {what for _, what in whole.effects} >= {"commit", "request"}
+        return sorted({step for step, _ in whole.effects} | {whole.steps})
+
+    return deaths
 
 
 def spread(steps: int, count: int) -> Sequence[int]:
@@ -63,7 +84,7 @@ def control(run: Run, token: str, action: str, **options: Any) -> Order:
 
 
 def is_committed(key: str) -> bool:
-    """Whether the trigger is stored; it has to be with all that belongs to it, or with nothing."""
+    """Return whether the trigger is stored. It must be stored with everything that belongs to it, or not at all."""
     runs = Run.objects.filter(task_id=key)
     stored = [
         runs.count(),
@@ -85,14 +106,14 @@ def check_the_log() -> None:
 
 
 def repeat(api: APIClient, order: Order) -> tuple[int, bool, str]:
-    """What a client does that got no answer."""
+    """Do what a client does that got no answer."""
     headers = {"Idempotency-Key": order.headers["Idempotency-Key"]}
     answer = api.post(order.path, order.body, headers=headers)
     return answer.status_code, answer.headers.get("Idempotent-Replayed") == "true", answer.json()["id"]
 
 
 class Tally:
-    """What there has to be once all deaths are behind us: a run in Airflow for each key, in the order of acceptance."""
+    """Collects what must exist after all deaths: a run in Airflow for each key, in the order of acceptance."""
 
     def __init__(self, airflow: ControlledAirflow, api: APIClient) -> None:
         self._airflow = airflow
@@ -100,7 +121,7 @@ class Tally:
         self.deaths = 0
 
     def settle(self, order: Order, where: str) -> Run:
-        """After a death: the platform carries on, the client asks again; one run in Airflow comes of it."""
+        """After a death, the platform carries on and the client repeats its request. Return the one run in Airflow."""
         self.deaths += 1
         committed = is_committed(order.headers["Idempotency-Key"])
         carry_on()
@@ -115,7 +136,7 @@ class Tally:
         return run
 
     def close(self) -> None:
-        assert reconcile.tick(now=timezone.now())
+        assert poll.tick(now=timezone.now())
         runs = Run.objects.order_by("created_at")
         assert sorted(self._airflow.order) == sorted(run.dag_run_id for run in runs)
         assert {run.state for run in runs} == {RunState.QUEUED}
@@ -125,21 +146,22 @@ class Tally:
 
 
 def test_a_trigger_killed_at_any_step_ends_in_one_run_in_airflow_or_never_was(
-    airflow: ControlledAirflow, nightly: Workflow, victims: Victims, api: APIClient, token: str
+    airflow: ControlledAirflow, nightly: Workflow, victims: Victims, api: APIClient, token: str, deaths: Deaths
 ) -> None:
     tally = Tally(airflow, api)
     victims.live(trigger(nightly, token, "first"))
     whole = victims.live(trigger(nightly, token, "whole"))
     assert (whole.outcome["status"], whole.outcome["body"]["state"]) == (201, RunState.QUEUED)
 
-    for step in spread(whole.steps, 131):
+    steps = deaths(whole, at_most=131)
+    for step in steps:
         order = trigger(nightly, token, f"step-{step}")
         ending = victims.send(order, dies_at=step)
         assert ending.killed, f"it had ended before step {step} of {whole.steps}"
         tally.settle(order, ending.at)
 
     tally.close()
-    assert tally.deaths == 131
+    assert tally.deaths == len(steps)
 
 
 @pytest.mark.parametrize(("method", "path"), EXCHANGES)
@@ -155,7 +177,7 @@ def test_a_trigger_killed_while_airflow_answers_ends_in_one_run_however_far_airf
         exchange, airflow.exchange = airflow.exchange, None
 
         run = tally.settle(order, f"{path} {moment}")
-        # What the dead process had sent is carried out now, after all else.
+        # What the dead process had sent is executed now, after everything else.
         exchange.end()
 
         assert airflow.order.count(run.dag_run_id) == 1
@@ -163,11 +185,11 @@ def test_a_trigger_killed_while_airflow_answers_ends_in_one_run_however_far_airf
     tally.close()
 
 
-def test_a_dispatch_killed_at_any_step_hands_over_each_run_once_and_in_order(
-    airflow: ControlledAirflow, nightly: Workflow, victims: Victims, api: APIClient, token: str
+def test_a_dispatch_killed_at_any_step_starts_each_run_once_and_in_order(
+    airflow: ControlledAirflow, nightly: Workflow, victims: Victims, api: APIClient, token: str, deaths: Deaths
 ) -> None:
     def accepted(step: int) -> list[Run]:
-        """Two runs that were accepted while Airflow was away."""
+        """Two runs that were accepted while Airflow was down."""
         AirflowState.objects.update_or_create(pk=1, defaults={"reachable": False})
         orders = [trigger(nightly, token, f"step-{step}-{n}") for n in (1, 2)]
         answers = [repeat(api, order) for order in orders]
@@ -183,8 +205,7 @@ def test_a_dispatch_killed_at_any_step_hands_over_each_run_once_and_in_order(
     whole = victims.live(Order(action="dispatch"))
     assert whole.outcome == 2
 
-    steps = spread(whole.steps, 60)
-    for step in steps:
+    for step in deaths(whole, at_most=60):
         runs = accepted(step)
         ending = victims.send(Order(action="dispatch"), dies_at=step)
         assert ending.killed, f"it had ended before step {step} of {whole.steps}"
@@ -193,19 +214,55 @@ def test_a_dispatch_killed_at_any_step_hands_over_each_run_once_and_in_order(
 
         assert airflow.order[-2:] == [run.dag_run_id for run in runs], ending.at
 
-    assert len(steps) == 60
+    tally.close()
+
+
+def test_a_dispatch_of_several_workflows_killed_at_any_step_starts_each_run_once_and_in_the_order_of_its_workflow(
+    airflow: ControlledAirflow, nightly: Workflow, victims: Victims, api: APIClient, token: str
+) -> None:
+    others = [Workflow.objects.create(name=f"W{n}", dag=nightly.dag, owner=nightly.owner) for n in range(2)]
+
+    def accepted(step: int) -> dict[int, list[str]]:
+        """Two runs of each workflow, accepted in turns while Airflow was down."""
+        AirflowState.objects.update_or_create(pk=1, defaults={"reachable": False})
+        runs: dict[int, list[str]] = {}
+        for n in range(2):
+            for workflow in (nightly, *others):
+                _, _, run_id = repeat(api, trigger(workflow, token, f"step-{step}-{n}-{workflow.pk}"))
+                runs.setdefault(workflow.pk, []).append(f"svops__{run_id}")
+        AirflowState.objects.update(reachable=True)
+        return runs
+
+    tally = Tally(airflow, api)
+    accepted(-1)
+    victims.live(Order(action="dispatch"))
+    accepted(0)
+    whole = victims.live(Order(action="dispatch"))
+    assert whole.outcome == 6
+
+    # Threads take turns in another way each time, so the number of steps differs a little.
+    for step in spread(whole.steps * 9 // 10, 8):
+        runs = accepted(step)
+        ending = victims.send(Order(action="dispatch"), dies_at=step)
+        assert ending.killed, f"it had ended before step {step} of {whole.steps}"
+
+        carry_on()
+
+        for order in runs.values():
+            assert [run for run in airflow.order if run in order] == order, ending.at
+
     tally.close()
 
 
 def finish(airflow: ControlledAirflow, run: Run) -> None:
-    """Let Airflow come to the end of what it was told, and the platform look at it."""
+    """Let Airflow finish its commands, and let the platform poll it."""
     carry_on()
-    assert reconcile.tick(now=timezone.now())
+    assert poll.tick(now=timezone.now())
     run.refresh_from_db()
 
 
 def test_a_stop_killed_at_any_step_stops_the_run_or_was_never_asked_for(
-    airflow: ControlledAirflow, nightly: Workflow, victims: Victims, api: APIClient, token: str
+    airflow: ControlledAirflow, nightly: Workflow, victims: Victims, api: APIClient, token: str, deaths: Deaths
 ) -> None:
     def running() -> Run:
         run = new_run(nightly, RunState.RUNNING, started_at=timezone.now())
@@ -216,7 +273,7 @@ def test_a_stop_killed_at_any_step_stops_the_run_or_was_never_asked_for(
     whole = victims.live(control(running(), token, "stop"))
     assert (whole.outcome["status"], whole.outcome["body"]["state"]) == (200, RunState.STOPPING)
 
-    for step in spread(whole.steps, 12):
+    for step in deaths(whole, at_most=12):
         run = running()
         ending = victims.send(control(run, token, "stop"), dies_at=step)
         assert ending.killed
@@ -241,19 +298,20 @@ def test_a_stop_killed_at_any_step_stops_the_run_or_was_never_asked_for(
 
 
 def test_a_retry_killed_at_any_step_runs_the_tasks_again_once_or_was_never_asked_for(
-    airflow: ControlledAirflow, nightly: Workflow, victims: Victims, api: APIClient, token: str
+    airflow: ControlledAirflow, nightly: Workflow, victims: Victims, api: APIClient, token: str, deaths: Deaths
 ) -> None:
     def failed() -> Run:
         run = new_run(nightly, RunState.FAILED, started_at=at(0), ended_at=at(9))
         airflow.put(run, "failed", start=0, end=9)
         airflow.put_task(run, "extract", "failed", start=0, end=9)
+        run.tasks.create(task_id="extract", state="failed", try_number=1, started_at=at(0), ended_at=at(9))
         return run
 
     victims.live(control(failed(), token, "retry"))
     whole = victims.live(control(failed(), token, "retry"))
     assert (whole.outcome["status"], whole.outcome["body"]["state"]) == (200, RunState.QUEUED)
 
-    for step in spread(whole.steps, 12):
+    for step in deaths(whole, at_most=12):
         run = failed()
         ending = victims.send(control(run, token, "retry"), dies_at=step)
         assert ending.killed
@@ -272,17 +330,17 @@ def test_a_retry_killed_at_any_step_runs_the_tasks_again_once_or_was_never_asked
     check_the_log()
 
 
-def test_a_pause_killed_at_any_step_pauses_the_dag_and_tells_it_once_or_was_never_asked_for(
-    airflow: ControlledAirflow, nightly: Workflow, victims: Victims, api: APIClient, token: str
+def test_a_pause_killed_at_any_step_pauses_the_dag_and_records_it_once_or_was_never_asked_for(
+    airflow: ControlledAirflow, nightly: Workflow, victims: Victims, api: APIClient, token: str, deaths: Deaths
 ) -> None:
     run = new_run(nightly, RunState.RUNNING, started_at=timezone.now())
     airflow.put(run, "running", start=0)
     pause, resume = (control(run, token, action) for action in ("pause", "resume"))
-    told: list[str] = []
+    recorded: list[str] = []
 
     def undo() -> None:
         assert api.post(resume.path, resume.body).status_code == 200
-        told.extend(["workflow.paused", "workflow.resumed"])
+        recorded.extend(["workflow.paused", "workflow.resumed"])
         assert airflow.dags["etl"]["listed"]["is_paused"] is False
 
     for _ in range(2):
@@ -290,7 +348,7 @@ def test_a_pause_killed_at_any_step_pauses_the_dag_and_tells_it_once_or_was_neve
         assert (whole.outcome["status"], whole.outcome["body"]["paused"]) == (200, True)
         undo()
 
-    for step in spread(whole.steps, 12):
+    for step in deaths(whole, at_most=12):
         ending = victims.send(pause, dies_at=step)
         assert ending.killed
         run.refresh_from_db()
@@ -304,5 +362,5 @@ def test_a_pause_killed_at_any_step_pauses_the_dag_and_tells_it_once_or_was_neve
         nightly.dag.refresh_from_db()
         assert (nightly.dag.is_paused, airflow.dags["etl"]["listed"]["is_paused"]) == (True, True)
         undo()
-        assert story(run) == told, ending.at
+        assert story(run) == recorded, ending.at
     check_the_log()

@@ -1,4 +1,4 @@
-"""Run by Airflow's Python with a JSON object on its input: which commands and variables does this Airflow not know?"""
+"""Finds the commands and variables that this Airflow does not know. Runs under Airflow's Python; JSON in and out."""
 
 import contextlib
 import io

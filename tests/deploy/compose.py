@@ -1,4 +1,4 @@
-"""As much of Docker Compose as this project's file needs: substitution, and what each service starts with."""
+"""The part of Docker Compose that this project's file needs: substitution, and the start of each service."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def uses(value: Any) -> Iterator[Use]:
 
 
 def substitute(value: Any, variables: Mapping[str, str]) -> Any:
-    """`value` with each `${NAME}` replaced as Compose would, an empty value counting as unset."""
+    """Return `value` with each `${NAME}` replaced as Compose does; an empty value counts as unset."""
 
     def replace(match: re.Match[str]) -> str:
         if match["escaped"]:
@@ -62,7 +62,7 @@ def services(variables: Mapping[str, str]) -> dict[str, dict[str, Any]]:
 
 
 def read_env(text: str) -> dict[str, str]:
-    """The variables of a `.env` file; a commented one is none."""
+    """Return the variables of a `.env` file, without those in comments."""
     lines = (line.partition("=") for line in text.splitlines() if line and not line.startswith("#"))
     return {name: value for name, _, value in lines}
 

@@ -1,4 +1,4 @@
-"""What `docker-compose.yml` runs on, without Docker: the image's files, and real servers in place of its own."""
+"""The environment of `docker-compose.yml` without Docker: the files of the image, and real servers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from svops.local.testing import Served
+from runner.testing import Served
 from tests.deploy import compose
 
 DOCKERFILE = compose.REPOSITORY / "Dockerfile"
@@ -23,7 +23,7 @@ FILL_IN = re.compile(r"```sh\n(umask 077\n.*?> \.env\n)```", re.DOTALL)
 
 @pytest.fixture(scope="session")
 def env_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `.env` that the command in docs/deployment.md makes."""
+    """The `.env` file that the command in docs/deployment.md creates."""
     folder = tmp_path_factory.mktemp("env")
     shutil.copy(compose.REPOSITORY / ".env.example", folder)
     documented = FILL_IN.search((compose.REPOSITORY / "docs" / "deployment.md").read_text())
@@ -39,7 +39,7 @@ def services(env_file: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory that the image's commands start in, made by the COPY lines of the Dockerfile."""
+    """The working directory of the image, built by the COPY lines of the Dockerfile."""
     folder = tmp_path_factory.mktemp("image")
     stage = DOCKERFILE.read_text().rpartition("\nFROM ")[2]
     for source, target in re.findall(r"^COPY (?!--from)(\S+) (\S+)$", stage, re.MULTILINE):
@@ -52,7 +52,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _ignored(folder: str, names: list[str]) -> set[str]:
-    """Those that .dockerignore leaves out below the directories that it lets in."""
+    """Return the names that .dockerignore excludes inside the directories that it includes."""
     lines = (compose.REPOSITORY / ".dockerignore").read_text().splitlines()
     patterns = [line for line in lines if line and not line.startswith(("#", "!")) and line != "*"]
     return {name for name in names if _excluded(Path(folder, name).relative_to(compose.REPOSITORY), patterns)}
@@ -67,7 +67,7 @@ def _excluded(path: Path, patterns: list[str]) -> bool:
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A real PostgreSQL with the database that the file names, and a real Redis: variables of a `.env`, addresses."""
+    """A real PostgreSQL with the database of the file, and a real Redis: their `.env` variables and addresses."""
     served = Served("postgres", "redis", home=tmp_path_factory.mktemp("servers"))
     database, redis = urlsplit(served.exports["DATABASE_URL"]), urlsplit(served.exports["REDIS_URL"])
     with psycopg.connect(served.exports["DATABASE_URL"], autocommit=True) as connection:

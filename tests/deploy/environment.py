@@ -9,13 +9,13 @@ from pathlib import Path
 
 from tests.deploy.compose import REPOSITORY
 
-PACKAGES = ("svops", "accounts", "workflows", "notifications", "dags", "plugins")
+PACKAGES = ("svops", "rest", "accounts", "workflows", "notifications", "console", "runner", "dags", "plugins")
 UNKNOWN = object()
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One place that reads the variable `name`; `default` is UNKNOWN where only the running code knows it."""
+    """One place that reads the variable `name`; `default` is UNKNOWN if only the running code knows it."""
 
     name: str
     default: object

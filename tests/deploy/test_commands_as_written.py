@@ -1,4 +1,4 @@
-"""The commands of docker-compose.yml, started as they stand there, on a real PostgreSQL, Redis and Airflow."""
+"""The commands of docker-compose.yml, started exactly as written, on a real PostgreSQL, Redis and Airflow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from conftest import AirflowServer
-from svops.local.ports import free_port
+from runner.ports import free_port
 from tests.deploy import compose
 from tests.deploy.test_image import environment_of_the_image
 
@@ -136,9 +136,7 @@ def test_migrate_prepares_the_database_and_makes_the_administrator(
     assert migrated.stdout.splitlines()[-1] == "Created the administrator admin."
 
 
-def test_migrate_changes_nothing_when_it_is_started_again(
-    platform: Platform, migrated: subprocess.CompletedProcess[str]
-) -> None:
+def test_a_second_migrate_changes_nothing(platform: Platform, migrated: subprocess.CompletedProcess[str]) -> None:
     again = platform.run("migrate", platform.argv("migrate"))
 
     assert again.returncode == 0
@@ -196,7 +194,7 @@ def test_examples_loads_the_example_workflows_once(
     assert (again.returncode, again.stdout) == (0, "")
 
 
-def test_a_host_that_is_not_allowed_is_refused(running: Platform, web_port: int) -> None:
+def test_an_unknown_host_is_refused(running: Platform, web_port: int) -> None:
     wait_until(lambda: get(web_port, "/healthz") is not None)
 
     answer = get(web_port, "/docs", Host="evil.example.com")
@@ -213,6 +211,6 @@ def test_each_process_ends_cleanly_when_it_is_asked_to(running: Platform, web_po
 
     codes = {name: process.wait(STOP_TIMEOUT) for name, process in running.processes.items()}
 
-    # uvicorn ends as the signal would have ended it, after it has closed its connections.
+    # uvicorn closes its connections, then lets the signal end the process.
     assert codes == {"web": -signal.SIGTERM, "worker": 0, "beat": 0}
     assert before == {path for path in image.rglob("*") if path.is_file()}

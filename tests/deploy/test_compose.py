@@ -1,4 +1,4 @@
-"""docker-compose.yml against the code: variables, commands, ports, health checks, order of start."""
+"""docker-compose.yml agrees with the code: variables, commands, ports, health checks, start order."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from http import HTTPStatus
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,8 +32,8 @@ AIRFLOW_VENV = compose.REPOSITORY / ".venv-airflow"
 Services = dict[str, dict[str, Any]]
 
 OURS = {"migrate", "web", "worker", "beat", "examples"}
-AIRFLOWS = {"airflow-init", "airflow-api", "airflow-scheduler", "airflow-dags"}
-# What the images' own documentation names, and what a command of the file reads.
+AIRFLOWS = {"airflow-init", "airflow-api", "airflow-scheduler", "airflow-dags", "airflow-triggerer"}
+# Variables in the documentation of the images, and variables that a command of the file reads.
 DOCUMENTED = {
     "postgres": {"POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB"},
     "airflow-db": {"POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB"},
@@ -46,12 +47,17 @@ def example() -> dict[str, str]:
     return compose.read_env((compose.REPOSITORY / ".env.example").read_text())
 
 
+def offered() -> set[str]:
+    """Return the variables that the example names in a comment, because nothing fits everybody."""
+    return set(re.findall(r"^#([A-Z_]+)=", (compose.REPOSITORY / ".env.example").read_text(), re.MULTILINE))
+
+
 def variables_of(service: dict[str, Any]) -> set[str]:
     return set(service.get("environment", {}))
 
 
 def words(command: list[str]) -> list[list[str]]:
-    """The commands that a service starts with: one, or those of its shell line."""
+    """Return the commands that a service starts with: one, or those of its shell line."""
     if command[:2] != ["sh", "-c"]:
         return [command]
     return [shlex.split(part) for part in command[2].split("&&")]
@@ -64,11 +70,14 @@ def python_commands(services: Services) -> list[list[str]]:
 # --- Variables ------------------------------------------------------------------------------------------------
 
 
-def test_every_variable_of_the_file_is_in_the_example_and_the_example_holds_no_other() -> None:
-    assert {use.name for use in compose.uses(compose.parse())} == set(example())
+def test_the_example_has_exactly_the_variables_of_the_file() -> None:
+    without_default = {use.name for use in compose.uses(compose.parse()) if use.operator == "-" and not use.word}
+
+    assert {use.name for use in compose.uses(compose.parse())} == set(example()) | offered()
+    assert offered() == without_default - set(example())
 
 
-def test_a_variable_is_required_just_when_the_example_leaves_it_empty() -> None:
+def test_a_variable_is_required_exactly_if_the_example_leaves_it_empty() -> None:
     required = {use.name for use in compose.uses(compose.parse()) if use.operator == "?"}
 
     assert required == {name for name, value in example().items() if not value}
@@ -98,14 +107,14 @@ def test_the_documented_command_makes_an_env_file_that_only_its_owner_reads(env_
     assert len(set(secrets)) == len(secrets)
 
 
-def test_our_services_are_given_only_variables_that_the_code_reads(services: Services) -> None:
+def test_our_services_get_only_variables_that_the_code_reads(services: Services) -> None:
     given = set[str]().union(*(variables_of(services[name]) for name in OURS))
 
     assert given - environment.names() == set()
 
 
 @pytest.mark.parametrize("name", ["postgres", "airflow-db", "redis"])
-def test_the_servers_are_given_only_variables_that_they_document(name: str, services: Services) -> None:
+def test_the_servers_get_only_variables_that_they_document(name: str, services: Services) -> None:
     assert variables_of(services[name]) == DOCUMENTED[name]
 
 
@@ -144,11 +153,39 @@ def test_both_sides_agree_on_passwords_and_addresses(services: Services) -> None
     assert {name: web[name] for name in postgres} == postgres
     assert web["REDIS_URL"] == f"redis://:{services['redis']['environment']['REDISCLI_AUTH']}@redis:6379/0"
     assert web["AIRFLOW_PASSWORD"] == services["airflow-api"]["environment"]["AIRFLOW_PASSWORD"]
-    for name in AIRFLOWS:
+    for name in ("airflow-api", "airflow-scheduler"):
         assert services[name]["environment"]["SVOPS_INGEST_SECRET"] == web["SVOPS_INGEST_SECRET"]
 
 
-def test_the_listener_pushes_to_a_path_of_ours_and_web_answers_to_that_name(services: Services) -> None:
+def test_each_service_has_only_the_secrets_that_it_uses(services: Services) -> None:
+    """Before: the password of Airflow and the secret of the listener in 5 services of SVOps and 4 of Airflow."""
+    holders = {
+        "SECRET_KEY": {"web", "worker", "beat", "migrate", "examples"},
+        "POSTGRES_PASSWORD": {"web", "worker", "beat", "migrate", "examples", "postgres"},
+        "REDIS_URL": {"web", "worker", "beat", "migrate", "examples"},
+        "AIRFLOW_PASSWORD": {"web", "worker", "examples", "airflow-api"},
+        "SVOPS_INGEST_SECRET": {"web", "airflow-api", "airflow-scheduler", "airflow-triggerer"},
+        "READY_TOKEN": {"web", "beat"},
+        "AUDIT_WEBHOOK_URL": {"worker"},
+        "NOTIFICATION_EMAIL_DOMAINS": OURS,
+        "SVOPS_ADMIN_PASSWORD": {"migrate"},
+        "AIRFLOW__API__SECRET_KEY": {"airflow-api"},
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": {"airflow-api"},
+    }
+
+    found = {
+        secret: {
+            name
+            for name, service in services.items()
+            if secret in variables_of(service) and not (name == "airflow-db" and secret == "POSTGRES_PASSWORD")
+        }
+        for secret in holders
+    }
+
+    assert found == holders
+
+
+def test_the_listener_pushes_to_a_path_of_ours_and_web_accepts_that_host(services: Services) -> None:
     url = urlsplit(services["airflow-scheduler"]["environment"]["SVOPS_INGEST_URL"])
 
     assert url.hostname in services["web"]["environment"]["ALLOWED_HOSTS"].split(",")
@@ -162,9 +199,12 @@ def test_the_listener_pushes_to_a_path_of_ours_and_web_answers_to_that_name(serv
 def test_every_command_of_ours_exists(services: Services) -> None:
     commands = python_commands(services)
     managed = [argv[2] for argv in commands if argv[:2] == ["python", "manage.py"]]
+    modules = [argv[2] for argv in commands if argv[:2] == ["python", "-m"]]
 
-    assert {argv[0] for argv in commands} == {"python", "uvicorn", "celery"}
+    assert {argv[0] for argv in commands} == {"python", "celery"}
     assert all(Path(sys.executable).with_name(argv[0]).is_file() for argv in commands)
+    assert modules == ["svops.server"]
+    assert find_spec(modules[0])
     assert managed == ["load_examples", "migrate", "ensure_admin"]
     assert set(managed) <= set(get_commands())
 
@@ -206,7 +246,7 @@ def test_airflow_signs_in_with_the_password_of_the_env_file(services: Services, 
 # --- Ports, users, files --------------------------------------------------------------------------------------
 
 
-def test_only_the_web_process_and_airflow_are_reached_from_outside_and_only_from_this_machine(
+def test_only_web_and_airflow_publish_ports_and_only_on_this_machine(
     services: Services,
 ) -> None:
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
@@ -214,7 +254,7 @@ def test_only_the_web_process_and_airflow_are_reached_from_outside_and_only_from
     assert published == {"web": ["127.0.0.1:8000:8000"], "airflow-api": ["127.0.0.1:8080:8080"]}
 
 
-def test_no_container_runs_as_root_or_may_become_root(services: Services) -> None:
+def test_no_container_runs_as_root_or_can_become_root(services: Services) -> None:
     users = {name: service.get("user", "of the image") for name, service in services.items()}
 
     assert users == dict.fromkeys(OURS, "of the image") | dict.fromkeys(AIRFLOWS, "50000:0") | {
@@ -227,7 +267,7 @@ def test_no_container_runs_as_root_or_may_become_root(services: Services) -> Non
     assert all(service["security_opt"] == ["no-new-privileges:true"] for service in services.values())
 
 
-def test_every_file_system_but_airflows_is_read_only(services: Services) -> None:
+def test_every_file_system_except_airflows_is_read_only(services: Services) -> None:
     assert {name for name, service in services.items() if not service.get("read_only")} == AIRFLOWS
 
 
@@ -241,7 +281,7 @@ def test_every_volume_is_declared_or_a_read_only_directory_of_the_repository(ser
     assert all((compose.REPOSITORY / volume.partition(":")[0]).is_dir() for volume in mounted)
 
 
-def test_airflow_reaches_neither_our_database_nor_our_redis(services: Services) -> None:
+def test_airflow_cannot_reach_our_database_or_our_redis(services: Services) -> None:
     private = {name for name, service in services.items() if "airflow" not in service["networks"]}
 
     assert private == {"postgres", "redis"}
@@ -257,14 +297,14 @@ def checks(services: Services) -> Iterator[tuple[str, list[str]]]:
             yield name, test
 
 
-def test_each_service_that_stays_has_a_health_check_and_comes_back_by_itself(services: Services) -> None:
+def test_each_long_running_service_has_a_health_check_and_restarts_by_itself(services: Services) -> None:
     staying = {name for name, service in services.items() if not compose.is_one_shot(service)}
 
     assert {name for name, _ in checks(services)} == staying
     assert all(services[name]["restart"] == "unless-stopped" for name in staying)
 
 
-def test_health_checks_ask_for_urls_that_are_served(services: Services) -> None:
+def test_health_checks_request_urls_that_exist(services: Services) -> None:
     openapi = AIRFLOW_VENV.glob("lib/python*/site-packages/airflow/api_fastapi/core_api/openapi/v2*.yaml")
     airflows = next(openapi).read_text()
     found = {
@@ -284,7 +324,7 @@ def test_health_checks_ask_for_urls_that_are_served(services: Services) -> None:
     assert {name for name, *_ in found} == {"web", "beat", *AIRFLOWS - {"airflow-init"}}
 
 
-def test_health_checks_are_answered_over_http_where_everything_else_is_sent_to_https(
+def test_health_checks_work_over_http_while_everything_else_is_redirected_to_https(
     client: Client, settings: Settings
 ) -> None:
     settings.SECURE_SSL_REDIRECT = True
@@ -303,7 +343,7 @@ def test_the_health_checks_of_airflow_pass_on_a_real_one(services: Services, air
         assert (name, kind, done.returncode, done.stderr) == (name, "CMD", 0, "")
 
 
-def test_the_start_has_an_order_and_waits_for_health_or_for_the_end(services: Services) -> None:
+def test_services_start_in_order_and_wait_for_health_or_for_the_end_of_others(services: Services) -> None:
     order = {name: service.get("depends_on", {}) for name, service in services.items()}
 
     list(graphlib.TopologicalSorter(order).static_order())

@@ -1,4 +1,4 @@
-"""docs/configuration.md against the code."""
+"""docs/configuration.md agrees with the code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def shown(default: object) -> str:
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
-def test_the_page_lists_every_variable_that_the_code_reads_and_no_other() -> None:
+def test_the_page_lists_exactly_the_variables_that_the_code_reads() -> None:
     assert set(rows()) == environment.names() - {"PATH"}
 
 
@@ -34,5 +34,5 @@ def test_the_page_lists_every_variable_that_the_code_reads_and_no_other() -> Non
     ],
     ids=lambda reading: reading.name,
 )
-def test_the_page_tells_the_default_that_the_code_has(reading: environment.Reading) -> None:
+def test_the_page_names_the_default_of_the_code(reading: environment.Reading) -> None:
     assert rows()[reading.name] == shown(reading.default)

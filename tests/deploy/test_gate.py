@@ -1,4 +1,4 @@
-"""What the README and CONTRIBUTING promise is what the gate runs."""
+"""The gate runs what README and CONTRIBUTING promise."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_the_gate_runs_the_test_command_of_the_readme() -> None:
 
 
 @pytest.mark.parametrize("page", ["CONTRIBUTING.md", ".ci/run", "docs/deployment.md"])
-def test_every_make_target_that_is_named_exists(page: str) -> None:
+def test_every_named_make_target_exists(page: str) -> None:
     targets = set(re.findall(r"^([a-z0-9-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"(?:`|^step .* | {4})make ([a-z0-9-]+)", (REPOSITORY / page).read_text(), re.MULTILINE))
 

@@ -1,4 +1,4 @@
-"""The Dockerfile: what goes into the image, and what it starts without."""
+"""The Dockerfile: the contents of the image, and its start."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.deploy.compose import REPOSITORY
 from tests.deploy.conftest import DOCKERFILE
 
 
 def environment_of_the_image() -> dict[str, str]:
-    """The ENV lines of the last stage, with this environment's programs for those of the image."""
+    """Return the ENV lines of the last stage, with the programs of this environment in place of the image's."""
     stage = DOCKERFILE.read_text().rpartition("\nFROM ")[2]
     pairs = re.findall(r"(\w+)=(\S+)", "".join(re.findall(r"^ENV (.*)$", stage, re.MULTILINE)))
     return dict(pairs) | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}/usr/bin:/bin"}
 
 
-def test_packages_are_installed_only_by_the_hashes_of_the_lock_file() -> None:
+def test_packages_are_installed_only_with_the_hashes_of_the_lock_file() -> None:
     installs = re.findall(r"pip install .*", DOCKERFILE.read_text())
 
     assert installs == ["pip install --require-hashes --only-binary :all: -r /tmp/requirements.txt"]
@@ -27,8 +28,16 @@ def test_packages_are_installed_only_by_the_hashes_of_the_lock_file() -> None:
 def test_the_image_holds_the_programs_but_no_tests_no_set_up_and_no_state(image: Path) -> None:
     files = {path.relative_to(image) for path in image.rglob("*") if path.is_file()}
 
-    assert {path.parts[0] for path in files} == {"manage.py", "svops", "accounts", "workflows", "notifications"}
-    assert not [path for path in files if {"tests", "local", "__pycache__"} & set(path.parts)]
+    assert {path.parts[0] for path in files} == {
+        "manage.py",
+        "svops",
+        "rest",
+        "accounts",
+        "workflows",
+        "notifications",
+        "console",
+    }
+    assert not [path for path in files if {"tests", "conftest.py", "runner", "__pycache__"} & set(path.parts)]
     assert not [path for path in files if path.name.startswith(".") or path.suffix in {".pyc", ".sqlite3"}]
 
 
@@ -40,3 +49,15 @@ def test_the_image_holds_no_secret_and_does_not_start_without_one(image: Path) -
 
     assert started.returncode == 1
     assert "SECRET_KEY is not set" in started.stderr.splitlines()[-1]
+
+
+def test_the_notices_name_every_package_with_its_licence(tmp_path: Path) -> None:
+    """The Dockerfile makes them for the packages of the image in the same way."""
+    subprocess.run([sys.executable, "scripts/notices", str(tmp_path / "notices")], cwd=REPOSITORY, check=True)
+
+    text = (tmp_path / "notices").read_text()
+    licences = dict(re.findall(r"^(\S+) [0-9]\S*\nLicense: (.+)$", text, re.MULTILINE))
+    assert licences["Django"] == "BSD-3-Clause"
+    assert licences["requests"] != ""
+    assert "Redistribution and use in source and binary forms" in text
+    assert {"django", "celery", "apprise", "redis", "pyotp"} <= {name.lower() for name in licences}

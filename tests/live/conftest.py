@@ -1,36 +1,38 @@
-"""Real web processes on the database of the tests, whose rows all commit: it is emptied at the end."""
+"""Real web processes on the database of the tests. All rows are committed; the database is emptied at the end."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
-from pytest_django import DjangoDbBlocker
+from pytest_django import DjangoDbBlocker, Settings
 
 from accounts import services as accounts
 from accounts.models import Role, User
 from tests.live.parts import Web
+from tests.live.pushes import SECRET, shows
 from tests.live.readers import Loop
-from workflows import outbox, services
+from workflows import gateway, services
 from workflows.airflow.tests.scripted import ScriptedAirflow
-from workflows.models import Dag, Run, Visibility, Workflow
+from workflows.eventlog import publication
+from workflows.models import AirflowState, Dag, Run, Visibility, Workflow
 from workflows.states import RunState
 
 HEARTBEAT = 3.0
-SECRET = "shared with the plugin"
 
 
 @pytest.fixture(scope="package", autouse=True)
 def db(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
-    """In place of pytest-django's: what a test writes is committed, for other processes to see, and stays.
+    """Replace pytest-django's fixture: tests commit what they write, so that other processes see it.
 
-    Emptied only at the end, for the web processes live through all tests and know how far the log has come.
+    The database is emptied only at the end: the web processes live through all tests and know the end of the log.
     """
     with django_db_blocker.unblock():
         before = connection.creation.serialize_db_to_string()
@@ -52,7 +54,7 @@ def scripted_airflow() -> Iterator[ScriptedAirflow]:
 
 @pytest.fixture(scope="package")
 def webs(directory: Path, scripted_airflow: ScriptedAirflow, db: None) -> Iterator[list[Web]]:
-    """Two web processes over one database and one Redis."""
+    """Two web processes with one database and one Redis."""
     env = {
         "STREAM_HEARTBEAT": str(HEARTBEAT),
         "SVOPS_INGEST_SECRET": SECRET,
@@ -73,6 +75,22 @@ def webs(directory: Path, scripted_airflow: ScriptedAirflow, db: None) -> Iterat
 @pytest.fixture
 def web(webs: list[Web]) -> Web:
     return webs[0]
+
+
+@pytest.fixture
+def airflow(scripted_airflow: ScriptedAirflow, settings: Settings) -> Iterator[ScriptedAirflow]:
+    """The Airflow of the web processes, which this process polls too. Nothing has changed in it."""
+    settings.AIRFLOW_URL, settings.AIRFLOW_USERNAME, settings.AIRFLOW_PASSWORD = scripted_airflow.url, "admin", "admin"
+    gateway.airflow.cache_clear()
+    shows(scripted_airflow, [], [])
+    # No DAG is paused.
+    scripted_airflow.answers["GET", "/dags"] = {"dags": [], "total_entries": 0}
+    AirflowState.current()
+    # No sweep during the test.
+    AirflowState.objects.update(swept_at=timezone.now() + timedelta(days=1))
+    yield scripted_airflow
+    scripted_airflow.answers.clear()
+    gateway.airflow.cache_clear()
 
 
 @pytest.fixture(scope="package")
@@ -96,7 +114,7 @@ def new_workflow(owner: User, *, dag_id: str = "", visibility: Visibility = Visi
 
 
 def new_run(workflow: Workflow, *, dag_run_id: str = "", state: RunState = RunState.QUEUED) -> Run:
-    """A run that Airflow has taken."""
+    """Create a run that Airflow has accepted."""
     return Run.objects.create(
         workflow=workflow,
         dag_id=workflow.dag.dag_id,
@@ -130,5 +148,5 @@ def run(workflow: Workflow) -> Run:
 
 @pytest.fixture
 def start(run: Run) -> int:
-    """The head of the log before the test writes to it."""
-    return outbox.head()
+    """The position of the log before the test writes to it."""
+    return publication.head()

@@ -1,24 +1,23 @@
-"""Writing to the log, and reading off what a stream has to bring."""
+"""Writes to the log, and reads what a stream must bring."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from django.db import transaction
 from django.utils import timezone
 
-from workflows import events, outbox
+from workflows.eventlog import events, publication
 from workflows.models import Event, Run
 
 
 def append(run: Run, count: int, *, size: int = 200) -> None:
-    """Append events of about 300 bytes and `size` to a run, in one transaction, and have them published."""
+    """Append and publish events of about 300 bytes plus `size` to a run, in one transaction."""
     with transaction.atomic():
         stored = Run.objects.select_for_update().get(pk=run.pk)
         now, data = (
             timezone.now(),
-            events.TaskStarted(state="running", map_index=-1, try_number=1, started_at="x" * size),
+            events.TaskStarted(state="x" * size, map_index=-1, try_number=1),
         )
         Event.objects.bulk_create(
             Event(
@@ -29,25 +28,25 @@ def append(run: Run, count: int, *, size: int = 200) -> None:
                 type=events.TaskStarted.type,
                 task_id=f"step_{seq}",
                 timestamp=now,
-                data=asdict(data),
+                data=events.as_json(data),
             )
             for seq in range(stored.event_count + 1, stored.event_count + count + 1)
         )
         stored.event_count += count
         stored.save(update_fields=["event_count"])
-        transaction.on_commit(outbox.publish)
+        transaction.on_commit(publication.publish)
 
 
 def frames_after(cursor: int, runs: Sequence[Run] | None = None) -> list[str]:
-    """The log after a cursor, of these runs or of all, as it has to be on the wire."""
+    """Return the frames of the log after a cursor, of these runs or of all."""
     found = Event.objects.filter(position__gt=cursor).order_by("position")
     if runs is not None:
         found = found.filter(run__in=runs)
-    return [outbox.as_published(event).frame for event in found]
+    return [publication.as_published(event).frame for event in found]
 
 
 def ids_after(cursor: int, runs: Sequence[Run] | None = None) -> list[int]:
-    """The cursors of the same."""
+    """Return the cursors of the log after a cursor, of these runs or of all."""
     found = Event.objects.filter(position__gt=cursor).order_by("position")
     if runs is not None:
         found = found.filter(run__in=runs)

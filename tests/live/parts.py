@@ -1,4 +1,4 @@
-"""Real processes for the tests: web processes as `make up` starts them, a Redis that can go away, a writer."""
+"""Real processes for the tests: web processes as `make up` starts them, a Redis that can be stopped, a writer."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from urllib.parse import quote
 
 from django.db import connection
 
-from svops.local.application import Application
-from svops.local.home import REPOSITORY, Home
-from svops.local.part import Part
-from svops.local.ports import free_port
-from svops.local.redis import redis_part
+from runner.application import Application
+from runner.home import REPOSITORY, Home
+from runner.part import Part
+from runner.ports import free_port
+from runner.redis import redis_part
+from runner.testing import ended, ended_by_its_input
 from workflows.models import Run
 
 POLL = 0.02
 
 
 def until(holds: Callable[[], bool], *, within: float, or_say: Callable[[], object] = lambda: "") -> float:
-    """Wait for a condition, fail after `within` seconds with what `or_say` tells; the seconds it took."""
+    """Wait for a condition and return the seconds it took. Fail after `within` seconds with the text of `or_say`."""
     began = time.monotonic()
     while not holds():
         assert time.monotonic() < began + within, or_say()
@@ -36,7 +37,7 @@ def until(holds: Callable[[], bool], *, within: float, or_say: Callable[[], obje
 
 
 def test_database_url() -> str:
-    """How another process reaches the database that the tests write to."""
+    """Return the URL of the test database for other processes."""
     there = connection.settings_dict
     if connection.vendor == "sqlite":
         return f"sqlite:///{there['NAME']}"
@@ -45,7 +46,7 @@ def test_database_url() -> str:
 
 
 class Running:
-    """The one process of a part, which can be started, ended, killed, and started again where it was."""
+    """The process of a part. It can be started, ended, killed, and started again at the same address."""
 
     def __init__(self, part: Part, log: Path) -> None:
         self._part = part
@@ -67,7 +68,7 @@ class Running:
         self.end(signal.SIGTERM)
 
     def begin(self) -> None:
-        """Start it; not ready yet."""
+        """Start it, without waiting until it is ready."""
         command = self._part.commands[0]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -80,7 +81,12 @@ class Running:
     def end(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)
-        self._process.wait(timeout=20)
+        ended(self._process)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def log(self) -> str:
@@ -102,7 +108,7 @@ class Web(Running):
 
 
 class Redis(Running):
-    """A Redis of our own: stopping it disturbs nobody, and it comes back under the same URL."""
+    """A Redis that only one test uses and may stop. It starts again under the same URL."""
 
     def __init__(self, directory: Path) -> None:
         home = Home(directory / "redis")
@@ -112,7 +118,7 @@ class Redis(Running):
 
 
 class Writer:
-    """A process that appends to the log, with an environment of its own."""
+    """A process with its own environment that appends to the log."""
 
     def __init__(self, **env: str) -> None:
         self._process = subprocess.Popen(
@@ -130,14 +136,14 @@ class Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.communicate(timeout=20)
+        ended_by_its_input(self._process)
 
     def append(self, run: Run, count: int) -> None:
-        """Have it append `count` events to the run, and wait until it has."""
+        """Let it append `count` events to the run, and wait until it is done."""
         assert self.answer({"run": str(run.pk), "count": count}) == "done"
 
     def answer(self, order: Mapping[str, Any]) -> str:
-        """Its answer to an order; "" when it dies over it."""
+        """Return its answer to an order, or an empty string if it dies."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(order) + "\n")

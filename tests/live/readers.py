@@ -1,7 +1,7 @@
-"""Clients of the log on each transport, all on one event loop in a thread beside the test.
+"""Clients of the log on each transport. All run on one event loop in a thread beside the test.
 
-A `Reader` keeps what it has got, in order, and comes back with its cursor whenever its connection ends, as a
-client is told to. It checks that nothing comes twice or out of order while it reads.
+A `Reader` keeps the events it received, in order. When its connection ends it reconnects with its cursor, as clients
+should. While it reads, it checks that no event comes twice or out of order.
 """
 
 from __future__ import annotations
@@ -46,14 +46,23 @@ class Loop:
         return self.start(asyncio.wait_for(job, within)).result()
 
     def stop(self) -> None:
+        self.start(_end_all_tasks()).result(30)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
 
+async def _end_all_tasks() -> None:
+    """Cancel every task of this loop and wait until all have closed their connections."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer whose body is read as it comes."""
+    """An HTTP answer whose body is read while it arrives."""
 
     status: int
     headers: dict[str, str]
@@ -65,7 +74,7 @@ class Answer:
 
 @asynccontextmanager
 async def get(url: str, headers: dict[str, str]) -> AsyncIterator[Answer]:
-    """GET over a connection of its own, which ends with the block."""
+    """GET over a new connection, which ends with the block."""
     where = urlsplit(url)
     reader, writer = await asyncio.open_connection(where.hostname, where.port, limit=2**24)
     try:
@@ -96,7 +105,7 @@ async def _body(reader: asyncio.StreamReader, headers: dict[str, str]) -> AsyncI
 
 
 async def server_sent(body: AsyncIterator[bytes]) -> AsyncIterator[dict[str, str]]:
-    """The events of a `text/event-stream`, as their fields."""
+    """Yield the fields of each event of a `text/event-stream`."""
     rest = b""
     async for part in body:
         *whole, rest = (rest + part).split(b"\n\n")
@@ -106,7 +115,7 @@ async def server_sent(body: AsyncIterator[bytes]) -> AsyncIterator[dict[str, str
 
 @dataclass
 class Chance:
-    """When a reader loses its connection: after so many events, drawn from a seed of its own."""
+    """Decides after how many events a reader loses its connection, with its own random numbers."""
 
     rng: random.Random
     mean: int
@@ -117,7 +126,7 @@ class Chance:
 
 @dataclass(kw_only=True)
 class Reader(ABC):
-    """`bases` are the web processes to go to, one after the other; `cursor` is where it has come to."""
+    """`bases` are the web processes that it connects to in turn. `cursor` is its position in the log."""
 
     bases: Sequence[str]
     token: str
@@ -135,7 +144,7 @@ class Reader(ABC):
     _left: int = 10**9
 
     async def run(self) -> None:
-        """Read until ended from outside, or closed for good."""
+        """Read until cancelled, or closed with a final code."""
         while not self.is_done:
             base = self.bases[self.connections % len(self.bases)]
             self.connections += 1
@@ -147,7 +156,7 @@ class Reader(ABC):
 
     @abstractmethod
     async def read(self, base: str) -> None:
-        """Connect with the cursor and take what comes, until the connection ends."""
+        """Connect with the cursor and take events until the connection ends."""
 
     def take(self, event: Frame) -> None:
         if event["id"] <= self.cursor:
@@ -158,15 +167,15 @@ class Reader(ABC):
         if self._left <= 0:
             raise CutError
 
-    def has(self, wanted: Sequence[int]) -> bool:
-        """Whether it has got just that; more, or something else, never becomes right."""
-        return bool(self.wrong) or len(self.ids) >= len(wanted)
+    def has(self, expected: Sequence[int]) -> bool:
+        """Return whether it has received this many events, or a wrong one."""
+        return bool(self.wrong) or len(self.ids) >= len(expected)
 
-    def describe(self, wanted: Sequence[int]) -> str:
-        missing = sorted(set(wanted) - set(self.ids))
+    def describe(self, expected: Sequence[int]) -> str:
+        missing = sorted(set(expected) - set(self.ids))
         return (
             f"{type(self).__name__} {self.path}: {len(self.ids)} events up to {self.ids[-1:]}, {self.connections} "
-            f"connections, closes {self.closes[-5:]}, {self.wrong or 'in order'}, of {len(wanted)} it misses "
+            f"connections, closes {self.closes[-5:]}, {self.wrong or 'in order'}, of {len(expected)} it misses "
             f"{len(missing)} from {missing[:1]} to {missing[-1:]}"
         )
 
@@ -190,7 +199,7 @@ class WebSocketReader(Reader):
         try:
             yield connection
         finally:
-            # As a network does: without a word.
+            # Without a close frame, as when a network fails.
             connection.transport.abort()
 
     async def follow(self, connection: ClientConnection) -> None:
@@ -215,7 +224,7 @@ class WebSocketReader(Reader):
 
 @dataclass(kw_only=True)
 class ResumingReader(WebSocketReader):
-    """Resumes by a message. What comes live before the replay comes again in it, so nothing counts until `resuming`."""
+    """Resumes by a message. The replay repeats earlier live events, so events count only after `resuming`."""
 
     counts: bool = False
 
@@ -236,7 +245,7 @@ class ResumingReader(WebSocketReader):
 
 @dataclass(kw_only=True)
 class SlowReader(WebSocketReader):
-    """Reads up to `recovered`, and then nothing until it may; little fits into its own buffers."""
+    """Reads up to `recovered`, and then nothing until `may_read` is set. Its own buffers are small."""
 
     may_read: threading.Event = field(default_factory=threading.Event)
 
@@ -269,19 +278,26 @@ class SSEReader(Reader):
 
     def receive(self, sent: dict[str, str]) -> None:
         frame = json.loads(sent["data"])
-        if "id" in sent:
+        if "id" in frame:
             self.take(frame)
             return
+        self._resume_from(int(sent["id"]), is_refused=frame.get("recovered") is False)
         self.frames.append({"type": sent["event"], **frame})
         if sent["event"] == "recovered":
             self.was_live.set()
         if sent["event"] == "error":
             self.closes.append(frame["close_code"])
 
+    def _resume_from(self, cursor: int, *, is_refused: bool) -> None:
+        """Take the id of a frame that is not an event. It goes back only if the reader's own cursor was refused."""
+        if cursor < self.cursor and not is_refused:
+            self.wrong = self.wrong or f"the id {cursor} came after {self.cursor}"
+        self.cursor = cursor
+
 
 @dataclass(kw_only=True)
 class PollingReader(Reader):
-    """Asks for page after page."""
+    """Polls page after page."""
 
     pause: float = 0.2
 
@@ -301,7 +317,7 @@ class PollingReader(Reader):
 
 @contextmanager
 def reading(loop: Loop, readers: Sequence[Reader]) -> Iterator[None]:
-    """Let them read while the block lasts."""
+    """Let the readers read during the block."""
     jobs = [loop.start(reader.run()) for reader in readers]
     try:
         until(lambda: all(reader.was_live.is_set() or reader.is_done for reader in readers), within=30)
@@ -311,14 +327,14 @@ def reading(loop: Loop, readers: Sequence[Reader]) -> Iterator[None]:
             job.cancel()
 
 
-def have(readers: Sequence[Reader], wanted: Sequence[int], *, within: float) -> float:
-    """Wait until each reader has got as much as the log holds, and require that it is the log; the seconds taken."""
+def have(readers: Sequence[Reader], expected: Sequence[int], *, within: float) -> float:
+    """Wait until each reader has as many events as expected, and require exactly these. Return the seconds it took."""
     took = until(
-        lambda: all(reader.has(wanted) for reader in readers),
+        lambda: all(reader.has(expected) for reader in readers),
         within=within,
-        or_say=lambda: "\n".join(reader.describe(wanted) for reader in readers if not reader.has(wanted)),
+        or_say=lambda: "\n".join(reader.describe(expected) for reader in readers if not reader.has(expected)),
     )
     for reader in readers:
         assert reader.wrong == ""
-        assert reader.ids == wanted, reader.describe(wanted)
+        assert reader.ids == expected, reader.describe(expected)
     return took

@@ -1,4 +1,4 @@
-"""Whatever goes away in mid-stream, each client ends with exactly the log."""
+"""Whatever fails during a stream, each client ends with exactly the log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from accounts.models import User
-from svops.local.ports import free_port
+from runner.ports import free_port
 from tests.live import log
 from tests.live.conftest import token_of
 from tests.live.parts import Redis, Web, Writer, until
@@ -28,7 +28,7 @@ from tests.live.readers import (
     have,
     reading,
 )
-from workflows import outbox
+from workflows.eventlog import publication
 from workflows.models import Event, Run
 
 BURST = 5_000
@@ -37,21 +37,21 @@ TRANSPORTS: list[type[Reader]] = [WebSocketReader, ResumingReader, SSEReader, Po
 
 @pytest.fixture(scope="module")
 def redis(directory: Path) -> Iterator[Redis]:
-    """One that may be stopped."""
+    """A Redis that may be stopped."""
     with Redis(directory) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def fragile(directory: Path, redis: Redis) -> Iterator[Web]:
-    """A web process that may be killed, on the Redis that may be stopped."""
+    """A web process that may be killed, with the Redis that may be stopped."""
     with Web(directory, REDIS_URL=redis.url) as web:
         yield web
 
 
 @pytest.fixture(scope="module")
 def narrow(directory: Path) -> Iterator[Web]:
-    """A web process with room for some hundred events in the queue of a client."""
+    """A web process whose queue for a client has room for a few hundred events."""
     with Web(directory, STREAM_QUEUE_BYTES="60000") as web:
         yield web
 
@@ -79,10 +79,10 @@ def test_fifty_clients_that_lose_their_connection_at_random_end_with_exactly_the
             count = min(dice.randint(1, 400), BURST - written)
             log.append(run, count)
             written += count
-        wanted = log.ids_after(start)
-        have(readers, wanted, within=120)
+        expected = log.ids_after(start)
+        have(readers, expected, within=120)
 
-    assert len(wanted) == BURST
+    assert len(expected) == BURST
     assert sum(reader.connections for reader in readers) > 2 * len(readers)
 
 
@@ -100,7 +100,7 @@ def test_two_web_processes_bring_the_same_log(
         have(readers, log.ids_after(start), within=15)
 
 
-def test_events_during_which_redis_is_away_arrive_and_those_after_it_is_back_at_once(
+def test_events_arrive_while_redis_is_away_and_without_delay_after_it_is_back(
     redis: Redis, fragile: Web, loop: Loop, ada: User, run: Run, start: int
 ) -> None:
     readers = one_of_each([fragile.url], token_of(ada), start)
@@ -116,19 +116,19 @@ def test_events_during_which_redis_is_away_arrive_and_those_after_it_is_back_at_
         redis.wait_until_ready()
         writer.append(run, 20)
         have(readers, log.ids_after(start), within=10)
-        # Found again by now: an event takes the quick way.
-        until(lambda: _takes_the_quick_way(writer, run, readers[0], start), within=20)
+        # The hub has found Redis again: an event comes by its wake-up.
+        until(lambda: _comes_by_its_wake_up(writer, run, readers[0], start), within=20)
         have(readers, log.ids_after(start), within=10)
 
 
-def _takes_the_quick_way(writer: Writer, run: Run, reader: Reader, start: int) -> bool:
-    """Whether an event arrives sooner than reading the table would bring it."""
+def _comes_by_its_wake_up(writer: Writer, run: Run, reader: Reader, start: int) -> bool:
+    """Return whether an event arrives sooner than by reading the table."""
     writer.append(run, 1)
-    wanted = log.ids_after(start)
-    return until(lambda: reader.has(wanted), within=10) < 0.5
+    expected = log.ids_after(start)
+    return until(lambda: reader.has(expected), within=10) < 0.5
 
 
-def test_a_web_process_killed_in_mid_stream_comes_back_and_its_clients_miss_nothing(
+def test_clients_of_a_web_process_that_is_killed_and_started_again_miss_nothing(
     redis: Redis, fragile: Web, loop: Loop, ada: User, run: Run, start: int
 ) -> None:
     readers = one_of_each([fragile.url], token_of(ada), start)
@@ -145,7 +145,7 @@ def test_a_web_process_killed_in_mid_stream_comes_back_and_its_clients_miss_noth
     assert len(readers[0].ids) == 900
 
 
-def test_a_burst_larger_than_every_queue_arrives_whole(
+def test_a_burst_larger_than_every_queue_arrives_completely(
     narrow: Web, loop: Loop, ada: User, run: Run, start: int
 ) -> None:
     readers = one_of_each([narrow.url], token_of(ada), start)
@@ -155,7 +155,7 @@ def test_a_burst_larger_than_every_queue_arrives_whole(
         have(readers, log.ids_after(start), within=30)
 
 
-def test_a_past_larger_than_every_queue_is_replayed_at_the_pace_of_its_reader(
+def test_a_replay_larger_than_every_queue_keeps_the_pace_of_its_reader(
     narrow: Web, loop: Loop, ada: User, run: Run, start: int
 ) -> None:
     log.append(run, 1_000)
@@ -175,7 +175,7 @@ def test_an_event_larger_than_a_queue_arrives(narrow: Web, loop: Loop, ada: User
         have(readers, log.ids_after(start), within=15)
 
 
-def test_an_event_whose_wake_up_was_never_sent_arrives_by_the_next_look_at_the_table(
+def test_an_event_whose_wake_up_was_never_sent_arrives_with_the_next_read_of_the_table(
     web: Web, loop: Loop, ada: User, run: Run, start: int
 ) -> None:
     readers = one_of_each([web.url], token_of(ada), start)
@@ -190,6 +190,19 @@ def test_an_event_whose_wake_up_was_never_sent_arrives_by_the_next_look_at_the_t
     assert took < 10
 
 
+def test_an_event_of_a_forked_process_comes_by_its_wake_up(
+    web: Web, loop: Loop, ada: User, run: Run, start: int
+) -> None:
+    reader = WebSocketReader(bases=[web.url], token=token_of(ada), cursor=start)
+    with reading(loop, [reader]), Writer() as writer:
+        writer.append(run, 1)
+        have([reader], log.ids_after(start), within=15)
+
+        assert writer.answer({"run": str(run.pk), "count": 1, "forks": True}) == "done"
+
+        assert have([reader], log.ids_after(start), within=10) < 0.5
+
+
 def test_an_event_of_a_process_that_died_before_publication_arrives_with_the_next(
     web: Web, loop: Loop, ada: User, run: Run, start: int
 ) -> None:
@@ -198,9 +211,9 @@ def test_an_event_of_a_process_that_died_before_publication_arrives_with_the_nex
         with Writer() as writer:
             assert writer.answer({"run": str(run.pk), "count": 2, "dies": "before publication"}) == ""
         assert Event.objects.filter(run=run, position__isnull=True).count() == 2
-        assert outbox.head() == start
+        assert publication.head() == start
 
-        outbox.publish()
+        publication.publish()
 
         have(readers, [start + 1, start + 2], within=10)
 

@@ -1,4 +1,4 @@
-"""A stream ends when its reader may not read any more, and nobody sees what is not theirs."""
+"""A stream ends when its reader loses access, and nobody sees events that they are not allowed to see."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from tests.live import log
 from tests.live.conftest import new_run, new_user, new_workflow, token_of
 from tests.live.parts import Redis, Web, Writer, until
 from tests.live.readers import Loop, PollingReader, Reader, SSEReader, WebSocketReader, have, reading
-from workflows import outbox, services
+from workflows import services
+from workflows.eventlog import publication
 from workflows.models import Run, Visibility, Workflow
 
 PUSHED = [WebSocketReader, SSEReader]
@@ -38,7 +39,7 @@ def secret_run(private: Workflow) -> Run:
 
 @pytest.fixture(scope="module")
 def web(directory: Path) -> Iterator[Web]:
-    """One that looks at rights every half second, and whose own access tokens are good for two seconds."""
+    """A web process that checks access every half second. Its own access tokens expire after two seconds."""
     env = {"ACCESS_TOKEN_SECONDS": "2", "STREAM_HEARTBEAT": "0.5", "STREAM_AUTH_TIMEOUT": "1"}
     with Web(directory, **env) as web:
         yield web
@@ -57,7 +58,7 @@ def test_a_stream_ends_with_4401_when_its_token_expires(
     login = {"username": user.username, "password": PASSWORD}
     answer = requests.post(f"{web.url}/api/v1/auth/login", json=login, timeout=20).json()
     assert answer["expires_in"] == 2
-    reader = kind(bases=[web.url], token=answer["access_token"], cursor=outbox.head())
+    reader = kind(bases=[web.url], token=answer["access_token"], cursor=publication.head())
 
     with reading(loop, [reader]):
         ends_with(loop, reader, 4401)
@@ -69,7 +70,7 @@ def test_a_stream_ends_with_4401_when_its_token_expires(
 def test_a_stream_ends_with_4401_when_its_user_is_deactivated(
     web: Web, loop: Loop, admin: User, ada: User, kind: type[Reader]
 ) -> None:
-    reader = kind(bases=[web.url], token=token_of(ada), cursor=outbox.head())
+    reader = kind(bases=[web.url], token=token_of(ada), cursor=publication.head())
     with reading(loop, [reader]):
         accounts.deactivate(user=ada)
 
@@ -80,7 +81,7 @@ def test_a_stream_ends_with_4401_when_its_user_is_deactivated(
 def test_a_stream_ends_with_4401_when_its_user_signs_out_everywhere(
     web: Web, loop: Loop, ada: User, kind: type[Reader]
 ) -> None:
-    reader = kind(bases=[web.url], token=token_of(ada), cursor=outbox.head())
+    reader = kind(bases=[web.url], token=token_of(ada), cursor=publication.head())
     with reading(loop, [reader]):
         accounts.sign_out_everywhere(user=ada)
 
@@ -88,11 +89,11 @@ def test_a_stream_ends_with_4401_when_its_user_signs_out_everywhere(
 
 
 @pytest.mark.parametrize(("kind", "path"), [(WebSocketReader, "/user/{}"), (SSEReader, "?user={}")])
-def test_a_stream_of_somebody_else_ends_with_4403_when_its_reader_is_admin_no_longer(
+def test_a_stream_of_another_user_ends_with_4403_when_its_reader_is_no_longer_admin(
     web: Web, loop: Loop, admin: User, ada: User, kind: type[Reader], path: str
 ) -> None:
     new_user(Role.ADMIN)
-    reader = kind(bases=[web.url], token=token_of(admin), cursor=outbox.head(), path=path.format(ada.pk))
+    reader = kind(bases=[web.url], token=token_of(admin), cursor=publication.head(), path=path.format(ada.pk))
     with reading(loop, [reader]):
         accounts.change_role(user=admin, role=Role.USER)
 
@@ -104,7 +105,7 @@ def test_a_stream_of_a_workflow_ends_with_4403_when_the_workflow_becomes_private
     web: Web, loop: Loop, ada: User, workflow: Workflow, kind: type[Reader], path: str
 ) -> None:
     token, path = token_of(new_user()), path.format(workflow.pk)
-    reader = kind(bases=[web.url], token=token, cursor=outbox.head(), path=path)
+    reader = kind(bases=[web.url], token=token, cursor=publication.head(), path=path)
     with reading(loop, [reader]):
         services.update_workflow(workflow=workflow, actor=ada, visibility=Visibility.PRIVATE)
 
@@ -141,7 +142,7 @@ def test_a_right_revoked_while_redis_is_away_is_revoked_within_a_heartbeat(
         with reading(loop, [reader]):
             writer.append(run, 1)
             have([reader], [start + 1], within=15)
-            # The word of the change goes to the Redis of the tests, not to the one of this web process.
+            # The wake-up of the change goes to the Redis of the tests, not to that of this web process.
             services.update_workflow(workflow=workflow, actor=ada, visibility=Visibility.PRIVATE)
             beats = len(reader.frames)
             until(lambda: len(reader.frames) > beats + 1, within=10)
@@ -200,24 +201,26 @@ async def _answers(reader: WebSocketReader, base: str, messages: list[dict[str, 
         answers = []
         for message in messages:
             await connection.send(json.dumps(message))
-            answers.append(json.loads(await connection.recv()))
+            while (answer := json.loads(await connection.recv()))["type"] == "heartbeat":
+                pass
+            answers.append(answer)
         return answers
 
 
 def closed_with(loop: Loop, web: Web, path: str, token: str) -> int:
-    """The code that a WebSocket is closed with at once."""
+    """Return the code with which a WebSocket is closed at once."""
     reader = WebSocketReader(bases=[web.url], token=token, cursor=0, path=path)
     loop.run(reader.run(), within=15)
     return reader.closes[0]
 
 
 @pytest.mark.parametrize("token", ["", "nonsense"])
-def test_who_is_not_signed_in_is_closed_with_4401(web: Web, loop: Loop, token: str) -> None:
+def test_a_client_without_valid_credentials_is_closed_with_4401(web: Web, loop: Loop, token: str) -> None:
     assert closed_with(loop, web, "", token) == 4401
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/workflow/987654", "/user/x"])
-def test_what_does_not_exist_is_closed_with_4404(web: Web, loop: Loop, ada: User, path: str) -> None:
+def test_an_unknown_stream_is_closed_with_4404(web: Web, loop: Loop, ada: User, path: str) -> None:
     assert closed_with(loop, web, path, token_of(ada)) == 4404
 
 
