@@ -1,3 +1,3 @@
-"""From a change of state in Airflow to a client's frame, hop by hop; `make bench-latency`."""
+"""Measures the way from a state change in Airflow to a client's frame, hop by hop: `make bench-latency`."""
 
-MARKS_VARIABLE = "SVOPS_BENCH_MARKS"  # names the file that all processes write their marks into
+MARKS_VARIABLE = "SVOPS_BENCH_MARKS"  # names the file in which all processes write their marks

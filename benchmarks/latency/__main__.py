@@ -1,4 +1,4 @@
-"""`python -m benchmarks.latency`: a platform of its own, many short runs, and the way of each of their events."""
+"""`python -m benchmarks.latency`: starts a platform, triggers many short runs, and measures the way of their events."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from rich.console import Console
 from websockets.sync.client import ClientConnection
 
 from benchmarks.latency import MARKS_VARIABLE, hops
-from svops.local.demo import LAST, Api
-from svops.local.errors import StartError
-from svops.local.home import Home
-from svops.local.platform import Platform
+from runner.demo import LAST, Api
+from runner.errors import StartError
+from runner.home import Home
+from runner.platform import Platform
 
 SVOPS_PORT, AIRFLOW_PORT = 18650, 18651
 DAG_ID = "simple_workflow_example"
@@ -28,7 +28,7 @@ POLL = 0.2
 
 
 class Client:
-    """Notes each event, and when its frame was here."""
+    """Collects each event and the time at which its frame arrived."""
 
     def __init__(self, stream: ClientConnection) -> None:
         self.frames: list[tuple[float, dict[str, Any]]] = []
@@ -46,9 +46,9 @@ class Client:
             frame = json.loads(text)
             for event in frame["events"] if frame["type"] == "events" else [frame]:
                 if "id" in event:
-                    self._note(now, event)
+                    self._collect(now, event)
 
-    def _note(self, now: float, event: dict[str, Any]) -> None:
+    def _collect(self, now: float, event: dict[str, Any]) -> None:
         self.frames.append((now, event))
         if event["type"] in LAST:
             self.ended.add(event["run_id"])
@@ -80,23 +80,23 @@ def main() -> int:
             return 1
 
 
-def _measure(url: str, marks_file: Path, wanted: int, at_once: int, stop: threading.Event) -> int:
+def _measure(url: str, marks_file: Path, count: int, at_once: int, stop: threading.Event) -> int:
     api = Api(f"{url}/api/v1")
     workflow = api.workflow_of(DAG_ID)
     runs: dict[str, str] = {}
     with api.stream() as stream:
         client = Client(stream)
         deadline = time.monotonic() + RUN_TIMEOUT
-        while len(client.ended) < wanted and not stop.is_set():
-            if len(runs) < wanted and len(runs) - len(client.ended) < at_once:
+        while len(client.ended) < count and not stop.is_set():
+            if len(runs) < count and len(runs) - len(client.ended) < at_once:
                 run = api.post(f"/workflows/{workflow['id']}/runs", {"parameters": {"processing_time": 1}})
                 runs[run["id"]] = run["dag_run_id"]
                 deadline = time.monotonic() + RUN_TIMEOUT
             client.listen(seconds=POLL)
             if time.monotonic() > deadline:
-                raise StartError(f"{len(runs) - len(client.ended)} runs have not ended in {RUN_TIMEOUT} s.")
+                raise StartError(f"{len(runs) - len(client.ended)} runs did not end within {RUN_TIMEOUT} s.")
     found, otherwise = hops.traces(marks_file, client.frames, runs)
-    print(f"{wanted} runs, {at_once} at a time.\n\n{hops.markdown(found, otherwise=otherwise)}")
+    print(f"{count} runs, {at_once} at a time.\n\n{hops.markdown(found, otherwise=otherwise)}")
     return 0
 
 

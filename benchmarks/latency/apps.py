@@ -1,4 +1,4 @@
-"""Hangs the marks into every process of SVOps that reads the benchmark's settings."""
+"""Installs the marks in every process of SVOps that uses the benchmark's settings."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ class MarksConfig(AppConfig):
     def ready(self) -> None:
         from benchmarks.latency import marks
 
-        marks.hang_in()
+        marks.install()

@@ -1,4 +1,4 @@
-"""Joins what Airflow's plugin, SVOps and the client have noted of the same event, and reports the hops."""
+"""Joins the times that Airflow's plugin, SVOps and the client wrote for the same event, and reports the hops."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
-# Which state in Airflow an event tells of, and which field of the plugin's record has its time. The hook of a
-# task's end is called before Airflow knows that end.
-TOLD = {
+# The state in Airflow that an event reports, and the field with its time in the plugin's record. Airflow calls the hook
+# for the end of a task before it knows the time of that end.
+REPORTED = {
     "workflow.started": ("running", "start_date"),
     "workflow.completed": ("success", "end_date"),
     "task.started": ("running", "start_date"),
@@ -22,7 +22,7 @@ TOLD = {
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """One event's way, in seconds since the epoch; `changed` is None where Airflow does not tell."""
+    """The way of one event, in seconds since the epoch. `changed` is None if Airflow does not report it."""
 
     type: str
     changed: float | None
@@ -50,16 +50,16 @@ HOPS: list[tuple[str, Callable[[Trace], float | None]]] = [
 def traces(
     marks: Path, frames: Iterable[tuple[float, dict[str, Any]]], runs: dict[str, str]
 ) -> tuple[list[Trace], int]:
-    """The events that a push brought, and how many of the client's came another way; `runs` is run id to dag_run_id."""
+    """Return the events that came by push, and the number of the others. `runs` maps run ids to dag_run_ids."""
     pushed, published = _read(marks)
     found, otherwise = [], 0
     for framed, event in frames:
-        if event["type"] not in TOLD or event["run_id"] not in runs:
+        if event["type"] not in REPORTED or event["run_id"] not in runs:
             continue
-        state, field = TOLD[event["type"]]
+        state, field = REPORTED[event["type"]]
         push = pushed.get((runs[event["run_id"]], event["task_id"], state))
         committed, at = published[event["id"]]
-        # An event that was committed before its push had come was found by a look at Airflow.
+        # An event that was committed before its push arrived came from a poll of Airflow.
         if push is None or push[0] > committed:
             otherwise += 1
             continue
@@ -96,14 +96,14 @@ def _seconds(time: str) -> float:
 
 
 def markdown(found: Sequence[Trace], *, otherwise: int) -> str:
-    told = f"{len(found)} events came by push, {otherwise} were found by a look at Airflow first."
+    summary = f"{len(found)} events came by push, {otherwise} were found first by a poll of Airflow."
     rows = [(name, [value for trace in found if (value := hop(trace)) is not None]) for name, hop in HOPS]
-    types = [(name, [trace for trace in found if trace.type == name]) for name in TOLD]
+    types = [(name, [trace for trace in found if trace.type == name]) for name in REPORTED]
     whole = [(f"hook → frame, {name}", [t.framed - t.hook for t in traces]) for name, traces in types]
     inside = [
         (f"POST received → committed, {name}", [t.committed - t.received for t in traces]) for name, traces in types
     ]
-    return "\n\n".join([_table("hop", rows), _table("by event", whole + inside), told])
+    return "\n\n".join([_table("hop", rows), _table("by event", whole + inside), summary])
 
 
 def _table(head: str, rows: Iterable[tuple[str, list[float]]]) -> str:

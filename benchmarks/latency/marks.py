@@ -1,4 +1,4 @@
-"""Notes when a push was received, its events committed and published: a line of JSON each, in one file for all."""
+"""Writes when a push was received and its events committed and published, as lines of JSON in one file."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from typing import Any
 from django.http import HttpRequest, HttpResponseBase
 
 from benchmarks.latency import MARKS_VARIABLE
-from workflows import outbox
-from workflows.outbox import Published
+from workflows.eventlog import publication
+from workflows.eventlog.publication import Published
 
 _current = threading.local()
 
 
-def _note(**fields: Any) -> None:
-    # One short write to a file opened for appending is not torn by those of other processes.
+def _write(**fields: Any) -> None:
+    # A short write to a file opened for appending is never mixed with those of other processes.
     with open(os.environ[MARKS_VARIABLE], "a") as file:
         file.write(json.dumps(fields) + "\n")
 
 
 def received(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[HttpRequest], HttpResponseBase]:
-    """Middleware: the records of a push, and when its first byte was here."""
+    """Middleware that writes the records of a push and the time at which it arrived."""
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
         if request.path == "/api/v1/ingest":
-            _note(received=time.time(), records=json.loads(request.body)["records"])
+            _write(received=time.time(), records=json.loads(request.body)["records"])
         return get_response(request)
 
     return middleware
 
 
-def hang_in() -> None:
-    """Publication follows the commit at once: its begin is the commit, the wake-up its end."""
-    publish, wake = outbox.publish, outbox._wake
+def install() -> None:
+    """Mark each publication. It follows the commit at once: its start is the commit, its end the wake-up."""
+    publish, wake = publication.publish, publication._send_wake_up
 
     def marked_publish() -> int:
         _current.committed = time.time()
@@ -46,6 +46,6 @@ def hang_in() -> None:
     def marked_wake(events: Iterable[Published]) -> None:
         events = list(events)
         wake(events)
-        _note(committed=_current.committed, published=time.time(), ids=[event.position for event in events])
+        _write(committed=_current.committed, published=time.time(), ids=[event.position for event in events])
 
-    outbox.publish, outbox._wake = marked_publish, marked_wake
+    publication.publish, publication._send_wake_up = marked_publish, marked_wake

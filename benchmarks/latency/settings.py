@@ -1,4 +1,4 @@
-"""The product's settings, and on top what notes the times: nothing of it is in the product."""
+"""The product's settings plus the code that writes the times. None of that code is in the product."""
 
 from svops.settings import *  # noqa: F403
 from svops.settings import INSTALLED_APPS, MIDDLEWARE

@@ -1,1 +1,1 @@
-"""Fan-out to many WebSocket clients, SVOps beside what else one could take; `make bench-live`."""
+"""Measures the fan-out to many WebSocket clients, of SVOps and of alternatives: `make bench-live`."""

@@ -16,11 +16,11 @@ from pathlib import Path
 from benchmarks.live import processes, report
 from benchmarks.live.processes import BenchmarkError
 from benchmarks.live.report import Results
-from benchmarks.live.servers import HERE, SERVERS, Server
+from benchmarks.live.servers import HERE, SERVERS, Server, beside
 from benchmarks.live.stand import Stand, standing
 
 FIRST_PORT = 18600
-SLOWEST_LOAD = 0.2  # events per second: less would leave a window of measurement empty
+SLOWEST_LOAD = 0.2  # events per second; with less, a window of measurement would be empty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +43,12 @@ def main() -> int:
     if arguments.clients:
         options = Options(**(vars(options) | {"clients": arguments.clients}))
     processes.raise_file_limit()
-    # Whoever ends us ends what we have started too.
+    # Ends with an exception, so that all started processes end too.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
     try:
         with tempfile.TemporaryDirectory(prefix="svops-bench-") as directory:
-            results = _run(_chosen(arguments.only), options, Path(directory))
+            servers = _chosen(arguments.only) + [beside(checkout) for checkout in arguments.beside]
+            results = _run(servers, options, Path(directory))
     except BenchmarkError as exc:
         print(f"bench-live: {exc}", file=sys.stderr)
         return 1
@@ -57,9 +58,14 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make bench-live", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer clients, rounds and seconds: a look, no result")
-    parser.add_argument("--clients", type=int, help="WebSocket clients of each server")
-    parser.add_argument("--only", action="append", default=[], help="servers whose name contains this; repeatable")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer clients, rounds and seconds: a first look, not a result"
+    )
+    parser.add_argument("--clients", type=int, help="number of WebSocket clients of each server")
+    parser.add_argument("--only", action="append", default=[], help="only servers whose name contains this; repeatable")
+    parser.add_argument(
+        "--beside", action="append", default=[], type=Path, help="also measure SVOps from this checkout; repeatable"
+    )
     return parser
 
 
@@ -116,13 +122,13 @@ def _run(servers: list[Server], options: Options, directory: Path) -> Results:
 
 
 def _in_turn(stands: list[Stand], number: int) -> list[Stand]:
-    """A B, B A, A B …: what changes slowly on the machine meets all alike."""
+    """Return the stands in the order A B, B A, A B …, so that slow changes of the machine affect all alike."""
     return stands if number % 2 == 0 else stands[::-1]
 
 
 def _load(stand: Stand, results: Results, options: Options) -> None:
     rate = max(results.median_rate(stand.server.name) / 2 / stand.clients, SLOWEST_LOAD)
-    # At least some events have to fall into the window.
+    # The window must contain some events.
     seconds = max(options.load_seconds, 4 / rate)
     results.add_loaded(stand.server.name, stand.load(rate, warm_up=max(0.5, 1 / rate), seconds=seconds))
 

@@ -1,6 +1,6 @@
-"""What Python can do at most: an asyncio protocol that joins what has arrived and writes it to every client.
+"""The most that Python can do: an asyncio protocol that joins the events that arrived and writes them to every client.
 
-No routing, no rights, no order to keep, no slow client to care for: the yardstick, not a server.
+It has no filters, no rights, no log and no care for slow clients. It is a yardstick, not a server.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ clients: set[asyncio.Transport] = set()
 
 class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are no subclass.
+        # uvloop's transports are not a subclass.
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:

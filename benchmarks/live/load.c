@@ -2,10 +2,10 @@
  *
  *   load PROGRESS_FILE HOST PORT PATH CLIENTS PROTOCOLS_FILE DIALECT
  *
- * Every event carries "~NUMBER;NANOSECONDS~": the numbers of one run are 1, 2, 3 ..., the time is that of its making
- * on the monotonic clock. Several events may share a WebSocket message. What was counted lies in PROGRESS_FILE (struct
- * progress), which the driver reads while we run; we end with our standard input.
- * PROTOCOLS_FILE has a line per client with the sub-protocols it asks for; where it ends it begins again.
+ * Every event carries "~NUMBER;NANOSECONDS~": the numbers of one run are 1, 2, 3 ..., the time is when it was due on
+ * the monotonic clock. Several events may share a WebSocket message. The counts are in PROGRESS_FILE (struct progress),
+ * which the driver reads meanwhile. The program ends when its standard input ends.
+ * PROTOCOLS_FILE has a line per client with the sub-protocols that it asks for. After its end it is read again.
  * DIALECT is "plain" or "socketio" (Engine.IO 4 over WebSocket: answer its open and its pings).
  */
 #define _GNU_SOURCE
@@ -24,10 +24,10 @@
 #include <unistd.h>
 
 #define BUCKETS 1024       /* of a logarithmic histogram: 16 per power of two of a microsecond */
-#define AT_ONCE 16         /* handshakes under way at a time; daphne gives each five seconds */
+#define AT_ONCE 16         /* handshakes at the same time; daphne gives each five seconds */
 #define CHUNK (256 * 1024) /* bytes per read; one buffer for all clients, so that it stays in the cache */
 
-/* The order of the fields is known to progress.py. */
+/* progress.py depends on the order of the fields. */
 struct progress {
     uint64_t open, closed, deliveries, lost, disordered, messages, bytes, slowest;
     uint64_t latency[BUCKETS];
@@ -91,7 +91,7 @@ static void send_all(struct client *c, const void *data, size_t length) {
         drop(c);
 }
 
-/* A short frame; the mask is zero, which is a mask all the same. */
+/* A short frame. Its mask is zero, which is a valid mask. */
 static void send_frame(struct client *c, unsigned char opcode, const void *data, unsigned length) {
     unsigned char frame[6 + 125] = {0x80 | opcode, 0x80 | length};
     memcpy(frame + 6, data, length);
@@ -145,7 +145,7 @@ static void take_event(struct client *c, uint64_t now) {
     progress->latency[bucket_of(now > c->time ? (now - c->time) / 1000 : 0)]++;
 }
 
-/* Look for markers; one may begin in this read and end in the next. */
+/* Find marks. A mark may begin in this read and end in the next. */
 static void take_payload(struct client *c, const unsigned char *data, size_t length, uint64_t now) {
     const unsigned char *end = data + length;
     while (data < end) {
@@ -185,7 +185,7 @@ static void end_of_message(struct client *c) {
         send_frame(c, 1, "3", 1);
 }
 
-/* The header of a frame is complete: tell how long it is, and what it says of the payload. */
+/* Read the header of a frame: its opcode and the length of its payload. Return 0 if it is not complete yet. */
 static int parse_head(struct client *c) {
     unsigned short_length = c->head[1] & 127;
     unsigned needed = short_length == 127 ? 10 : short_length == 126 ? 4 : 2;
@@ -223,7 +223,7 @@ static void take_frames(struct client *c, const unsigned char *data, size_t leng
     }
 }
 
-/* Pass the HTTP answer; what follows its empty line are frames. */
+/* Skip the HTTP answer. Frames follow its empty line. */
 static void take_answer(struct client *c, const unsigned char *data, size_t length, uint64_t now) {
     for (size_t i = 0; i < length; i++) {
         memmove(c->head, c->head + 1, 3);
@@ -297,7 +297,7 @@ int main(int argc, char **argv) {
         for (int i = 0; i < ready; i++) {
             struct client *c = events[i].data.ptr;
             if (!c)
-                return 0; /* our input has ended */
+                return 0; /* the input has ended */
             if (c->state == CONNECTING)
                 shake_hands(c);
             else if (c->state != CLOSED)

@@ -1,4 +1,4 @@
-"""The consumer that Channels' own documentation would have one write: a group, and JSON for each client."""
+"""The consumer as the documentation of Channels shows it: a group, and JSON for each client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes of a benchmark: on a core of their own, with what they take of it, and certainly ended."""
+"""Processes of a benchmark: bound to their cores, measured, and always ended."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ START_TIMEOUT = 30
 STOP_TIMEOUT = 10
 
 CORES = sorted(os.sched_getaffinity(0))
-# The server has one core for itself; the load client, the publisher and Redis share the others.
+# The server has one core to itself. Load client, publisher and Redis share the others.
 SERVER_CORES = CORES[:1]
 OTHER_CORES = CORES[1:] or CORES
 
 
 class BenchmarkError(Exception):
-    """A measurement can not be made; the message says why."""
+    """A measurement cannot be made. The message says why."""
 
 
 def raise_file_limit() -> None:
-    """Each client is a file here and one in its server."""
+    """Raise the limit of open files. Each client is one file here and one in its server."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -42,13 +42,13 @@ def started(
     cwd: Path | None = None,
     answers: bool = False,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process for the length of the block: its input is a pipe of ours, its output goes to `log`.
+    """Run a process during the block. Its input is a pipe from this process, its output goes to `log`.
 
-    With `answers` only what it says of errors goes there, and its output is ours to read.
+    With `answers` its output is a pipe to this process, and only its errors go to `log`.
     """
     with log.open("ab") as output:
         process = subprocess.Popen(
-            # Bound before it starts, so that all its threads and children are.
+            # Bound before it starts, so that its threads and children are bound too.
             ["taskset", "--cpu-list", ",".join(map(str, cores)), *argv],
             env=dict(os.environ) | dict(env or {}),
             cwd=cwd,
@@ -92,12 +92,12 @@ def tail(log: Path) -> str:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time of a process and its children so far."""
+    """Return the processor time of a process and its children so far."""
     return sum(_cpu_ticks(one) for one in _family(pid)) / TICKS
 
 
 def memory_bytes(pid: int) -> int:
-    """Memory of a process and its children, shared pages counted by their share."""
+    """Return the memory of a process and its children. A shared page counts in parts."""
     return sum(_pss_bytes(one) for one in _family(pid))
 
 

@@ -1,4 +1,4 @@
-"""What the load client has counted, read from the file that it shares with us (`struct progress` of load.c)."""
+"""Reads the counts of the load client from the file that it shares (`struct progress` in load.c)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Counted:
     latency: tuple[int, ...]
 
     def since(self, earlier: Counted) -> Counted:
-        """What came after `earlier`; how many are open, and the slowest, as they are now."""
+        """Return the counts since `earlier`. `open` and `slowest` are the present values."""
         return Counted(
             open=self.open,
             closed=self.closed - earlier.closed,
@@ -46,7 +46,7 @@ def read(path: Path) -> Counted:
 
 
 def percentile_ms(latency: tuple[int, ...], share: float) -> float:
-    """The latency that `share` of the deliveries did not exceed, in milliseconds; 0 of none."""
+    """Return the latency in milliseconds that `share` of the deliveries did not exceed, or 0 without deliveries."""
     left = sum(latency) * share
     for bucket, count in enumerate(latency):
         left -= count
@@ -56,7 +56,7 @@ def percentile_ms(latency: tuple[int, ...], share: float) -> float:
 
 
 def _upper_us(bucket: int) -> int:
-    """The upper end of a bucket: 16 of them per power of two."""
+    """Return the upper end of a bucket. There are 16 buckets per power of two."""
     if bucket < 16:
         return bucket + 1
     power, step = divmod(bucket, 16)

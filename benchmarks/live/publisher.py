@@ -1,10 +1,10 @@
-"""Publishes numbered events in closed or open loop, as it is told on its input: `python -m … KIND PROGRESS ARGUMENTS…`.
+"""Publishes numbered events in closed or open loop: `python -m … KIND PROGRESS ARGUMENTS…`. Its input has the orders:
 
     closed WINDOW BATCH    keep at most WINDOW events on their way to the slowest client
-    open RATE              so many events per second, whatever becomes of them
-    pause                  no more; answers with the number of the last event once it is sent
+    open RATE              publish RATE events per second, whether they arrive or not
+    pause                  stop; the answer is the number of the last event
 
-Each line is answered by one, so that the driver knows that it holds from then on.
+Each order is answered with one line, so that the driver knows that it is in force.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from functools import partial
 from benchmarks.live import sources
 from benchmarks.live.progress import SLOWEST, SLOWEST_AT
 
-TICK = 0.005  # seconds between two looks at the clock of the open loop
-POLL = 0.0002  # seconds between two looks at the slowest client
+TICK = 0.005  # seconds between two steps of the open loop, at most
+POLL = 0.0002  # seconds between two reads of the slowest client's position
 
 Step = Callable[[], None]
 
@@ -46,7 +46,7 @@ class Publisher:
             nonlocal done
             due = int((time.monotonic_ns() - begin) * rate / 1e9)
             if due > done:
-                # The time of an event is when it was due: one that had to wait for the publisher is late too.
+                # An event counts from the moment when it was due, so a delay in the publisher counts too.
                 self._send([begin + int(number * 1e9 / rate) for number in range(done + 1, due + 1)])
                 done = due
             else:
@@ -61,7 +61,7 @@ class Publisher:
 
 
 def _orders() -> Iterator[list[str] | None]:
-    """The next order, or None when there is none yet; ends with our input."""
+    """Yield the next order, or None if there is none yet. Ends with the input."""
     while True:
         if not select.select([sys.stdin], [], [], 0)[0]:
             yield None
@@ -76,7 +76,7 @@ def _idle() -> None:
 
 
 def _step(publisher: Publisher, order: list[str]) -> Step:
-    """What an order means, to be done again and again."""
+    """Return the step that an order asks to repeat."""
     if order[0] == "closed":
         return partial(publisher.closed, int(order[1]), int(order[2]))
     return publisher.schedule(float(order[1])) if order[0] == "open" else _idle

@@ -1,4 +1,4 @@
-"""What the windows add up to: medians, ratios within a round, and the tables of docs/benchmarks.md."""
+"""Summarises the windows: medians, ratios within a round, and the tables of docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _cpu_per_delivery(windows: Sequence[Window]) -> float:
 
 
 def _ratios(results: Results) -> str:
-    """SVOps against each other server, round by round."""
+    """Return the ratios of SVOps to each other server, taken round by round."""
     if OURS not in results.saturated:
         return ""
     head = ["SVOps (uvicorn) against", "deliveries/s: median (quartiles)", "CPU per delivery", "p95 at half", "memory"]

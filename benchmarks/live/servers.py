@@ -1,4 +1,4 @@
-"""The servers that are measured: what each needs, how it is started, and how clients and events get to it."""
+"""The servers that are measured: what each needs, how it starts, and how clients and events reach it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NCHAN = Path("/usr/lib/nginx/modules")
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """What a server is given of the machine."""
+    """Where a server runs."""
 
     directory: Path
     port: int
@@ -30,19 +30,22 @@ class Place:
 
     @property
     def env(self) -> dict[str, str]:
-        """For the processes of SVOps; of the others none minds it."""
+        """The environment of SVOps' processes. Other servers ignore it."""
         return {
             "REDIS_URL": self.redis_url,
             "SVOPS_HOME": str(self.directory),
             "DJANGO_SETTINGS_MODULE": "svops.settings",
             "ACCESS_TOKEN_SECONDS": "7200",
             "LOG_LEVEL": "WARNING",
+            # All clients of the benchmark come from one address, as many at a time as its window allows.
+            "STREAM_UNSIGNED": "100000",
+            "STREAM_UNSIGNED_PER_ADDRESS": "100000",
         }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A server on its place. `source` are the publisher's arguments; `protocols` the sub-protocols of each client."""
+    """How to run a server. `source` are the publisher's arguments, `protocols` the sub-protocols of each client."""
 
     command: Sequence[str]
     path: str
@@ -54,13 +57,20 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """`window` and `batch` of the closed loop are so large that more of them makes the server no faster."""
+    """`window` and `batch` of the closed loop are so large that larger ones make the server no faster."""
 
     name: str
     window: int
     batch: int
     plan: Callable[[Place], Plan]
     missing: Callable[[], str] = lambda: ""
+    repository: Path = REPOSITORY
+
+
+def beside(checkout: Path) -> Server:
+    """Return SVOps on uvicorn from another checkout, to compare two versions in one run."""
+    ours = replace(SERVERS[0], name=f"SVOps, uvicorn, in {checkout.name}", repository=checkout.resolve())
+    return ours if (checkout / "svops" / "server.py").is_file() else replace(ours, plan=_svops(_plain_uvicorn))
 
 
 def _svops(command: Callable[[Place], list[str]]) -> Callable[[Place], Plan]:
@@ -78,7 +88,7 @@ def _svops(command: Callable[[Place], list[str]]) -> Callable[[Place], Plan]:
 
 
 def _prepared_home(place: Place) -> Path:
-    """A home with a migrated database and a user for each client, made once for all."""
+    """Return a home with a migrated database and a user for each client. It is made once."""
     home = place.directory.parent / "svops-home"
     if not home.is_dir():
         home.mkdir()
@@ -104,6 +114,11 @@ def _python(place: Place, *arguments: str) -> str:
 
 def _uvicorn(place: Place) -> list[str]:
     # As `make up` starts it.
+    return ["svops.server", "--host", "127.0.0.1", "--port", str(place.port)]
+
+
+def _plain_uvicorn(place: Place) -> list[str]:
+    # As `make up` started it before there was `svops.server`.
     return [
         *("uvicorn", "svops.asgi:application", "--host", "127.0.0.1", "--port", str(place.port)),
         *("--ws-per-message-deflate", "false", "--no-server-header"),

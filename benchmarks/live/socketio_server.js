@@ -1,4 +1,4 @@
-// Socket.IO as its documentation has it for several servers: the Redis adapter, one room.
+// Socket.IO as its documentation shows it for several servers: the Redis adapter, one room.
 const { createServer } = require("node:http");
 const { Server } = require("socket.io");
 const { createAdapter } = require("@socket.io/redis-adapter");

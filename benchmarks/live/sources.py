@@ -1,4 +1,4 @@
-"""The publisher's side of each server: how a batch of events gets into it."""
+"""How the publisher gets a batch of events into each server."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ INSERT = (
     " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
 )
 
-# Publishes a batch; each string is the mark of one event, and has to reach the clients as it is.
+# Publishes a batch. Each string is the mark of one event and must reach the clients unchanged.
 Publish = Callable[[Sequence[str]], None]
 
 
 def envelope(mark: str) -> dict[str, Any]:
-    """An event of the size and shape of SVOps' own, for the servers that have no log to take it from."""
+    """Return an event of the size and shape of SVOps' events, for servers without a log."""
     return {
         "id": 1_000_000,
         "seq": 1_000_000,
@@ -48,10 +48,10 @@ def _encoded(event: Any) -> str:
 
 
 def svops(run_id: str) -> Publish:
-    """Through the log: rows of a run committed in one transaction per batch, then published as always.
+    """Publish through the log: commit the rows of a run in one transaction per batch, then publish them as usual.
 
-    The rows are the ones that `events.record()` writes. They are written without the ORM, whose cost per row is that
-    of whoever makes the events and not that of the log.
+    The rows are those that `events.record()` writes. They are written without the ORM: its cost per row belongs to the
+    code that records events, not to the log.
     """
     import django
 
@@ -59,7 +59,7 @@ def svops(run_id: str) -> Publish:
     from django.db import connection, transaction
     from django.utils import timezone
 
-    from workflows import outbox
+    from workflows.eventlog import publication
     from workflows.models import Run
 
     run = Run.objects.get(pk=run_id)
@@ -74,13 +74,13 @@ def svops(run_id: str) -> Publish:
             Run.objects.filter(pk=run.pk).update(event_count=run.event_count + len(marks))
             cursor.executemany(INSERT, [row(seq, mark, now) for seq, mark in enumerate(marks, run.event_count + 1)])
         run.event_count += len(marks)
-        outbox.publish()
+        publication.publish()
 
     return publish
 
 
 def channels(redis_url: str) -> Publish:
-    """Channels' documented way: `group_send`, one message per event."""
+    """Publish as Channels documents it: `group_send` with one message per event."""
     from channels_redis.core import RedisChannelLayer
 
     layer = RedisChannelLayer(hosts=[redis_url])
@@ -94,7 +94,7 @@ def channels(redis_url: str) -> Publish:
 
 
 def socketio(redis_url: str) -> Publish:
-    """What @socket.io/redis-emitter sends to the servers' Redis adapter."""
+    """Publish what @socket.io/redis-emitter sends to the Redis adapter of the servers."""
     client = redis.Redis.from_url(redis_url)
 
     def publish(marks: Sequence[str]) -> None:
@@ -109,7 +109,7 @@ def socketio(redis_url: str) -> Publish:
 
 
 def nchan(port: str) -> Publish:
-    """One POST per event over a connection that is kept, as nchan's publisher endpoint takes them."""
+    """Publish with one POST per event over one connection, as nchan's endpoint expects."""
     connection = http.client.HTTPConnection("127.0.0.1", int(port))
 
     def publish(marks: Sequence[str]) -> None:
@@ -121,7 +121,7 @@ def nchan(port: str) -> Publish:
 
 
 def bare(redis_url: str) -> Publish:
-    """One Redis message per batch, an event per line."""
+    """Publish one Redis message per batch, with an event per line."""
     client = redis.Redis.from_url(redis_url)
 
     def publish(marks: Sequence[str]) -> None:

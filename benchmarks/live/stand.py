@@ -1,4 +1,4 @@
-"""A server with its Redis, its clients and its publisher, and one window of measurement on it."""
+"""A server with its Redis, clients and publisher, and one window of measurement on it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from pathlib import Path
 from benchmarks.live import processes, progress
 from benchmarks.live.processes import OTHER_CORES, SERVER_CORES, BenchmarkError, started
 from benchmarks.live.progress import Counted
-from benchmarks.live.servers import REPOSITORY, Place, Plan, Server
-from svops.local.testing import Served
+from benchmarks.live.servers import Place, Plan, Server
+from runner.testing import Served
 
 CONNECT_TIMEOUT = 300
 DRAIN_TIMEOUT = 60
 WARM_UP_CLIENTS = 20
-SETTLE = 1.0  # seconds in which a server comes to rest
+SETTLE = 1.0  # seconds that a server gets to become idle
 
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """What happened within `seconds`: processor time is in seconds too."""
+    """The counts of one window. Processor times are in seconds."""
 
     seconds: float
     counted: Counted
@@ -49,18 +49,18 @@ class Stand:
         self._processes = started_processes
 
     def saturate(self, *, warm_up: float, seconds: float) -> Window:
-        """Deliveries in closed loop: as many as the server can."""
+        """Measure as many deliveries as the server can make, in closed loop."""
         return self._measure(f"closed {self.server.window} {self.server.batch}", warm_up=warm_up, seconds=seconds)
 
     def load(self, rate: float, *, warm_up: float, seconds: float) -> Window:
-        """Deliveries in open loop, at `rate` events per second."""
+        """Measure deliveries at `rate` events per second, in open loop."""
         return self._measure(f"open {rate}", warm_up=warm_up, seconds=seconds)
 
     def counted(self) -> Counted:
         return progress.read(self._progress_file)
 
     def problem(self) -> str:
-        """Why the figures of this server do not count; "" if each client has seen each event once and in order."""
+        """Return why the figures are not valid, or "" if each client received each event once and in order."""
         counted = self.counted()
         sent = self._order("pause")
         if counted.lost or counted.disordered or counted.closed:
@@ -106,7 +106,7 @@ class Stand:
 
 @contextmanager
 def standing(server: Server, *, directory: Path, port: int, clients: int, load: Path) -> Iterator[Stand]:
-    """The server with its clients connected, for the length of the block."""
+    """Run the server with connected clients during the block."""
     directory.mkdir()
     with ExitStack() as stack:
         redis = Served("redis", home=directory / "redis-home")
@@ -115,7 +115,9 @@ def standing(server: Server, *, directory: Path, port: int, clients: int, load: 
         plan = server.plan(place)
         env = place.env | dict(plan.env)
         log = directory / "server.log"
-        process = stack.enter_context(started(plan.command, log=log, cores=SERVER_CORES, env=env, cwd=REPOSITORY))
+        process = stack.enter_context(
+            started(plan.command, log=log, cores=SERVER_CORES, env=env, cwd=server.repository)
+        )
         processes.await_port(port, process, log=log)
         try:
             with _connected(load, plan, directory / "warm-up", port=port, clients=WARM_UP_CLIENTS):
@@ -128,22 +130,11 @@ def standing(server: Server, *, directory: Path, port: int, clients: int, load: 
         clients_process = stack.enter_context(_connected(load, plan, progress_file, port=port, clients=clients))
         time.sleep(SETTLE)
         grown = processes.memory_bytes(process.pid) - before
+        kind, *arguments = plan.source
+        command = [sys.executable, "-m", "benchmarks.live.publisher", kind, str(progress_file), *arguments]
+        log = directory / "publisher.log"
         publisher = stack.enter_context(
-            started(
-                [
-                    sys.executable,
-                    "-m",
-                    "benchmarks.live.publisher",
-                    plan.source[0],
-                    str(progress_file),
-                    *plan.source[1:],
-                ],
-                log=directory / "publisher.log",
-                cores=OTHER_CORES,
-                env=env,
-                cwd=REPOSITORY,
-                answers=True,
-            )
+            started(command, log=log, cores=OTHER_CORES, env=env, cwd=server.repository, answers=True)
         )
         stand = Stand(server, progress_file, clients=clients, memory_per_client=grown / clients)
         stand.attach(server=process, load=clients_process, publisher=publisher)

@@ -1,4 +1,4 @@
-"""Users, a workflow and a run to publish events of; prints how to follow them as JSON."""
+"""Creates users, a workflow and a run to publish events of. Prints as JSON how to follow them."""
 
 from __future__ import annotations
 
