@@ -112,8 +112,9 @@ def all_tasks_have_ended(run: Run, tasks: Iterable[TaskInstance]) -> bool:
 def recordable(run: Run, observation: Observation, pairs: Iterable[Pair], known: Tasks) -> Iterator[Pair]:
     """Yield the tasks to record now.
 
-    A started task waits for a later observation until the run itself has started, or has ended without a start. In a
-    stop, Airflow ends the tasks, and their processes push ends of their own, which Airflow refuses: only what was read
+    A started task waits for a later observation until the run itself has started, or has ended without a start. A known
+    end that somebody marks otherwise does not wait: the task ended in the attempt before, and the run may stay queued
+    for longer than a feed shows the mark. In a stop, Airflow ends the tasks, and their processes push ends of their own, which Airflow refuses: only what was read
     there counts.
     """
     has_ended = observation.run is not None and observation.run.state in AIRFLOW_TERMINAL
@@ -123,7 +124,7 @@ def recordable(run: Run, observation: Observation, pairs: Iterable[Pair], known:
     pushed = observation.pushed and not observation.all_tasks
     for seen, task in pairs:
         state = seen.state or ""
-        if (waits and state not in TASK_NOT_BEGUN) or (is_stopped and pushed and state in TASK_TRY_ENDED):
+        if (waits and state not in TASK_NOT_BEGUN and not _is_marked(task, seen)) or (is_stopped and pushed and state in TASK_TRY_ENDED):
             continue
         if task.pk is None:
             is_behind = pushed and executions.is_superseded(seen, known)
@@ -131,6 +132,11 @@ def recordable(run: Run, observation: Observation, pairs: Iterable[Pair], known:
             is_behind = _is_behind(seen, task, pushed=pushed)
         if not is_behind:
             yield seen, task
+
+
+def _is_marked(task: TaskInstance, seen: types.TaskInstance) -> bool:
+    """Return whether `seen` is the end of a try whose end is known already."""
+    return executions.is_same(task, seen) and task.state in TASK_TERMINAL and seen.state in TASK_TERMINAL
 
 
 def _is_behind(seen: types.TaskInstance, task: TaskInstance, *, pushed: bool) -> bool:

@@ -55,6 +55,34 @@ def test_a_task_skipped_again_after_a_clear_with_its_old_times_is_recorded_at_it
     assert run.events.filter(type="task.skipped").latest("seq").timestamp == at(recorded_at)
 
 
+@pytest.mark.parametrize(
+    ("known", "marked", "event"),
+    [
+        ("failed", "success", "task.completed extract 1"),
+        ("success", "failed", "task.failed extract 1"),
+        ("failed", "skipped", "task.skipped extract 1"),
+    ],
+)
+def test_a_task_marked_while_its_run_is_queued_again_is_recorded_before_the_run_starts(
+    run: Run, known: str, marked: str, event: str
+) -> None:
+    polled(run, 5, "running", start=1)
+    polled(run, 6, "failed", task(run, "extract", known, start=2, end=3), start=1, end=5)
+    recorded = len(story(run))
+
+    polled(run, 20, "queued", task(run, "extract", marked, start=2, end=19))
+    polled(run, 60, "running", start=59)
+
+    assert story(run)[recorded:] == ["workflow.external_change cleared", event, "workflow.started"]
+    assert run.tasks.get().state == marked
+
+
+def test_a_task_that_starts_waits_until_its_run_has_started(run: Run) -> None:
+    polled(run, 5, "queued", task(run, "extract", "success", start=4, end=5))
+
+    assert (story(run), run.tasks.count()) == ([], 0)
+
+
 def test_a_run_cleared_and_ended_again_between_two_polls_is_recorded_in_order(run: Run) -> None:
     completed(run)
 
