@@ -114,8 +114,8 @@ def recordable(run: Run, observation: Observation, pairs: Iterable[Pair], known:
 
     A started task waits for a later observation until the run itself has started, or has ended without a start. A known
     end that somebody marks otherwise does not wait: the task ended in the attempt before, and the run may stay queued
-    for longer than a feed shows the mark. In a stop, Airflow ends the tasks, and their processes push ends of their own, which Airflow refuses: only what was read
-    there counts.
+    for longer than a feed shows the mark. In a stop, Airflow ends the tasks, and their processes push ends of their
+    own, which Airflow refuses: only what was read there counts.
     """
     has_ended = observation.run is not None and observation.run.state in AIRFLOW_TERMINAL
     waits = run.state in {RunState.PENDING, RunState.QUEUED} and not has_ended
@@ -124,7 +124,9 @@ def recordable(run: Run, observation: Observation, pairs: Iterable[Pair], known:
     pushed = observation.pushed and not observation.all_tasks
     for seen, task in pairs:
         state = seen.state or ""
-        if (waits and state not in TASK_NOT_BEGUN and not _is_marked(task, seen)) or (is_stopped and pushed and state in TASK_TRY_ENDED):
+        if waits and state not in TASK_NOT_BEGUN and not _is_marked(task, seen):
+            continue
+        if is_stopped and pushed and state in TASK_TRY_ENDED:
             continue
         if task.pk is None:
             is_behind = pushed and executions.is_superseded(seen, known)
