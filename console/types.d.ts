@@ -118,6 +118,8 @@ declare namespace Api {
     has_import_error: boolean;
     /** Why SVOps cannot trigger it; "" if it can. */
     unusable_reason: string;
+    /** What Airflow refuses SVOps' user with it; "" if nothing is known. */
+    refused_reason: string;
   }
 
   interface DagDetail extends Dag {

@@ -14,6 +14,7 @@ from rest.masking import mask
 from workflows import gateway, task_logs
 from workflows.airflow import types
 from workflows.airflow.errors import AirflowError
+from workflows.deeds import Deed
 from workflows.lifecycle import deletions
 from workflows.lifecycle.moves import why_not_retriable
 from workflows.models import AirflowCommand, AirflowState, CommandKind, Run, TaskInstance
@@ -232,7 +233,10 @@ def _in_airflow(run: Run, around: Surroundings, *, now: datetime) -> Iterator[Re
     if run.logical_date and run.logical_date > now:
         text = f"Airflow starts none of its tasks before its logical date, {run.logical_date:%Y-%m-%d %H:%M:%S} UTC."
         yield _reason("logical_date", text, "nobody", "Wait, or stop it.")
-    if not dag.is_present:
+    if dag.refused:
+        action = "Give it the right in Airflow; manage.py doctor names it."
+        yield _reason("refused", f"{dag.dag_id}: {dag.refused_reason}", "operator", action)
+    if not dag.is_present and Deed.SEE not in dag.refused:
         yield _reason("dag_gone", f"Airflow does not have the DAG {dag.dag_id} any more.", "author", "Bring it back.")
     if dag.import_error:
         yield _reason("import_error", f"Airflow cannot import the file of {dag.dag_id}.", "author", "Fix the file.")

@@ -19,11 +19,13 @@ from django.utils import timezone
 
 from rest.errors import BusyError, SVOpsError, UnavailableError
 from rest.masking import mask
+from workflows import rights
 from workflows.airflow import AirflowClient, Timeout
 from workflows.airflow.errors import (
     AirflowAuthError,
     AirflowBusyError,
     AirflowError,
+    AirflowForbiddenError,
     AirflowProtocolError,
     AirflowUnavailableError,
 )
@@ -145,6 +147,9 @@ def _behind_the_breaker(client: AirflowClient) -> Iterator[AirflowClient]:
             # The process that opened it died before it could record the outage.
             record_down(reason=message, since=since, now=timezone.now())
         raise AirflowUnavailableError(message, sent=False) from exc
+    except AirflowForbiddenError as exc:
+        rights.record_refused(exc)
+        raise
     except AirflowError as exc:
         if _is_outage(exc):
             record_down(reason=str(exc), since=since, now=timezone.now())
@@ -165,7 +170,10 @@ def patient(*, hurried: bool = False) -> Iterator[AirflowClient]:
 
 
 def _is_outage(exc: AirflowError) -> bool:
-    """Return whether this error means an outage: no answer, refused credentials, or an open breaker."""
+    """Return whether this error means an outage: no answer, refused credentials, or an open breaker.
+
+    A right that is missing on one DAG is none (`AirflowForbiddenError`). One that the polls of all DAGs need is one.
+    """
     if isinstance(exc, AirflowBusyError):
         return False
     no_answer = isinstance(exc, AirflowUnavailableError) and exc.status is None
@@ -227,5 +235,7 @@ def translated() -> Iterator[None]:
         raise BusyError(f"SVOps is busy: {exc}. Try again.") from exc
     except AirflowUnavailableError as exc:
         raise UnavailableError(f"Airflow does not answer: {exc}") from exc
+    except AirflowForbiddenError as exc:
+        raise UpstreamError(f"{exc}.") from exc
     except AirflowError as exc:
         raise UpstreamError(f"Airflow refuses: {exc}") from exc

@@ -57,6 +57,7 @@ class DagAdmin(ReadOnlyPages):
                     moment("synced_at"),
                     "import_error_",
                     "unusable_reason",
+                    "refused_",
                 ]
             },
         ),
@@ -83,6 +84,7 @@ class DagAdmin(ReadOnlyPages):
         marks = [] if dag.is_present else [("gone from Airflow", "failed")]
         marks += [("import error", "failed")] if dag.import_error else []
         marks += [("unusable", "failed")] if dag.unusable_reason else []
+        marks += [("refused by Airflow", "failed")] if dag.refused else []
         marks += [("paused", "warning")] if dag.is_paused else []
         return labels(*(marks or [("ready", "success")]))
 
@@ -105,6 +107,10 @@ class DagAdmin(ReadOnlyPages):
     @admin.display(description="import error")
     def import_error_(self, dag: Dag) -> str:
         return format_html("<pre>{}</pre>", dag.import_error) if dag.import_error else EMPTY
+
+    @admin.display(description="refused by Airflow")
+    def refused_(self, dag: Dag) -> str:
+        return dag.refused_reason or EMPTY
 
     @admin.display(description="task graph")
     def task_graph(self, dag: Dag) -> SafeString:

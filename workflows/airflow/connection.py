@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+from workflows.deeds import deed_of
+
 from .adapter import Adapter
-from .errors import AirflowUnavailableError
+from .errors import AirflowForbiddenError, AirflowUnavailableError
 from .http import Answer, Params, RawLine, Timeout, Wire
 from .login import Login
 from .reading import Record
@@ -67,7 +69,7 @@ class Connection:
             known.login.forget(headers)
             answer = self._send(known, method, path, params, json, known.login.headers())
         self._notice_another_version(answer)
-        answer.checked()
+        self._check(known, method, path, answer)
         return answer.json() if answer.body else None
 
     def get_outside(self, path: str, params: Params) -> Any:
@@ -86,13 +88,13 @@ class Connection:
         with self._wire.lines(url, params=params, headers={**headers, "Accept": accept}) as (answer, lines):
             if not known.login.renewable(answer):
                 self._notice_another_version(answer)
-                answer.checked()
+                self._check(known, "GET", path, answer)
                 yield lines
                 return
         known.login.forget(headers)
         headers = {**known.login.headers(), "Accept": accept}
         with self._wire.lines(url, params=params, headers=headers) as (answer, lines):
-            answer.checked()
+            self._check(known, "GET", path, answer)
             yield lines
 
     def open(self, path: str) -> Any:
@@ -136,6 +138,23 @@ class Connection:
     ) -> Answer:
         url = f"{known.adapter.prefix}{path}"
         return self._wire.exchange(method, url, params=params, json=json, headers=headers)
+
+    def _check(self, known: Detected, method: str, path: str, answer: Answer) -> None:
+        """Raise the error that the answer means. A 403 may mean the credentials, or a right on this one DAG."""
+        # In Airflow's own words: a proxy says nothing about a right.
+        is_refusal = answer.status == HTTPStatus.FORBIDDEN and answer.problem is not None
+        about = deed_of(method, path) if is_refusal else None
+        if about and self._may_read_anything(known):
+            dag_id, deed = about
+            raise AirflowForbiddenError(dag_id=dag_id, deed=deed, reason=answer.reason)
+        answer.checked()
+
+    def _may_read_anything(self, known: Detected) -> bool:
+        """Return whether Airflow accepts our credentials. 2.11, and a proxy, answer 403 to wrong ones too."""
+        answer = self._send(known, "GET", "/dags", {"limit": 1}, None, known.login.headers())
+        if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            answer.checked()
+        return answer.status == HTTPStatus.OK
 
     def _known(self) -> Detected:
         with self._wire.turn(self._lock):

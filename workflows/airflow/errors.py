@@ -1,6 +1,9 @@
 """What can go wrong in calls to Airflow, grouped by what the caller can do about it."""
 
+from http import HTTPStatus
 from typing import ClassVar
+
+from workflows.deeds import WORDS, Deed
 
 
 class AirflowError(Exception):
@@ -48,7 +51,17 @@ class AirflowShapeError(AirflowProtocolError):
 
 
 class AirflowAuthError(AirflowError):
-    """Airflow does not accept our credentials, or our account is not allowed to do this."""
+    """Airflow does not accept our credentials, or our account lacks a right that is not about one DAG."""
+
+
+class AirflowForbiddenError(AirflowError):
+    """Airflow accepts our credentials, but our account may not do this with this one DAG."""
+
+    def __init__(self, *, dag_id: str, deed: Deed, reason: str) -> None:
+        text = f"SVOps' user in Airflow may not {WORDS[deed]} the DAG {dag_id} ({reason})"
+        super().__init__(text, status=HTTPStatus.FORBIDDEN)
+        self.dag_id = dag_id
+        self.deed = deed
 
 
 class AirflowNotFoundError(AirflowError):

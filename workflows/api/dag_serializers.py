@@ -32,6 +32,12 @@ class DagSerializer(serializers.ModelSerializer[Dag]):
     tags = StringListField(read_only=True)
     owners = StringListField(read_only=True)
     unusable_reason = MaskedField()
+    refused = StringListField(
+        read_only=True,
+        help_text="What Airflow refused SVOps' user with this DAG when it last tried: `see`, `run`, `stop`, `retry`, "
+        "`pause`. It is tried again with the next run.",
+    )
+    refused_reason = serializers.CharField(read_only=True, help_text="The same as a sentence; empty if it is nothing.")
     has_import_error = serializers.SerializerMethodField(help_text="Whether Airflow cannot import its file.")
     import_error = serializers.SerializerMethodField(
         help_text="Empty unless you may manage every DAG of the file: it may quote each."
@@ -42,7 +48,8 @@ class DagSerializer(serializers.ModelSerializer[Dag]):
         model = Dag
         fields = [
             "dag_id", "description", "tags", "owners", "timetable_summary", "max_active_runs", "is_paused",
-            "is_present", "has_import_error", "import_error", "unusable_reason", "may_build", "synced_at",
+            "is_present", "has_import_error", "import_error", "unusable_reason", "refused",
+            "refused_reason", "may_build", "synced_at",
         ]  # fmt: skip
         read_only_fields = fields
 

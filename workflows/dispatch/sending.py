@@ -16,9 +16,14 @@ from django.db.models import Exists, F
 from django.utils import timezone
 
 from rest.masking import mask
-from workflows import dagrules, gateway
+from workflows import dagrules, gateway, rights
 from workflows.access import why_dag_is_closed
-from workflows.airflow.errors import AirflowAuthError, AirflowError, AirflowUnavailableError
+from workflows.airflow.errors import (
+    AirflowAuthError,
+    AirflowError,
+    AirflowForbiddenError,
+    AirflowUnavailableError,
+)
 from workflows.dispatch import backoff, kinds
 from workflows.lifecycle import moves
 from workflows.models import AirflowCommand, CommandKind, Dag, Run
@@ -72,7 +77,15 @@ def send(
         if isinstance(exc, AirflowUnavailableError) and not exc.sent:
             command.may_have_arrived = had_arrived
         return _settle_failure(command, exc, now=timezone.now())
+    rights.record_allowed(_dag_of(command), rights.DEED_OF[CommandKind(command.kind)])
     return Sent.DONE
+
+
+def _dag_of(command: AirflowCommand) -> Dag | None:
+    """Return the DAG of the command as it was read with it. That of a run whose workflow got another is not."""
+    run = command.run
+    dag = command.dag if run is None else run.workflow.dag
+    return dag if dag and (run is None or dag.dag_id == run.dag_id) else None
 
 
 def _lease(command: AirflowCommand, *, now: datetime) -> bool:
@@ -99,6 +112,8 @@ def _settle_failure(command: AirflowCommand, exc: AirflowError, *, now: datetime
     error = mask(str(exc))
     # The operator has to correct refused credentials. Until then, accepted runs wait.
     waits = exc.retryable or isinstance(exc, AirflowAuthError)
+    # A run that was accepted for a stop must not go on unseen: the operator can still add the right.
+    waits |= isinstance(exc, AirflowForbiddenError) and command.kind == CommandKind.STOP
     first_due = max(command.created_at, command.run.run_at or command.created_at) if command.run else command.created_at
     if not waits or now - first_due > timedelta(seconds=settings.DISPATCH_DEADLINE):
         give_up(command, reason=error, now=now)

@@ -12,6 +12,7 @@ from django.db.models import Q
 from accounts.models import UNBOUNDED
 from workflows import dagrules
 from workflows.dagrules import DagLevel, DagRule
+from workflows.deeds import WORDS, Deed
 
 if TYPE_CHECKING:
     from accounts.models import User
@@ -87,6 +88,9 @@ class Dag(models.Model):
     is_present = models.BooleanField(default=True, help_text="Airflow still has it.")
     import_error = models.TextField(blank=True)
     unusable_reason = models.TextField(blank=True, help_text="Why SVOps cannot trigger it; empty if it can.")
+    refused = models.JSONField(
+        default=list, blank=True, help_text="What Airflow refused SVOps' user with this DAG when it last tried."
+    )
     params_schema = models.JSONField(default=dict, blank=True, help_text="JSON schema of the run's parameters.")
     tasks = models.JSONField(default=list, blank=True, help_text="The task graph.")
     synced_at = models.DateTimeField(null=True, blank=True)
@@ -104,6 +108,12 @@ class Dag(models.Model):
 
     def __str__(self) -> str:
         return self.dag_id
+
+    @property
+    def refused_reason(self) -> str:
+        """Return what SVOps' user in Airflow may not do with the DAG, as a sentence; "" if nothing is known."""
+        words = [WORDS[Deed(deed)] for deed in self.refused if deed in list(Deed)]
+        return f"SVOps' user in Airflow may not {' or '.join(words)} this DAG." if words else ""
 
     @property
     def file(self) -> DagFile:

@@ -21,16 +21,18 @@ from django.db import DataError, IntegrityError, transaction
 
 from rest.errors import BusyError
 from rest.masking import mask
-from workflows import gateway, leases, parameters
+from workflows import gateway, leases, parameters, rights
 from workflows.airflow import AirflowClient, types
 from workflows.airflow.errors import (
     AirflowAuthError,
     AirflowError,
+    AirflowForbiddenError,
     AirflowNotFoundError,
     AirflowRejectedError,
     AirflowShapeError,
     AirflowUnavailableError,
 )
+from workflows.deeds import Deed
 from workflows.eventlog import events
 from workflows.lifecycle import freezing
 from workflows.models import AirflowState, Dag
@@ -90,10 +92,13 @@ def _sync(*, now: datetime, whole: bool) -> SyncResult:
         chosen = list(listed) if whole else _to_read(listed.values(), known, newest)
         read = {dag_id: _read(client, listed[dag_id]) for dag_id in chosen}
         errors = client.dags.import_errors()
+        _look_for_hidden(client, [dag for dag_id, dag in known.items() if dag.is_present and dag_id not in listed])
     # A DAG without fields was deleted while we read.
     mirrored = {dag_id: fields for dag_id in listed if (fields := _fields(listed[dag_id], read)) is not None}
     changed = _store_all(mirrored, known, now=now)
     _note_what_was_read([dag_id for dag_id in mirrored if "tasks" in mirrored[dag_id]], newest, now=now)
+    for dag_id in mirrored:
+        rights.record_allowed(known.get(dag_id), Deed.SEE)
     vanished = _mark_vanished(mirrored, now=now)
     import_errors = dag_files.store(errors, now=now)
     unusable = Dag.objects.filter(dag_id__in=mirrored).exclude(unusable_reason="").order_by("dag_id")
@@ -171,6 +176,8 @@ def _read(client: AirflowClient, dag: types.Dag | types.UnreadableDag) -> Fields
         return None
     except (AirflowShapeError, parameters.UnusableSchemaError) as exc:
         return _listed(dag) | _unusable(str(exc))
+    except AirflowForbiddenError as exc:
+        return _listed(dag) | _unusable(f"{exc}.")
     except AirflowUnavailableError as exc:
         if exc.status != HTTPStatus.INTERNAL_SERVER_ERROR:
             raise
@@ -181,6 +188,17 @@ def _read(client: AirflowClient, dag: types.Dag | types.UnreadableDag) -> Fields
         # A fault of ours with this one DAG. It must not hold up the others.
         logger.exception("DAG not understood", extra={"dag_id": dag.dag_id})
         return _listed(dag) | _unusable(f"{type(exc).__name__}: {exc}")
+
+
+def _look_for_hidden(client: AirflowClient, vanished: Iterable[Dag]) -> None:
+    """Find out which of the DAGs that are listed no more are only hidden from our user."""
+    for dag in vanished:
+        try:
+            client.dags.get(dag.dag_id)
+        except AirflowForbiddenError as exc:
+            rights.record_refused(exc)
+        except AirflowError as exc:
+            logger.info("a DAG is listed no more", extra={"dag_id": dag.dag_id, "error": str(exc)})
 
 
 def _unshown(dag: types.Dag, exc: AirflowError) -> Fields:

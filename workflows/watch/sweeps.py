@@ -15,8 +15,9 @@ from typing import Literal
 from django.conf import settings
 from django.db.models import Count, Q
 
+from workflows import rights
 from workflows.airflow import AirflowClient, types
-from workflows.airflow.errors import AirflowNotFoundError
+from workflows.airflow.errors import AirflowForbiddenError, AirflowNotFoundError
 from workflows.lifecycle import exits
 from workflows.models import AirflowCommand, AirflowState, CommandKind, Run, RunQuerySet, TaskInstance
 from workflows.states import OPEN, RunState
@@ -126,4 +127,8 @@ def _get(client: AirflowClient, run: Run, *, now: datetime) -> types.DagRun | No
         return client.runs.get(run.dag_id, run.dag_run_id)
     except AirflowNotFoundError:
         record_deleted(run.pk, at=now)
+        return None
+    except AirflowForbiddenError as exc:
+        # Our user may no longer see this DAG. What became of its runs is not known.
+        rights.record_refused(exc)
         return None

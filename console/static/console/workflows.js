@@ -46,10 +46,13 @@ export class Workflows {
   nameOf = (id) => this.all.find((one) => one.id === id)?.name ?? `Workflow ${id}`;
 
   /**
-   * Why SVOps cannot use the DAG; "" if it can, or if the user cannot see the DAG.
+   * Why SVOps cannot use the DAG, or what Airflow refuses it there; "" if nothing, or if the user cannot see the DAG.
    * @param {string} dagId
    */
-  whyUnusable = (dagId) => this.#dags.get(dagId)?.unusable_reason ?? "";
+  whyUnusable(dagId) {
+    const dag = this.#dags.get(dagId);
+    return dag?.unusable_reason || dag?.refused_reason || "";
+  }
 
   /**
    * Whether the workflow was deleted. Its runs can still be read.

@@ -1,6 +1,7 @@
 """What the client does when the network or Airflow misbehaves."""
 
 import socket
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from workflows.airflow import AirflowClient, Timeout, errors
+from workflows.deeds import Deed
 
 from .scripted import Drip, HangUp, Hold, Reply, ScriptedAirflow, run_json, unused_port
 
@@ -242,14 +244,66 @@ def test_a_token_that_is_refused_again_is_not_renewed_for_ever(airflow: Scripted
     assert len(airflow.calls) == 2
 
 
-def test_a_missing_right_is_no_reason_for_a_new_token(airflow: ScriptedAirflow, client: AirflowClient) -> None:
+@pytest.mark.parametrize(
+    ("ask", "deed", "message"),
+    [
+        (lambda client: trigger(client), Deed.RUN, "may not run the DAG etl"),
+        (lambda client: client.runs.set_state(*RUN, "failed"), Deed.STOP, "may not stop runs of the DAG etl"),
+        (lambda client: client.runs.clear(*RUN, dry_run=False), Deed.RETRY, "may not retry runs of the DAG etl"),
+        (lambda client: client.dags.set_paused("etl", True), Deed.PAUSE, "may not pause the DAG etl"),
+        (lambda client: client.dags.get("etl"), Deed.SEE, "may not see the DAG etl"),
+        (lambda client: client.dags.tasks("etl"), Deed.SEE_TASKS, "may not see the tasks of the DAG etl"),
+        (lambda client: client.runs.get(*RUN), Deed.SEE_RUNS, "may not see runs of the DAG etl"),
+        (
+            lambda client: next(client.tasks.log_lines(*RUN, "extract", try_number=1)),
+            Deed.READ_LOGS,
+            "may not read logs of the DAG etl",
+        ),
+    ],
+)
+def test_a_missing_right_on_one_dag_names_it_and_is_no_reason_for_a_new_token(
+    airflow: ScriptedAirflow, client: AirflowClient, ask: Callable[[AirflowClient], object], deed: Deed, message: str
+) -> None:
     airflow.next_api_calls.append(Reply(403, {"detail": "Forbidden"}))
+    airflow.answers["GET", "/dags"] = {"dags": [], "total_entries": 0}
 
-    with pytest.raises(errors.AirflowAuthError):
+    with pytest.raises(errors.AirflowForbiddenError) as refused:
+        ask(client)
+
+    assert (refused.value.dag_id, refused.value.deed) == ("etl", deed)
+    assert refused.value.message == f"SVOps' user in Airflow {message} (Forbidden)"
+    assert (refused.value.status, refused.value.retryable, airflow.logins) == (403, False, 1)
+    assert airflow.calls[1:] == [("GET", "/dags")]
+
+
+@pytest.mark.parametrize("reply", [Reply(403, {"detail": "Forbidden"}), Reply(401, {"detail": "Not authenticated"})])
+def test_a_403_of_an_airflow_that_shows_us_nothing_is_about_our_credentials(
+    airflow: ScriptedAirflow, client: AirflowClient, reply: Reply
+) -> None:
+    airflow.next_api_calls.append(Reply(403, {"detail": "Forbidden"}))
+    airflow.answers["GET", "/dags"] = lambda _: reply
+
+    with pytest.raises(errors.AirflowAuthError, match=r"^Forbidden$"):
         trigger(client)
 
-    assert airflow.logins == 1
+
+def test_a_403_of_a_proxy_is_about_our_credentials(airflow: ScriptedAirflow, client: AirflowClient) -> None:
+    airflow.next_api_calls.append(Reply(403, b"<html>Sign in</html>"))
+
+    with pytest.raises(errors.AirflowAuthError, match=r"^HTTP 403 Forbidden$"):
+        trigger(client)
+
     assert len(airflow.calls) == 1
+
+
+def test_a_missing_right_on_all_dags_is_not_about_one_of_them(airflow: ScriptedAirflow, client: AirflowClient) -> None:
+    airflow.answers["GET", "/dags"] = {"dags": [], "total_entries": 0}
+    airflow.next_api_calls.append(Reply(403, {"detail": "Forbidden"}))
+
+    with pytest.raises(errors.AirflowAuthError, match=r"^Forbidden$"):
+        client.runs.changed_since(datetime(2026, 3, 1, tzinfo=UTC), dag_ids=["etl"])
+
+    assert airflow.calls == [("GET", "/dags/~/dagRuns")]
 
 
 def test_a_wrong_password_is_reported_and_no_other_request_is_sent(airflow: ScriptedAirflow) -> None:

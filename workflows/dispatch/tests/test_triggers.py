@@ -36,9 +36,9 @@ def test_a_trigger_dispatches_the_run_at_once(airflow: StagedAirflow, nightly: W
         Reply(500, b"<html>Ooops</html>"),
         Reply(503, {"detail": "later"}),
         Reply(200, b"not JSON"),
-        Reply(403, {"detail": "Forbidden"}),
+        Reply(403, b"<html>Sign in</html>"),
     ],
-    ids=["answer lost", "request lost", "500", "503", "nonsense", "forbidden"],
+    ids=["answer lost", "request lost", "500", "503", "nonsense", "a proxy's 403"],
 )
 def test_a_fault_of_the_dispatch_ends_in_one_run(airflow: StagedAirflow, nightly: Workflow, fault: Any) -> None:
     airflow.next_api_calls.append(fault)

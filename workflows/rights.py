@@ -1,0 +1,52 @@
+"""What Airflow refuses SVOps' user for one DAG and allows for others. It is shown on that DAG and is no outage.
+
+A refusal stays on the DAG until the same has worked. Nothing is held back meanwhile: each call shows what holds now.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from django.db import transaction
+from django.utils import timezone
+
+from workflows.airflow.errors import AirflowForbiddenError
+from workflows.deeds import Deed
+from workflows.eventlog import events
+from workflows.models import CommandKind, Dag
+
+logger = logging.getLogger(__name__)
+
+# Those that decide whether workflows on the DAG work. The others only explain one answer.
+SHOWN = frozenset({Deed.SEE, Deed.RUN, Deed.STOP, Deed.RETRY, Deed.PAUSE})
+DEED_OF = {
+    CommandKind.TRIGGER: Deed.RUN,
+    CommandKind.STOP: Deed.STOP,
+    CommandKind.CLEAR: Deed.RETRY,
+    CommandKind.PAUSE: Deed.PAUSE,
+    CommandKind.UNPAUSE: Deed.PAUSE,
+}
+
+
+def record_refused(exc: AirflowForbiddenError) -> None:
+    """Show on the DAG what Airflow has refused."""
+    logger.warning("a right is missing in Airflow", extra={"dag_id": exc.dag_id, "deed": exc.deed, "error": str(exc)})
+    # What we do not see of its runs, we do not see of the DAG.
+    _set(exc.dag_id, Deed.SEE if exc.deed == Deed.SEE_RUNS else exc.deed, refused=True)
+
+
+def record_allowed(dag: Dag | None, deed: Deed) -> None:
+    """Note that this has worked. `dag` is as it was read before: without a refusal there, nothing is asked."""
+    if dag is not None and deed in dag.refused:
+        _set(dag.dag_id, deed, refused=False)
+
+
+@transaction.atomic
+def _set(dag_id: str, deed: Deed, *, refused: bool) -> None:
+    dag = Dag.objects.select_for_update(of=("self",)).brief().filter(dag_id=dag_id).first()
+    if dag is None or deed not in SHOWN or (deed in dag.refused) == refused:
+        return
+    others = [word for word in dag.refused if word != deed]
+    dag.refused = sorted([*others, deed] if refused else others)
+    dag.save(update_fields=["refused"])
+    events.record(events.DagSynced(dag_id=dag_id, changed=["refused"]), now=timezone.now(), dag=dag)
