@@ -54,6 +54,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make load", description=__doc__)
     parser.add_argument("--rate", type=float, default=200, help="triggers per second")
+    parser.add_argument("--batch", type=int, default=1, help="triggers in one request")
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--sockets", type=int, default=1000)
     parser.add_argument("--webs", type=int, default=1, help="web processes; triggers and sockets are spread over them")
@@ -79,7 +80,8 @@ def _run(arguments: argparse.Namespace, stack: ExitStack, directory: Path) -> in
     _say(f"SVOps is ready; {arguments.sockets} sockets connect")
     watching = [_watching(stack, url, callers, arguments.sockets // len(urls)) for url in urls]
     _say(f"{arguments.rate:g} triggers a second for {arguments.seconds:g} s")
-    triggered = _trigger(urls[0], callers, rate=arguments.rate, seconds=arguments.seconds)
+    order = {"rate": arguments.rate, "batch": arguments.batch, "seconds": arguments.seconds}
+    triggered = _trigger({"url": urls[0], "callers": callers, **order})
     _await_ends(airflow_url, triggered["accepted"])
     found = _together([_end(process) for process in watching])
     reached = verdict.of_answers(
@@ -140,10 +142,10 @@ def _watching(stack: ExitStack, url: str, callers: Sequence[Mapping[str, Any]], 
     return process
 
 
-def _trigger(url: str, callers: Sequence[Mapping[str, Any]], *, rate: float, seconds: float) -> dict[str, Any]:
+def _trigger(order: Mapping[str, Any]) -> dict[str, Any]:
     argv = [sys.executable, "-m", "benchmarks.load.triggers"]
     with started(argv, dict(os.environ), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        _tell(process, {"url": url, "callers": callers, "rate": rate, "seconds": seconds})
+        _tell(process, order)
         return _read(process)
 
 

@@ -1,7 +1,8 @@
 """Triggers at a fixed rate, in a process of its own: `python -m benchmarks.load.triggers`.
 
 Standard input has one line of JSON. A trigger is due when it is due, however long the earlier ones take (open loop),
-and its answer counts from then. The last line of the output says what became of them.
+and its answer counts from then. Triggers of one request are due together. The last line of the output says what became
+of them.
 """
 
 from __future__ import annotations
@@ -34,13 +35,14 @@ class Connections:
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self._room = asyncio.Semaphore(MOST_OPEN)
 
-    async def post(self, path: str, token: str) -> tuple[int, bytes]:
+    async def post(self, path: str, token: str, content: bytes) -> tuple[int, bytes]:
         async with self._room:
             reader, writer = self._idle.pop() if self._idle else await self._connect()
             try:
                 writer.write(
                     f"POST {path} HTTP/1.1\r\nHost: {self._at.netloc}\r\nAuthorization: Bearer {token}\r\n"
-                    "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}".encode()
+                    f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n".encode()
+                    + content
                 )
                 status, body, stays = await _answer(reader)
             except BaseException:
@@ -67,28 +69,39 @@ async def main() -> None:
     order = json.loads(sys.stdin.readline())
     triggered, connections = Triggered(), Connections(order["url"])
     callers: list[dict[str, Any]] = order["callers"]
-    began, rate, waiting = time.time() + 0.2, order["rate"], []
+    batch: int = order["batch"]
+    began, rate, waiting = time.time() + 0.2, order["rate"] / batch, []
     for number in range(round(rate * order["seconds"])):
         due = began + number / rate
         await asyncio.sleep(max(0.0, due - time.time()))
         caller = callers[number % len(callers)]
-        waiting.append(asyncio.ensure_future(_trigger(connections, triggered, due=due, **caller)))
+        waiting.append(asyncio.ensure_future(_trigger(connections, triggered, due=due, batch=batch, **caller)))
     await asyncio.gather(*waiting)
     print(json.dumps(vars(triggered)), flush=True)
 
 
-async def _trigger(connections: Connections, triggered: Triggered, *, due: float, token: str, workflow: int) -> None:
+async def _trigger(
+    connections: Connections, triggered: Triggered, *, due: float, batch: int, token: str, workflow: int
+) -> None:
+    path, content = f"/api/v1/workflows/{workflow}/runs", b"{}"
+    if batch > 1:
+        path, content = f"{path}/batch", json.dumps({"items": [{}] * batch}).encode()
     try:
         async with asyncio.timeout(LONGEST):
-            status, body = await connections.post(f"/api/v1/workflows/{workflow}/runs", token)
+            status, body = await connections.post(path, token, content)
     except (OSError, TimeoutError, asyncio.IncompleteReadError) as exc:
-        triggered.refused[type(exc).__name__] += 1
+        triggered.refused[type(exc).__name__] += batch
         return
-    triggered.answers.append(time.time() - due)
-    if status == 201:
-        triggered.accepted[json.loads(body)["dag_run_id"]] = due
-    else:
-        triggered.refused[f"HTTP {status}"] += 1
+    triggered.answers += [time.time() - due] * batch
+    if status not in (200, 201):
+        triggered.refused[f"HTTP {status}"] += batch
+        return
+    answer = json.loads(body)
+    for result in answer["results"] if batch > 1 else [{"run": answer}]:
+        if run := result.get("run"):
+            triggered.accepted[run["dag_run_id"]] = due
+        else:
+            triggered.refused[f"HTTP {result['status']}"] += 1
 
 
 if __name__ == "__main__":
