@@ -2,7 +2,9 @@
 FROM python:3.13-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv --upgrade-deps /opt/svops/.venv
-COPY requirements.txt /tmp/
+# requirements-ways.txt has the libraries of Google and AWS too: docs/airflows.md.
+ARG REQUIREMENTS=requirements.txt
+COPY ${REQUIREMENTS} /tmp/requirements.txt
 # Wheels only: no code of a package runs at build time.
 RUN /opt/svops/.venv/bin/pip install --require-hashes --only-binary :all: -r /tmp/requirements.txt
 COPY scripts/notices /tmp/

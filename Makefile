@@ -107,8 +107,9 @@ audit: ## known vulnerabilities of what is deployed (asks PyPI's advisories)
 
 lock: ## compile the requirements files from pyproject.toml and requirements-airflow.in (needs uv)
 	$(LOCK) pyproject.toml -o requirements.txt
+	$(LOCK) pyproject.toml --all-extras --constraint requirements.txt -o requirements-ways.txt
 	$(LOCK) pyproject.toml --group runner -o requirements-runner.txt
-	$(LOCK) pyproject.toml --group dev -o requirements-dev.txt
+	$(LOCK) pyproject.toml --all-extras --group dev -o requirements-dev.txt
 	$(LOCK) requirements-airflow.in -o requirements-airflow.txt
 	$(LOCK) requirements-airflow2.in -o requirements-airflow2.txt
 

@@ -7,11 +7,16 @@ to that platform.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
+import shlex
+import shutil
+import ssl
 import stat
 from contextlib import suppress
+from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -63,8 +68,89 @@ def _raw(name: str) -> str | None:
     return _FALLBACK.get(name) or None
 
 
+def is_installed(module: str) -> bool:
+    """Return whether an optional library is there, without importing all of it."""
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
 def text(name: str, *, default: str = "") -> str:
     return _raw(name) or default
+
+
+def text_or_file(name: str) -> tuple[str, str]:
+    """Read a text, or its file, which may change later. Return both: the text of now, and the file if there is one."""
+    path = os.environ.get(f"{name}_FILE", "")
+    if path and os.environ.get(name):
+        raise ImproperlyConfigured(f"{name} and {name}_FILE are both set: one of them is expected")
+    return _raw(name) or "", path
+
+
+def file(name: str) -> str:
+    """Read the path of a file that can be read."""
+    path = _raw(name) or ""
+    try:
+        if path:
+            Path(path).read_bytes()
+    except OSError as exc:
+        raise ImproperlyConfigured(f"{name}={path!r} cannot be read: {exc.strerror}") from exc
+    return path
+
+
+def authorities(name: str) -> str:
+    """Read the path of a file with certificates of authorities, in PEM."""
+    path = file(name)
+    try:
+        if path:
+            ssl.create_default_context(cafile=path)
+    except ssl.SSLError as exc:
+        raise ImproperlyConfigured(f"{name}={path!r} holds no certificate in PEM") from exc
+    return path
+
+
+def certificate(name: str, *, key: str) -> str:
+    """Read the path of a client's certificate, whose key is in the file `key`, or else in the same file."""
+    path = file(name)
+    if key and not path:
+        raise ImproperlyConfigured(f"{name} is not set: the certificate of the key {key!r} is expected")
+    try:
+        if path:
+            ssl.create_default_context().load_cert_chain(path, key or None, password="")
+    except ssl.SSLError as exc:
+        raise ImproperlyConfigured(
+            f"{name}={path!r} is no certificate in PEM that has its key, without a password, in {key or path!r}"
+        ) from exc
+    return path
+
+
+def headers(name: str) -> dict[str, str]:
+    """Read a JSON object of HTTP headers. The error does not repeat the values: they may be secrets."""
+    wrong = ImproperlyConfigured(f'{name} must be a JSON object of headers, like {{"X-Team": "data"}}')
+    try:
+        given = json.loads(_raw(name) or "{}")
+    except ValueError:
+        raise wrong from None
+    if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
+        raise wrong
+    for header, value in given.items():
+        if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", header) or not re.fullmatch(r"[\x20-\x7e]*", value.strip()):
+            raise wrong
+        if header.lower() in {"authorization", "cookie"}:
+            raise ImproperlyConfigured(f"{name} sets {header}: what proves who SVOps is comes from AIRFLOW_AUTH")
+    return {header: value.strip() for header, value in given.items()}
+
+
+def program(name: str) -> list[str]:
+    """Read a command, split as a shell does. Its program must be there."""
+    try:
+        words = shlex.split(_raw(name) or "")
+    except ValueError as exc:
+        raise ImproperlyConfigured(f"{name} is not a command: a quotation mark has no end") from exc
+    if words and shutil.which(words[0]) is None:
+        raise ImproperlyConfigured(f"{name} names the program {words[0]!r}, which is not there or cannot be run")
+    return words
 
 
 def boolean(name: str, *, default: bool) -> bool:
@@ -132,6 +218,19 @@ def networks(name: str) -> tuple[IPv4Network | IPv6Network, ...]:
         raise ImproperlyConfigured(f"{name}={_raw(name)!r} is not a list of networks like 10.0.0.0/8") from exc
 
 
+def web_address(name: str, *, default: str = "") -> str:
+    """Read an address of http or https, perhaps with a path. The error does not repeat it: it may hold a password."""
+    value = _raw(name) or default
+    parts = urlsplit(value)
+    try:
+        is_good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_good = False
+    if value and (not is_good or parts.query or parts.fragment):
+        raise ImproperlyConfigured(f"{name} must be like https://host/path, without ? and #")
+    return value
+
+
 def url(name: str, *, default: str, schemes: tuple[str, ...]) -> str:
     value = _raw(name) or default
     if value and urlsplit(value).scheme not in schemes:
@@ -146,6 +245,18 @@ def secure_url(name: str, *, default: str = "") -> str:
     allowed = {"https", "http"} if parts.hostname in {"localhost", "127.0.0.1", "::1"} else {"https"}
     if value and (parts.scheme not in allowed or not parts.hostname):
         raise ImproperlyConfigured(f"{name}={value!r} must start with https:// (http:// only to localhost)")
+    return value
+
+
+def per_second(name: str) -> float:
+    """Read a number of requests in a second; 0 and unset are no limit."""
+    raw = _raw(name) or "0"
+    try:
+        value = float(raw)
+    except ValueError as exc:
+        raise ImproperlyConfigured(f"{name}={raw!r} is not a number") from exc
+    if not (value == 0 or 0.1 <= value <= 10_000):
+        raise ImproperlyConfigured(f"{name}={raw!r} must be between 0.1 and 10000, or 0 for no limit")
     return value
 
 

@@ -19,6 +19,8 @@ BASE = frozenset(
 BASE_PREFIXES = ("LC_", "XDG_", "PYTHON", "COVERAGE_")
 # For the authors of DAGs: Airflow's own variables and connections.
 AIRFLOW_PREFIXES = ("AIRFLOW_VAR_", "AIRFLOW_CONN_")
+# By way to Airflow: where its library finds credentials.
+OF_WAYS = {"google": ("GOOGLE_", "CLOUDSDK_", "GCE_METADATA_"), "mwaa": ("AWS_",)}
 # Names the variables of SVOps that only the command which creates the first administrator sees.
 ADMIN_PREFIX = "SVOPS_ADMIN_"
 
@@ -39,11 +41,13 @@ def of_airflow() -> dict[str, str]:
 
 
 def of_svops() -> dict[str, str]:
-    """Return what SVOps' own processes may see: its settings, their files, and those of PostgreSQL's client."""
-    from svops.settings import VARIABLES_READ  # here, since reading the settings can fail
+    """Return what SVOps' own processes may see: its settings, their files, and those of the clients that it uses."""
+    from svops import settings  # here, since reading the settings can fail
 
-    files = {f"{name}_FILE" for name in VARIABLES_READ}
-    return base() | _of({*VARIABLES_READ, *files, "DJANGO_SETTINGS_MODULE"}, ("SVOPS_", "PG"))
+    files = {f"{name}_FILE" for name in settings.VARIABLES_READ}
+    names = {*settings.VARIABLES_READ, *files, *settings.AIRFLOW_TOKEN_COMMAND_ENV, "DJANGO_SETTINGS_MODULE"}
+    clients = OF_WAYS.get(settings.AIRFLOW_AUTH, ())
+    return base() | _of(names, ("SVOPS_", "PG", *clients))
 
 
 def without_admin(environment: Mapping[str, str]) -> dict[str, str]:

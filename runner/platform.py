@@ -35,6 +35,8 @@ class Config:
     port: int
     airflow_port: int
     airflow_url: str
+    # Whether anybody can ask that Airflow for its version, without credentials, certificates and proxies.
+    airflow_is_open: bool
     redis_url: str
     # The file of the embedded database; None if DATABASE_URL or POSTGRES_SERVER names another database.
     database: Path | None
@@ -56,6 +58,8 @@ class Config:
             port=settings.SVOPS_PORT,
             airflow_port=settings.AIRFLOW_PORT,
             airflow_url=settings.AIRFLOW_URL,
+            airflow_is_open=settings.AIRFLOW_AUTH == "password"
+            and not (settings.AIRFLOW_CA_FILE or settings.AIRFLOW_CLIENT_CERT or settings.AIRFLOW_PROXY),
             redis_url=settings.REDIS_URL,
             database=Path(settings.DATABASES["default"]["NAME"]) if settings.EMBEDDED else None,
             starts_airflow=not _given("AIRFLOW_URL"),
@@ -149,7 +153,7 @@ class Platform:
         require_free(config.host, config.port, part="SVOps", variable="SVOPS_PORT")
         if config.starts_airflow:
             require_free("127.0.0.1", config.airflow_port, part="Airflow", variable="AIRFLOW_PORT")
-        elif why := airflow_health.unreachable(config.airflow_url):
+        elif config.airflow_is_open and (why := airflow_health.unreachable(config.airflow_url)):
             raise StartError(f"The Airflow of AIRFLOW_URL cannot be used: {why}.")
         if not config.starts_redis and (why := redis.unreachable(config.redis_url)):
             raise StartError(f"The Redis of REDIS_URL or REDIS_HOST cannot be used: {why}.")

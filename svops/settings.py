@@ -18,7 +18,7 @@ SVOPS_HOME = env.HOME
 SVOPS_HOST = env.text("SVOPS_HOST", default="127.0.0.1")
 SVOPS_PORT = env.integer("SVOPS_PORT", default=8000, minimum=1, maximum=65535)
 AIRFLOW_PORT = env.integer("AIRFLOW_PORT", default=8080, minimum=1, maximum=65535)
-AIRFLOW_URL = env.url("AIRFLOW_URL", default=f"http://127.0.0.1:{AIRFLOW_PORT}", schemes=("http", "https"))
+AIRFLOW_URL = env.web_address("AIRFLOW_URL", default=f"http://127.0.0.1:{AIRFLOW_PORT}")
 AIRFLOW_USERNAME = env.text("AIRFLOW_USERNAME", default="admin")
 AIRFLOW_PASSWORD = env.text("AIRFLOW_PASSWORD", default="admin")
 AIRFLOW_CONNECT_TIMEOUT = env.seconds("AIRFLOW_CONNECT_TIMEOUT", default=2)
@@ -31,6 +31,64 @@ AIRFLOW_POOL_CONTROL = env.integer("AIRFLOW_POOL_CONTROL", default=8, minimum=1,
 AIRFLOW_POOL_LOOKS = env.integer("AIRFLOW_POOL_LOOKS", default=4, minimum=1, maximum=100)
 AIRFLOW_POOL_LOGS = env.integer("AIRFLOW_POOL_LOGS", default=3, minimum=1, maximum=100)
 AIRFLOW_POOL_WAIT = env.seconds("AIRFLOW_POOL_WAIT", default=3)
+
+# --- Who SVOps is for Airflow, and what lies between: docs/airflows.md ---------------------------------------
+AIRFLOW_AUTH = env.choice(
+    "AIRFLOW_AUTH", default="password", choices=("password", "token", "oauth2", "google", "mwaa", "command")
+)
+AIRFLOW_TOKEN, AIRFLOW_TOKEN_FILE = env.text_or_file("AIRFLOW_TOKEN")
+AIRFLOW_OAUTH2_TOKEN_URL = env.secure_url("AIRFLOW_OAUTH2_TOKEN_URL")
+AIRFLOW_OAUTH2_CLIENT_ID = env.text("AIRFLOW_OAUTH2_CLIENT_ID")
+AIRFLOW_OAUTH2_CLIENT_SECRET = env.text("AIRFLOW_OAUTH2_CLIENT_SECRET")
+AIRFLOW_OAUTH2_SCOPE = env.text("AIRFLOW_OAUTH2_SCOPE")
+AIRFLOW_OAUTH2_AUDIENCE = env.text("AIRFLOW_OAUTH2_AUDIENCE")
+AIRFLOW_OAUTH2_METHOD = env.choice(
+    "AIRFLOW_OAUTH2_METHOD",
+    default="client_secret_basic",
+    choices=("client_secret_basic", "client_secret_post", "airflow"),
+)
+AIRFLOW_GOOGLE_CREDENTIALS = env.file("AIRFLOW_GOOGLE_CREDENTIALS")
+AIRFLOW_GOOGLE_AUDIENCE = env.text("AIRFLOW_GOOGLE_AUDIENCE")
+AIRFLOW_MWAA_ENVIRONMENT = env.text("AIRFLOW_MWAA_ENVIRONMENT")
+AIRFLOW_MWAA_REGION = env.text("AIRFLOW_MWAA_REGION")
+AIRFLOW_TOKEN_COMMAND = env.program("AIRFLOW_TOKEN_COMMAND")
+AIRFLOW_TOKEN_COMMAND_ENV = env.items("AIRFLOW_TOKEN_COMMAND_ENV")
+AIRFLOW_TOKEN_TIMEOUT = env.seconds("AIRFLOW_TOKEN_TIMEOUT", default=10)
+AIRFLOW_HEADERS = env.headers("AIRFLOW_HEADERS")
+AIRFLOW_CA_FILE = env.authorities("AIRFLOW_CA_FILE")
+AIRFLOW_CLIENT_KEY = env.file("AIRFLOW_CLIENT_KEY")
+AIRFLOW_CLIENT_CERT = env.certificate("AIRFLOW_CLIENT_CERT", key=AIRFLOW_CLIENT_KEY)
+AIRFLOW_PROXY = env.web_address("AIRFLOW_PROXY")
+AIRFLOW_MAX_REQUESTS_PER_SECOND = env.per_second("AIRFLOW_MAX_REQUESTS_PER_SECOND")
+
+
+def _missing_for_airflow() -> str:
+    """Return what the chosen way to Airflow lacks, as one sentence."""
+    needed: dict[str, dict[str, object]] = {
+        "token": {"AIRFLOW_TOKEN or AIRFLOW_TOKEN_FILE": AIRFLOW_TOKEN},
+        "oauth2": {
+            "AIRFLOW_OAUTH2_TOKEN_URL": AIRFLOW_OAUTH2_METHOD == "airflow" or AIRFLOW_OAUTH2_TOKEN_URL,
+            "AIRFLOW_OAUTH2_CLIENT_ID": AIRFLOW_OAUTH2_CLIENT_ID,
+            "AIRFLOW_OAUTH2_CLIENT_SECRET": AIRFLOW_OAUTH2_CLIENT_SECRET,
+        },
+        "mwaa": {"AIRFLOW_MWAA_ENVIRONMENT": AIRFLOW_MWAA_ENVIRONMENT},
+        "command": {"AIRFLOW_TOKEN_COMMAND": AIRFLOW_TOKEN_COMMAND},
+    }
+    # `make up` starts an Airflow that has a user and a password.
+    address: dict[str, object] = {} if AIRFLOW_AUTH == "password" else {"AIRFLOW_URL": env.text("AIRFLOW_URL")}
+    missing = [name for name, value in (address | needed.get(AIRFLOW_AUTH, {})).items() if not value]
+    if missing:
+        return f"AIRFLOW_AUTH={AIRFLOW_AUTH} needs {missing[0]}, which is not set or empty"
+    if AIRFLOW_AUTH == "token" and not (AIRFLOW_TOKEN.isascii() and AIRFLOW_TOKEN.isprintable()):
+        return "AIRFLOW_TOKEN must be one line of printable ASCII"
+    library = {"google": "google.auth", "mwaa": "botocore"}.get(AIRFLOW_AUTH)
+    if library and not env.is_installed(library):
+        return f"AIRFLOW_AUTH={AIRFLOW_AUTH} needs more libraries: install those of requirements-ways.txt"
+    return ""
+
+
+if why := _missing_for_airflow():
+    raise ImproperlyConfigured(why)
 
 _redis_host = env.text("REDIS_HOST", default="127.0.0.1")
 _redis_port = env.integer("REDIS_PORT", default=6379, minimum=1, maximum=65535)
@@ -422,6 +480,10 @@ LOGGING: dict[str, Any] = {
         # They work without Redis, and would log each failed call with its traceback.
         "pybreaker": {"filters": ["without_trace"]},
         "channels_redis.pubsub": {"filters": ["without_trace"]},
+        # What they tell at DEBUG has tokens in it.
+        "authlib": {"level": "WARNING"},
+        "botocore": {"level": "WARNING"},
+        "google.auth": {"level": "WARNING"},
         # One line per tick would hide everything else.
         "celery.worker.strategy": {"level": "WARNING"},
         "celery.app.trace": {"level": "WARNING"},

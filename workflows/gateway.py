@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from rest.errors import BusyError, SVOpsError, UnavailableError
 from rest.masking import mask
-from workflows import rights
+from workflows import rights, way_in
 from workflows.airflow import AirflowClient, Timeout
 from workflows.airflow.errors import (
     AirflowAuthError,
@@ -50,10 +50,11 @@ def airflow(*, hurried: bool = False, purpose: Purpose = Purpose.LOOKS) -> Airfl
     read = settings.DISPATCH_BUDGET if hurried else settings.AIRFLOW_READ_TIMEOUT
     total = read if hurried else Timeout.total
     is_patient = purpose == Purpose.LOGS and not hurried
+    access = way_in.access()
     return AirflowClient(
-        settings.AIRFLOW_URL,
-        username=settings.AIRFLOW_USERNAME,
-        password=settings.AIRFLOW_PASSWORD,
+        access,
+        keeper=way_in.keeper(access),
+        pace=way_in.pace(access),
         timeout=Timeout(
             connect=min(read, settings.AIRFLOW_CONNECT_TIMEOUT),
             read=read,

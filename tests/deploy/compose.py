@@ -13,7 +13,7 @@ import yaml
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 COMPOSE_FILE = REPOSITORY / "docker-compose.yml"
 
-VARIABLE = re.compile(r"\$(?:(?P<escaped>\$)|\{(?P<name>[A-Z_]+)(?::(?P<operator>[-?])(?P<word>[^}]*))?\})")
+VARIABLE = re.compile(r"\$(?:(?P<escaped>\$)|\{(?P<name>[A-Z0-9_]+)(?::(?P<operator>[-?])(?P<word>[^}]*))?\})")
 
 
 class UnsetError(Exception):

@@ -49,7 +49,7 @@ def example() -> dict[str, str]:
 
 def offered() -> set[str]:
     """Return the variables that the example names in a comment, because nothing fits everybody."""
-    return set(re.findall(r"^#([A-Z_]+)=", (compose.REPOSITORY / ".env.example").read_text(), re.MULTILINE))
+    return set(re.findall(r"^#([A-Z0-9_]+)=", (compose.REPOSITORY / ".env.example").read_text(), re.MULTILINE))
 
 
 def variables_of(service: dict[str, Any]) -> set[str]:

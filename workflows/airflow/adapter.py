@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
+from .access import Password
 from .http import Params, RawLine, Wire
 from .login import Login
 from .tasklog import Ending
@@ -25,7 +26,7 @@ class Adapter(Protocol):
     log_type: ClassVar[str]
     version: str
 
-    def login(self, wire: Wire, *, username: str, password: str) -> Login: ...
+    def login(self, wire: Wire, way: Password) -> Login: ...
 
     @property
     def states_but_running(self) -> Sequence[str]:

@@ -11,9 +11,12 @@ from typing import Any, Literal, Self
 from urllib.parse import quote
 
 from . import feeds
+from .access import Access
 from .connection import Connection
+from .credentials import Keeper
 from .errors import AirflowConflictError, AirflowNotFoundError, AirflowRejectedError, AirflowShapeError
 from .http import Params, Timeout
+from .pace import Pace
 from .reading import Record
 from .structure import places
 from .tasklog import Ending
@@ -56,21 +59,20 @@ class AirflowClient:
     """One Airflow, 2.11 or 3.x, for any number of threads. Create it after a fork, not before.
 
     Version and credentials are read when they are first needed. Every method may raise an `AirflowError`. Its
-    `retryable` says whether the same call may work later.
+    `retryable` says whether the same call may work later. `keeper` and `pace` are what clients share; without them, a
+    client has its own credentials and no pace.
     """
 
     def __init__(
         self,
-        base_url: str,
+        access: Access,
         *,
-        username: str,
-        password: str,
+        keeper: Keeper | None = None,
+        pace: Pace | None = None,
         timeout: Timeout = Timeout(),  # noqa: B008  (frozen)
         pool_size: int = 8,
     ) -> None:
-        self._connection = Connection(
-            base_url, username=username, password=password, timeout=timeout, pool_size=pool_size
-        )
+        self._connection = Connection(access, keeper=keeper, pace=pace, timeout=timeout, pool_size=pool_size)
         self.dags = Dags(self._connection)
         self.tasks = Tasks(self._connection)
         self.runs = Runs(self._connection, self.tasks)

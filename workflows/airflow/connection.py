@@ -9,13 +9,17 @@ from typing import Any
 
 from workflows.deeds import deed_of
 
+from .access import Access, Password, StaticToken
 from .adapter import Adapter
+from .credentials import Keeper
 from .errors import AirflowForbiddenError, AirflowUnavailableError
 from .http import Answer, Params, RawLine, Timeout, Wire
-from .login import Login
+from .login import Headers, KeptLogin, Login, NoLogin, StaticLogin
+from .pace import Pace
 from .reading import Record
 from .v1 import V1
 from .v2 import V2
+from .ways import keep
 
 # Airflow silently reduces a larger `limit` of a GET. The bodies of POST …/list have no such limit.
 PAGE_SIZE = 100
@@ -31,10 +35,12 @@ class Detected:
 
 
 class Connection:
-    def __init__(self, base_url: str, *, username: str, password: str, timeout: Timeout, pool_size: int) -> None:
-        self._wire = Wire(base_url, timeout=timeout, pool_size=pool_size)
-        self._username = username
-        self._password = password
+    def __init__(
+        self, access: Access, *, keeper: Keeper | None, timeout: Timeout, pool_size: int, pace: Pace | None
+    ) -> None:
+        self._wire = Wire(access, timeout=timeout, pool_size=pool_size, pace=pace)
+        self._way = access.way
+        self._door = _door(access, self._wire, keeper)
         self._lock = threading.Lock()
         self._detected: Detected | None = None
 
@@ -45,7 +51,7 @@ class Connection:
     def version(self) -> str:
         """Ask Airflow for its version. Another one than before means that Airflow was upgraded."""
         known = self._known()
-        answer = self._send(known, "GET", "/version", None, None, {}).checked()
+        answer = self._knock(f"{known.adapter.prefix}/version").checked()
         version = Record(answer.json(), "version").text("version")
         if version != known.adapter.version:
             self._forget()
@@ -63,11 +69,10 @@ class Connection:
         A request with refused credentials is repeated once with new ones. Nothing else is repeated.
         """
         known = self._known()
-        headers = known.login.headers()
-        answer = self._send(known, method, path, params, json, headers)
-        if known.login.renewable(answer):
-            known.login.forget(headers)
-            answer = self._send(known, method, path, params, json, known.login.headers())
+        url = f"{known.adapter.prefix}{path}"
+        answer = _authorized(
+            known.login, lambda headers: self._wire.exchange(method, url, params=params, json=json, headers=headers)
+        )
         self._notice_another_version(answer)
         self._check(known, method, path, answer)
         return answer.json() if answer.body else None
@@ -98,8 +103,8 @@ class Connection:
             yield lines
 
     def open(self, path: str) -> Any:
-        """GET what needs no credentials, so that it works with wrong ones too."""
-        return self._send(self._known(), "GET", path, None, None, {}).checked().json()
+        """GET what Airflow shows to everybody. With a password, it works with a wrong one too."""
+        return self._knock(f"{self._known().adapter.prefix}{path}").checked().json()
 
     def pages(self, path: str, key: str, params: Params) -> Iterator[Any]:
         def fetch(offset: int) -> Any:
@@ -127,17 +132,8 @@ class Connection:
     def close(self) -> None:
         self._wire.close()
 
-    def _send(
-        self,
-        known: Detected,
-        method: str,
-        path: str,
-        params: Params | None,
-        json: object,
-        headers: Mapping[str, str],
-    ) -> Answer:
-        url = f"{known.adapter.prefix}{path}"
-        return self._wire.exchange(method, url, params=params, json=json, headers=headers)
+    def _knock(self, path: str) -> Answer:
+        return _authorized(self._door, lambda headers: self._wire.exchange("GET", path, headers=headers))
 
     def _check(self, known: Detected, method: str, path: str, answer: Answer) -> None:
         """Raise the error that the answer means. A 403 may mean the credentials, or a right on this one DAG."""
@@ -151,7 +147,9 @@ class Connection:
 
     def _may_read_anything(self, known: Detected) -> bool:
         """Return whether Airflow accepts our credentials. 2.11, and a proxy, answer 403 to wrong ones too."""
-        answer = self._send(known, "GET", "/dags", {"limit": 1}, None, known.login.headers())
+        answer = self._wire.exchange(
+            "GET", f"{known.adapter.prefix}/dags", params={"limit": 1}, headers=known.login.headers()
+        )
         if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             answer.checked()
         return answer.status == HTTPStatus.OK
@@ -160,14 +158,14 @@ class Connection:
         with self._wire.turn(self._lock):
             if self._detected is None:
                 adapter = self._detect()
-                login = adapter.login(self._wire, username=self._username, password=self._password)
+                login = adapter.login(self._wire, self._way) if isinstance(self._way, Password) else self._door
                 self._detected = Detected(adapter, login)
             return self._detected
 
     def _detect(self) -> Adapter:
         candidates: tuple[type[V2] | type[V1], ...] = (V2, V1)
         for kind in candidates:
-            answer = self._wire.exchange("GET", f"{kind.prefix}/version")
+            answer = self._knock(f"{kind.prefix}/version")
             if answer.status != HTTPStatus.NOT_FOUND:
                 return kind(Record(answer.checked().json(), "version").text("version"))
         raise AirflowUnavailableError("neither /api/v2 nor /api/v1 of Airflow answers at this address")
@@ -180,6 +178,26 @@ class Connection:
     def _forget(self) -> None:
         with self._wire.turn(self._lock):
             self._detected = None
+
+
+def _door(access: Access, wire: Wire, keeper: Keeper | None) -> Login:
+    """Return what is shown before the version is known. Airflow itself asks for nothing, but what is in front may."""
+    if isinstance(access.way, Password):
+        return NoLogin()
+    if isinstance(access.way, StaticToken):
+        return StaticLogin(access.way)
+    return KeptLogin(wire, keeper or keep(access))
+
+
+def _authorized(login: Login, send: Callable[[Headers], Answer]) -> Answer:
+    """Send a request. If it is refused and there are other credentials by now, send it once more with these."""
+    headers = login.headers()
+    answer = send(headers)
+    if not login.renewable(answer):
+        return answer
+    login.forget(headers)
+    others = login.headers()
+    return answer if others == headers else send(others)
 
 
 def _pages(fetch: Callable[[int], Any], key: str) -> Iterator[Any]:

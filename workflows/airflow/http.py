@@ -8,16 +8,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from http import HTTPStatus
-from http.cookiejar import DefaultCookiePolicy
-from types import TracebackType
 from typing import Any, Self
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3 import BaseHTTPResponse, Retry
-from urllib3.connectionpool import ConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
+from .access import Access
 from .errors import (
     AirflowAuthError,
     AirflowBusyError,
@@ -28,6 +24,8 @@ from .errors import (
     AirflowRejectedError,
     AirflowUnavailableError,
 )
+from .pace import Pace
+from .sessions import prepare
 
 Params = Mapping[str, str | int | list[str]]
 
@@ -132,11 +130,14 @@ class Wire:
     Redirects are not followed, cookies not kept, and proxies of the environment not used.
     """
 
-    def __init__(self, base_url: str, *, timeout: Timeout, pool_size: int) -> None:
-        self._base_url = base_url.rstrip("/")
+    def __init__(self, access: Access, *, timeout: Timeout, pool_size: int, pace: Pace | None = None) -> None:
+        self._base_url = access.base_url.rstrip("/")
+        self._headers = dict(access.headers)
         self._timeout = timeout
+        self._pace = pace
         self._slots = threading.BoundedSemaphore(pool_size)
-        self._session = _session(pool_size)
+        self._session = requests.Session()
+        prepare(self._session, access, pool_size=pool_size)
         self._limit = threading.local()
 
     @contextmanager
@@ -150,6 +151,11 @@ class Wire:
             yield
         finally:
             del self._limit.at
+
+    @property
+    def patience(self) -> float:
+        """Return how many seconds this thread may wait for the first byte of an answer."""
+        return self._timeouts().read
 
     def _timeouts(self) -> Timeout:
         """Return the limits of the next request of this thread."""
@@ -207,7 +213,7 @@ class Wire:
 
         Without this limit, threads that find Airflow hanging would wait one after the other.
         """
-        if not lock.acquire(timeout=self._timeouts().read):
+        if not lock.acquire(timeout=self.patience):
             raise AirflowUnavailableError("another request still waits for Airflow's first answer", sent=False)
         try:
             yield
@@ -234,7 +240,7 @@ class Wire:
             params=params,
             json=json,
             data=form,
-            headers={"Accept": "application/json", **(headers or {})},
+            headers={"Accept": "application/json", **self._headers, **(headers or {})},
             timeout=(timeout.connect, timeout.read),
             allow_redirects=False,
             stream=True,
@@ -245,37 +251,11 @@ class Wire:
         if not self._slots.acquire(timeout=self._timeouts().slot):
             raise AirflowBusyError("all connections to Airflow are in use")
         try:
+            if self._pace:
+                self._pace.wait(self._timeouts().slot)
             yield
         finally:
             self._slots.release()
-
-
-class _DroppedConnections(Retry):
-    """Repeat a GET once when the server has closed a kept-alive connection, never after a timeout."""
-
-    def increment(
-        self,
-        method: str | None = None,
-        url: str | None = None,
-        response: BaseHTTPResponse | None = None,
-        error: Exception | None = None,
-        _pool: ConnectionPool | None = None,
-        _stacktrace: TracebackType | None = None,
-    ) -> Self:
-        if isinstance(error, ReadTimeoutError):
-            raise error
-        return super().increment(method, url, response, error, _pool, _stacktrace)
-
-
-def _session(pool_size: int) -> requests.Session:
-    session = requests.Session()
-    session.trust_env = False
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    retry = _DroppedConnections(total=1, connect=0, read=1, redirect=0, status=0, other=0, allowed_methods={"GET"})
-    adapter = HTTPAdapter(pool_connections=1, pool_maxsize=pool_size, pool_block=True, max_retries=retry)
-    session.mount("http://", adapter)
-    session.mount("https://", adapter)
-    return session
 
 
 @contextmanager

@@ -1,14 +1,18 @@
 """How a request is authenticated."""
 
 import base64
+import os
 import re
 import threading
 import time
 from collections.abc import Mapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import Protocol
 
-from .errors import AirflowAuthError
+from .access import Password, StaticToken
+from .credentials import Keeper
+from .errors import AirflowAuthError, AirflowUnavailableError
 from .http import Answer, Wire
 from .reading import Record
 
@@ -28,12 +32,85 @@ class Login(Protocol):
         """Drop the credentials in `headers`. Newer ones of another thread are kept."""
 
 
+class NoLogin:
+    """Nothing is proved. With a password, the version and the health are asked for like this."""
+
+    def headers(self) -> Headers:
+        return {}
+
+    def renewable(self, answer: Answer) -> bool:
+        return False
+
+    def forget(self, headers: Headers) -> None:
+        """There is nothing to forget."""
+
+
+class KeptLogin:
+    """Credentials of a provider, which all clients of this process share."""
+
+    # Seconds for which a refusal that may mean something else is believed to mean something else.
+    YOUNG = 60.0
+
+    def __init__(self, wire: Wire, keeper: Keeper) -> None:
+        self._wire = wire
+        self._keeper = keeper
+
+    def headers(self) -> Headers:
+        return self._keeper.get(wait=self._wire.patience).headers
+
+    def renewable(self, answer: Answer) -> bool:
+        return _is_stale(answer) or (_may_be_stale(answer) and self._keeper.age() > self.YOUNG)
+
+    def forget(self, headers: Headers) -> None:
+        self._keeper.refuse(headers)
+
+
+class StaticLogin:
+    """A token that somebody else changes: in a file, which is read again when it changes and when it is refused."""
+
+    def __init__(self, way: StaticToken) -> None:
+        self._way = way
+        self._lock = threading.Lock()
+        self._token = way.value
+        self._seen: object = None
+
+    def headers(self) -> Headers:
+        with self._lock:
+            if self._way.file:
+                self._look()
+            return {"Authorization": f"Bearer {self._token}"}
+
+    def renewable(self, answer: Answer) -> bool:
+        return bool(self._way.file) and (_is_stale(answer) or _may_be_stale(answer))
+
+    def forget(self, headers: Headers) -> None:
+        with self._lock:
+            self._seen = None
+
+    def _look(self) -> None:
+        """Read the file if it has changed. While it is missing or empty, as in a rotation, the last token counts."""
+        try:
+            now = os.stat(self._way.file)
+            seen = (now.st_ino, now.st_size, now.st_mtime_ns)
+            if seen == self._seen:
+                return
+            token = Path(self._way.file).read_text().strip()
+        except (OSError, UnicodeDecodeError):
+            token = ""
+        else:
+            self._seen = seen
+        if token and token.isascii() and token.isprintable():
+            self._token = token
+        elif not self._token:
+            raise AirflowUnavailableError("the file of AIRFLOW_TOKEN_FILE holds no token", sent=False)
+
+
 class TokenLogin:
     """A JWT of `/auth/token`, requested when it is first needed and again when Airflow no longer accepts it."""
 
-    def __init__(self, wire: Wire, *, username: str, password: str) -> None:
+    def __init__(self, wire: Wire, way: Password) -> None:
         self._wire = wire
-        self._credentials = {"username": username, "password": password}
+        self._credentials = {"username": way.username, "password": way.password}
         self._lock = threading.Lock()
         self._headers: Headers | None = None
 
@@ -44,9 +121,7 @@ class TokenLogin:
             return self._headers
 
     def renewable(self, answer: Answer) -> bool:
-        # 403 also means "your role may not do this". Its text shows a token that is signed with an older secret.
-        stale = answer.status == HTTPStatus.FORBIDDEN and answer.reason == "Invalid JWT token"
-        return stale or answer.status == HTTPStatus.UNAUTHORIZED
+        return _is_stale(answer)
 
     def forget(self, headers: Headers) -> None:
         with self._wire.turn(self._lock):
@@ -69,10 +144,10 @@ class SessionLogin:
 
     RETRY_AFTER = 60.0  # seconds; Airflow allows five tries in forty
 
-    def __init__(self, wire: Wire, *, username: str, password: str) -> None:
+    def __init__(self, wire: Wire, way: Password) -> None:
         self._wire = wire
-        self._credentials = {"username": username, "password": password}
-        proof = base64.b64encode(f"{username}:{password}".encode()).decode("ascii")
+        self._credentials = {"username": way.username, "password": way.password}
+        proof = base64.b64encode(f"{way.username}:{way.password}".encode()).decode("ascii")
         self._basic: Headers = {"Authorization": f"Basic {proof}"}
         self._lock = threading.Lock()
         self._session: Headers | None = None
@@ -111,6 +186,19 @@ class SessionLogin:
         if answer.status != HTTPStatus.FOUND or "/login" in answer.location or "session" not in answer.cookies:
             return None
         return {"Cookie": _cookie(answer)}
+
+
+def _is_stale(answer: Answer) -> bool:
+    # 403 also means "your role may not do this". Its text shows a token that is signed with an older secret.
+    is_old = answer.status == HTTPStatus.FORBIDDEN and answer.reason == "Invalid JWT token"
+    return is_old or answer.status == HTTPStatus.UNAUTHORIZED
+
+
+def _may_be_stale(answer: Answer) -> bool:
+    """Return whether something in front of Airflow may have refused our credentials, in its own words."""
+    if answer.status == HTTPStatus.FORBIDDEN:
+        return answer.problem is None
+    return answer.status in (HTTPStatus.FOUND, HTTPStatus.SEE_OTHER)
 
 
 def _cookie(answer: Answer) -> str:

@@ -6,6 +6,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, ClassVar
 
+from .access import Password
 from .http import Params, RawLine, Wire
 from .login import SessionLogin
 from .reading import Record
@@ -38,8 +39,8 @@ class V1:
     def __init__(self, version: str) -> None:
         self.version = version
 
-    def login(self, wire: Wire, *, username: str, password: str) -> SessionLogin:
-        return SessionLogin(wire, username=username, password=password)
+    def login(self, wire: Wire, way: Password) -> SessionLogin:
+        return SessionLogin(wire, way)
 
     def only_dags(self, dag_ids: Collection[str]) -> Sequence[Params]:
         return [{}]

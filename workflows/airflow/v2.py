@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from typing import Any, ClassVar
 
+from .access import Password
 from .errors import AirflowShapeError
 from .http import Params, RawLine, Wire
 from .login import TokenLogin
@@ -43,8 +44,8 @@ class V2:
         # Airflow refuses a state that it does not know.
         return (*STATES_BUT_RUNNING, "awaiting_input") if self._is_at_least(3, 3) else STATES_BUT_RUNNING
 
-    def login(self, wire: Wire, *, username: str, password: str) -> TokenLogin:
-        return TokenLogin(wire, username=username, password=password)
+    def login(self, wire: Wire, way: Password) -> TokenLogin:
+        return TokenLogin(wire, way)
 
     def only_dags(self, dag_ids: Collection[str]) -> Sequence[Params]:
         # Earlier versions ignore this parameter: they would answer each request with everything. It matches prefixes.

@@ -4,7 +4,7 @@ import pytest
 
 from workflows.airflow import AirflowClient, Timeout
 
-from .scripted import ScriptedAirflow
+from .scripted import ScriptedAirflow, by_password
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def airflow() -> Iterator[ScriptedAirflow]:
 
 @pytest.fixture
 def client(airflow: ScriptedAirflow) -> Iterator[AirflowClient]:
-    with AirflowClient(airflow.url, username="admin", password="admin") as client:
+    with AirflowClient(by_password(airflow.url)) as client:
         yield client
 
 
@@ -23,7 +23,7 @@ def client(airflow: ScriptedAirflow) -> Iterator[AirflowClient]:
 def hasty_client(airflow: ScriptedAirflow) -> Iterator[AirflowClient]:
     """A client that waits 0.3 s for a byte and 0.6 s for an answer. It has logged in already."""
     timeout = Timeout(connect=5, read=0.3, total=0.6)
-    with AirflowClient(airflow.url, username="admin", password="admin", timeout=timeout) as client:
+    with AirflowClient(by_password(airflow.url), timeout=timeout) as client:
         airflow.answers["GET", "/dags/warm/tasks"] = {"tasks": []}
         client.dags.tasks("warm")
         airflow.requests.clear()
@@ -38,5 +38,5 @@ def airflow_2() -> Iterator[ScriptedAirflow]:
 
 @pytest.fixture
 def client_of_2(airflow_2: ScriptedAirflow) -> Iterator[AirflowClient]:
-    with AirflowClient(airflow_2.url, username="admin", password="admin") as client:
+    with AirflowClient(by_password(airflow_2.url)) as client:
         yield client

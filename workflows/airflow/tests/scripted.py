@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +11,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from workflows.airflow import Access, Password
 
 API = "/api/v2"
 
@@ -59,6 +62,12 @@ class Request:
     headers: Mapping[str, str]
     body: Any
 
+    @property
+    def token(self) -> int:
+        """Return the number of the token; 0 without one."""
+        number = self.headers.get("Authorization", "").rpartition("token-")[2]
+        return int(number) if number.isdecimal() else 0
+
 
 Handler = Callable[[Request], Reply]
 
@@ -66,7 +75,7 @@ Handler = Callable[[Request], Reply]
 class ScriptedAirflow:
     """The server. `next_api_calls` is used up by API requests, `answers` replaces endpoints, `pages` other paths."""
 
-    def __init__(self, *, api: str = API, version: str = "3.3.2") -> None:
+    def __init__(self, *, api: str = API, version: str = "3.3.2", tls: ssl.SSLContext | None = None) -> None:
         self.api = api
         self.version = version
         self.username, self.password = "admin", "admin"
@@ -78,12 +87,11 @@ class ScriptedAirflow:
         self.pages: dict[tuple[str, str], Handler] = {}
         self.logins = 0
         self._oldest_token = 1
+        # What is in front of Airflow asks everybody who they are, for every path.
+        self.is_guarded = False
         self.refusal = Reply(401, {"detail": "Token Expired"})
-        self._server = _Server(self)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        self._server = _Server(self, tls)
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._server.server_port}"
 
     @property
     def calls(self) -> list[tuple[str, str]]:
@@ -111,10 +119,12 @@ class ScriptedAirflow:
         self._server.server_close()
 
     def reply_to(self, request: Request) -> Reply:
-        if request.path == "/auth/token":
-            return self._log_in(request)
+        if self.is_guarded and (request.method, request.path) not in self.pages and not self._knows(request):
+            return self.refusal
         if (request.method, request.path) in self.pages:
             return self.pages[request.method, request.path](request)
+        if request.path == "/auth/token":
+            return self._log_in(request)
         if not request.path.startswith(f"{self.api}/"):
             return Reply(404, {"error": "API route not found"})
         path = request.path.removeprefix(self.api)
@@ -132,8 +142,7 @@ class ScriptedAirflow:
         return Reply(201, {"access_token": f"token-{self.logins}"})
 
     def _knows(self, request: Request) -> bool:
-        kind, _, number = request.headers.get("Authorization", "").partition("token-")
-        return kind == "Bearer " and int(number) >= self._oldest_token
+        return request.headers.get("Authorization", "").startswith("Bearer ") and request.token >= self._oldest_token
 
     def _do(self, request: Request, path: str) -> Reply:
         if (request.method, path) in self.answers:
@@ -187,6 +196,10 @@ def paged(key: str, rows: list[dict[str, Any]]) -> Handler:
     return handle
 
 
+def by_password(url: str, username: str = "admin", password: str = "admin") -> Access:  # noqa: S107
+    return Access(base_url=url, way=Password(username=username, password=password))
+
+
 @contextmanager
 def unused_port() -> Iterator[int]:
     """Give a port on which nobody listens meanwhile."""
@@ -200,9 +213,11 @@ class _Server(ThreadingHTTPServer):
     # Not waited for: a handler may sit in a read on a connection that the client keeps alive.
     block_on_close = False
 
-    def __init__(self, airflow: ScriptedAirflow) -> None:
+    def __init__(self, airflow: ScriptedAirflow, tls: ssl.SSLContext | None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.airflow = airflow
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is part of the script."""

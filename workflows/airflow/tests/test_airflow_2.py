@@ -8,7 +8,7 @@ import pytest
 
 from workflows.airflow import AirflowClient, errors, types
 
-from .scripted import Reply, Request, ScriptedAirflow, paged, run_json, task_json
+from .scripted import Reply, Request, ScriptedAirflow, by_password, paged, run_json, task_json
 
 DAG: dict[str, Any] = {
     "dag_id": "etl",
@@ -83,7 +83,7 @@ def test_after_a_session_has_ended_requests_carry_user_name_and_password(
 ) -> None:
     give_sessions(airflow_2)
     client_of_2.pools()
-    with AirflowClient(airflow_2.url, username="admin", password="admin") as other:
+    with AirflowClient(by_password(airflow_2.url)) as other:
         other.pools()
 
     client_of_2.pools()

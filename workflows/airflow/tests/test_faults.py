@@ -11,7 +11,7 @@ import pytest
 from workflows.airflow import AirflowClient, Timeout, errors
 from workflows.deeds import Deed
 
-from .scripted import Drip, HangUp, Hold, Reply, ScriptedAirflow, run_json, unused_port
+from .scripted import Drip, HangUp, Hold, Reply, ScriptedAirflow, by_password, run_json, unused_port
 
 RUN = ("etl", "svops__1")
 
@@ -111,7 +111,7 @@ def test_no_request_is_sent_once_the_time_has_passed_and_all_are_sent_afterwards
 
 def test_an_address_where_nobody_listens_is_unavailable() -> None:
     with unused_port() as port, pytest.raises(errors.AirflowUnavailableError) as refused:
-        AirflowClient(f"http://127.0.0.1:{port}", username="a", password="b").version()
+        AirflowClient(by_password(f"http://127.0.0.1:{port}", "a", "b")).version()
 
     assert refused.value.retryable
     assert refused.value.status is None
@@ -307,7 +307,7 @@ def test_a_missing_right_on_all_dags_is_not_about_one_of_them(airflow: ScriptedA
 
 
 def test_a_wrong_password_is_reported_and_no_other_request_is_sent(airflow: ScriptedAirflow) -> None:
-    client = AirflowClient(airflow.url, username="admin", password="wrong")
+    client = AirflowClient(by_password(airflow.url, "admin", "wrong"))
 
     with client, pytest.raises(errors.AirflowAuthError, match=r"^Invalid credentials$") as refused:
         trigger(client)
@@ -332,7 +332,7 @@ def test_no_more_requests_are_under_way_than_the_pool_allows(airflow: ScriptedAi
     airflow.runs[RUN] = run_json(*RUN)
     timeout = Timeout(connect=1, read=5)
     with (
-        AirflowClient(airflow.url, username="admin", password="admin", timeout=timeout, pool_size=2) as client,
+        AirflowClient(by_password(airflow.url), timeout=timeout, pool_size=2) as client,
         ThreadPoolExecutor(3) as pool,
     ):
         client.runs.get(*RUN)
@@ -352,7 +352,7 @@ def test_no_more_requests_are_under_way_than_the_pool_allows(airflow: ScriptedAi
 def test_a_pool_that_stays_busy_is_an_error_of_our_own_and_asks_nothing(airflow: ScriptedAirflow) -> None:
     airflow.runs[RUN] = run_json(*RUN)
     timeout = Timeout(connect=1, read=0.3, total=5, slot=0.3)
-    client = AirflowClient(airflow.url, username="admin", password="admin", timeout=timeout, pool_size=1)
+    client = AirflowClient(by_password(airflow.url), timeout=timeout, pool_size=1)
     with client, ThreadPoolExecutor(1) as pool:
         client.runs.get(*RUN)
         airflow.next_api_calls.append(drip := Drip(pace=0.1))
@@ -384,7 +384,7 @@ def test_an_airflow_upgraded_under_us_is_asked_by_its_new_api_and_no_run_is_call
 
 def test_a_version_that_cannot_be_found_out_now_is_found_out_later(airflow: ScriptedAirflow) -> None:
     real = airflow.api
-    with AirflowClient(airflow.url, username="admin", password="admin") as client:
+    with AirflowClient(by_password(airflow.url)) as client:
         airflow.api = "/nothing"
         with pytest.raises(errors.AirflowUnavailableError):
             client.version()

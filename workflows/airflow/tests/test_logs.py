@@ -12,7 +12,7 @@ import pytest
 from workflows.airflow import AirflowClient, Timeout, errors, types
 from workflows.airflow.tasklog import Ending2, Ending3, LogEnd, end_of
 
-from .scripted import Reply, Request, ScriptedAirflow
+from .scripted import Reply, Request, ScriptedAirflow, by_password
 
 LOG = "/dags/etl/dagRuns/1/taskInstances/load/logs/2"
 HEADER = [
@@ -171,7 +171,7 @@ def test_the_first_byte_of_a_log_may_take_longer_than_other_answers(airflow: Scr
         return asked(request)
 
     airflow.answers["GET", LOG] = prepare
-    with AirflowClient(airflow.url, username="admin", password="admin", timeout=timeout) as client:
+    with AirflowClient(by_password(airflow.url), timeout=timeout) as client:
         threading.Timer(0.5, released.set).start()
 
         assert [line.text for line in lines_of(client)] == ["loading"]

@@ -8,7 +8,7 @@ import pytest
 
 from workflows.airflow import AirflowClient, errors, types
 
-from .scripted import Handler, Reply, Request, ScriptedAirflow, paged, run_json, task_json
+from .scripted import Handler, Reply, Request, ScriptedAirflow, by_password, paged, run_json, task_json
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 RUNS, TASKS = "/dags/~/dagRuns", "/dags/~/dagRuns/~/taskInstances"
@@ -98,7 +98,7 @@ def test_health_is_answered_with_a_wrong_password_too(airflow: ScriptedAirflow) 
         "scheduler": {"status": "unhealthy", "latest_scheduler_heartbeat": "2026-11-23T12:00:00+00:00"},
         "triggerer": {"status": None, "latest_triggerer_heartbeat": None},
     }
-    with AirflowClient(airflow.url, username="admin", password="wrong") as client:
+    with AirflowClient(by_password(airflow.url, "admin", "wrong")) as client:
         health = client.health()
 
     absent = types.ComponentHealth(status=None, latest_heartbeat=None)

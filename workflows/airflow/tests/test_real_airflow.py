@@ -12,6 +12,8 @@ import pytest
 from workflows.airflow import AirflowClient, errors, types
 from workflows.airflow.tasklog import LogEnd, end_of
 
+from .scripted import by_password
+
 pytestmark = pytest.mark.airflow
 
 DAG = "simple_workflow_example"
@@ -30,7 +32,7 @@ class Server(Protocol):
 @pytest.fixture
 def client(airflow_server: Server) -> Iterator[AirflowClient]:
     server = airflow_server
-    with AirflowClient(server.url, username=server.username, password=server.password) as client:
+    with AirflowClient(by_password(server.url, server.username, server.password)) as client:
         yield client
 
 
@@ -150,7 +152,7 @@ def test_unknown_dags_runs_and_logs_are_not_found(client: AirflowClient) -> None
 
 def test_a_wrong_password_is_an_auth_error(airflow_server: Server) -> None:
     with (
-        AirflowClient(airflow_server.url, username=airflow_server.username, password="wrong") as client,
+        AirflowClient(by_password(airflow_server.url, airflow_server.username, "wrong")) as client,
         pytest.raises(errors.AirflowAuthError),
     ):
         client.dags.list()
