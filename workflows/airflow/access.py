@@ -47,7 +47,8 @@ class OAuth2:
 class Google:
     """An access token of Google, or, with an audience, an ID token for it.
 
-    Without a file, the library finds the credentials itself: workload identity, a metadata server, gcloud.
+    The file is the key of a service account. Without it, the library finds the credentials itself: workload identity,
+    a metadata server, gcloud.
     """
 
     credentials_file: str = ""

@@ -126,7 +126,7 @@ class Keeper:
         except Exception as exc:
             self._settle(renewal, None)
             logger.exception("no new token for Airflow")
-            failure = AirflowUnavailableError(f"the token for Airflow: {type(exc).__name__}", sent=False)
+            failure = AirflowUnavailableError(f"no token for Airflow ({type(exc).__name__})", sent=False)
             renewal.outcome.set_exception(failure)
         else:
             self._settle(renewal, fresh)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from workflows.airflow import AirflowClient, Timeout, errors
+from workflows.airflow.access import Access, Command, Google
 from workflows.airflow.credentials import Keeper
 from workflows.airflow.ways import source
 
@@ -287,3 +292,218 @@ def _answers(client: AirflowClient) -> bool:
         return client.runs.get(*RUN).state == "queued"
     except errors.AirflowUnavailableError:
         return False
+
+
+# --- What only one way has ------------------------------------------------------------------------------------
+
+
+def ask(access: Access) -> None:
+    with AirflowClient(access) as client:
+        client.version()
+
+
+def test_a_service_account_that_google_refuses_is_an_auth_error(provider: Provider, tmp_path: Path) -> None:
+    provider.answer = Reply(400, {"error": "invalid_grant", "error_description": "Invalid JWT Signature."})
+
+    with pytest.raises(errors.AirflowAuthError, match=r"^Google gives no token \(RefreshError\)$"):
+        ask(provider.access("google", tmp_path))
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"type": "service_account", "private_key": "s3cret"}'])
+def test_a_file_that_is_no_service_account_is_an_auth_error(provider: Provider, tmp_path: Path, content: str) -> None:
+    file = tmp_path / "key.json"
+    file.write_text(content)
+    access = Access(base_url="http://127.0.0.1:1", way=Google(credentials_file=str(file)))
+
+    with pytest.raises(errors.AirflowAuthError) as refused:
+        ask(access)
+
+    assert "s3cret" not in refused.value.message
+    assert provider.asked == []
+
+
+def test_with_an_audience_google_is_asked_for_an_id_token(
+    provider: Provider, airflow: ScriptedAirflow, tmp_path: Path
+) -> None:
+    access = provider.access("google", tmp_path)
+    assert isinstance(access.way, Google)
+    claims = {"exp": int(time.time()) + 3600, "target_audience": "x"}
+    token = f"{_part({'alg': 'RS256'})}.{_part(claims)}.token-1"
+    provider.answer = Reply(200, {"id_token": token})
+
+    ask(replace(access, way=replace(access.way, audience="client.apps.example.com")))
+
+    assert airflow.last().headers["Authorization"] == f"Bearer {token}"
+    assertion = provider.asked[0].body["assertion"].split(".")[1]
+    assert json.loads(base64.urlsafe_b64decode(assertion + "=="))["target_audience"] == "client.apps.example.com"
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "message"),
+    [
+        (
+            Reply(403, {"message": "no"}, {"x-amzn-ErrorType": "AccessDeniedException"}),
+            errors.AirflowAuthError,
+            "AWS gives no token for MWAA (AccessDeniedException)",
+        ),
+        (
+            Reply(404, {"message": "no"}, {"x-amzn-ErrorType": "ResourceNotFoundException"}),
+            errors.AirflowAuthError,
+            "AWS gives no token for MWAA (ResourceNotFoundException)",
+        ),
+        (
+            Reply(429, {"message": "no"}, {"x-amzn-ErrorType": "ThrottlingException"}),
+            errors.AirflowUnavailableError,
+            "AWS gives no token for MWAA (ThrottlingException)",
+        ),
+    ],
+)
+def test_a_refusal_of_aws_is_told_by_its_code(
+    provider: Provider, tmp_path: Path, answer: Reply, kind: type[errors.AirflowError], message: str
+) -> None:
+    provider.answer = answer
+
+    with pytest.raises(errors.AirflowError) as refused:
+        ask(provider.access("mwaa", tmp_path))
+
+    assert (type(refused.value), refused.value.message) == (kind, message)
+
+
+def test_without_credentials_of_aws_nothing_is_asked(
+    provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+
+    with pytest.raises(errors.AirflowAuthError, match=r"^AWS gives no token for MWAA \(NoCredentialsError\)$"):
+        ask(provider.access("mwaa", tmp_path))
+
+    assert provider.asked == []
+
+
+def test_on_airflow_2_mwaa_opens_a_session_whose_cookie_is_sent(provider: Provider, tmp_path: Path) -> None:
+    """The shape of MWAA's web server with 2.x: the login path of Airflow 3 is a page that does not exist."""
+    with ScriptedAirflow(api="/api/v1", version="2.10.3") as airflow:
+        stranger = {"Set-Cookie": "session=of-a-stranger; HttpOnly; Path=/"}
+        airflow.pages["POST", "/pluginsv2/aws_mwaa/login"] = lambda _: Reply(404, b"<h1>Not found</h1>", stranger)
+        opened = {"Set-Cookie": "session=opened.abc; Secure; HttpOnly; Path=/; SameSite=Lax"}
+        airflow.pages["POST", "/aws_mwaa/login"] = lambda _: Reply(200, {}, opened)
+        airflow.runs[RUN] = run_json(*RUN)
+
+        with AirflowClient(replace(provider.access("mwaa", tmp_path), base_url=airflow.url)) as client:
+            assert client.runs.get(*RUN).state == "queued"
+
+        exchanged = [request for request in airflow.requests if request.path == "/aws_mwaa/login"]
+        assert [request.body for request in exchanged] == [{"token": "web-token-1"}]
+        assert airflow.last().headers["Cookie"] == "session=opened.abc"
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (Reply(401, {"detail": "Unauthorized"}), errors.AirflowAuthError),
+        (Reply(302, None, {"Location": "/login/?next=x", "Set-Cookie": "session=x"}), errors.AirflowUnavailableError),
+        (Reply(502, b"bad gateway"), errors.AirflowUnavailableError),
+    ],
+)
+def test_a_sign_in_that_mwaa_does_not_take_opens_no_session(
+    provider: Provider, airflow: ScriptedAirflow, tmp_path: Path, reply: Reply, kind: type[errors.AirflowError]
+) -> None:
+    for path in ("/pluginsv2/aws_mwaa/login", "/aws_mwaa/login"):
+        airflow.pages["POST", path] = lambda _: reply
+
+    with pytest.raises(kind, match=r"^MWAA's sign-in"):
+        ask(provider.access("mwaa", tmp_path))
+
+    assert airflow.calls == []
+
+
+def by_command(airflow: ScriptedAirflow, *argv: str, environment: tuple[str, ...] = (), limit: float = 30) -> Access:
+    way = Command(argv=argv, environment=environment)
+    return Access(base_url=airflow.url, way=way, token_timeout=limit)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "token-1",
+        "  token-1\n\n",
+        '{"token": "token-1"}',
+        '{"token": "token-1", "expires_in": "600"}',
+        '{"token": "token-1", "expires_at": 4102444800}',
+        '{"token": "token-1", "expires_at": "2100-01-01T00:00:00Z"}',
+        '{"token": "token-1", "expires_at": "2100-01-01T00:00:00"}',
+        '{"token": "token-1", "expires_at": null}',
+    ],
+)
+def test_a_command_may_print_a_token_alone_or_with_its_end(airflow: ScriptedAirflow, output: str) -> None:
+    airflow.is_guarded = True
+
+    ask(by_command(airflow, "printf", "%s", output))
+
+    assert airflow.last().token == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "why"),
+    [
+        (("sh", "-c", "echo token-1; exit 3"), "it ended with exit code 3"),
+        (("/no/such/program",), "it cannot be started, No such file or directory"),
+        (("true",), "it printed no token"),
+        (("echo", "two words"), "it printed no token"),
+        (("printf", "a\nb"), "it printed no token"),
+        (("echo", '{"token": 1}'), "it printed no token"),
+        (("echo", '{"token": "a b"}'), "it printed no token"),
+        (("echo", '{"token": "s3cret"'), "its output begins as JSON and is none"),
+        (("echo", '{"token": "s3cret", "expires_in": "soon"}'), "expires_in is no number of seconds"),
+        (
+            ("echo", '{"token": "s3cret", "expires_at": "soon"}'),
+            "expires_at is neither seconds since 1970 nor a time like 2030-01-31T12:00:00Z",
+        ),
+    ],
+)
+def test_a_command_that_gives_no_token_says_why_without_its_output(
+    airflow: ScriptedAirflow, argv: tuple[str, ...], why: str
+) -> None:
+    with pytest.raises(errors.AirflowUnavailableError) as failed:
+        ask(by_command(airflow, *argv))
+
+    assert failed.value.message == f"the command of AIRFLOW_TOKEN_COMMAND gives no token ({why})"
+    assert airflow.requests == []
+
+
+def test_a_command_that_hangs_ends_with_its_children(airflow: ScriptedAirflow, tmp_path: Path) -> None:
+    script = f"sleep 600 & echo $! > {tmp_path / 'child'}; sleep 600"
+
+    with pytest.raises(errors.AirflowUnavailableError, match=r"\(it took more than 1 s\)$"):
+        ask(by_command(airflow, "sh", "-c", script, limit=1))
+
+    child = int((tmp_path / "child").read_text())
+    until(lambda: not _lives(child))
+
+
+def test_a_command_sees_no_secret_of_ours_and_what_it_was_promised(
+    airflow: ScriptedAirflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_KEY", "s3cret")
+    monkeypatch.setenv("VAULT_ADDR", "token-1")
+    airflow.is_guarded = True
+
+    ask(by_command(airflow, "sh", "-c", "echo $SECRET_KEY$VAULT_ADDR", environment=("VAULT_ADDR",)))
+
+    assert airflow.last().headers["Authorization"] == "Bearer token-1"
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def _part(content: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")

@@ -51,7 +51,7 @@ class Source:
                 start_new_session=True,
             )
         except OSError as exc:
-            raise _failed(f"it cannot be started: {exc.strerror}") from exc
+            raise _failed(f"it cannot be started, {exc.strerror}") from exc
         try:
             output, _ = process.communicate(timeout=self._limit)
         except subprocess.TimeoutExpired as exc:
@@ -88,4 +88,4 @@ def _end(answer: dict[str, object], now: float) -> float | None:
 
 
 def _failed(why: str) -> AirflowUnavailableError:
-    return AirflowUnavailableError(f"the command of AIRFLOW_TOKEN_COMMAND gives no token: {why}", sent=False)
+    return AirflowUnavailableError(f"the command of AIRFLOW_TOKEN_COMMAND gives no token ({why})", sent=False)

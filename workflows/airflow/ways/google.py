@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any
@@ -29,13 +30,11 @@ class Source:
         now = time.time()
         try:
             found = self._fetch()
-        except errors.TransportError as exc:
-            raise AirflowUnavailableError(f"Google gives no token: {type(exc).__name__}", sent=False) from None
         except errors.GoogleAuthError as exc:
-            why = f"Google gives no token: {type(exc).__name__}"
-            if getattr(exc, "retryable", False):
-                raise AirflowUnavailableError(why, sent=False) from None
             # Without its text, which may quote the answer.
+            why = f"Google gives no token ({type(exc).__name__})"
+            if isinstance(exc, errors.TransportError) or (isinstance(exc, errors.RefreshError) and not _refuses(exc)):
+                raise AirflowUnavailableError(why, sent=False) from None
             raise AirflowAuthError(why) from None
         except (OSError, ValueError) as exc:
             raise AirflowAuthError(f"the credentials for Google cannot be read: {type(exc).__name__}") from exc
@@ -55,18 +54,17 @@ class Source:
             return credentials
 
     def _with_scope(self, ask: Any) -> Any:
-        library = import_module("google.auth")
-        if self._way.credentials_file:
-            return library.load_credentials_from_file(self._way.credentials_file, scopes=[SCOPE], request=ask)[0]
-        return library.default(scopes=[SCOPE], request=ask)[0]
+        if file := self._way.credentials_file:
+            accounts = import_module("google.oauth2.service_account")
+            return accounts.Credentials.from_service_account_file(file, scopes=[SCOPE])
+        return import_module("google.auth").default(scopes=[SCOPE], request=ask)[0]
 
     def _with_audience(self, ask: Any) -> Any:
-        if self._way.credentials_file:
+        audience = self._way.audience
+        if file := self._way.credentials_file:
             accounts = import_module("google.oauth2.service_account")
-            return accounts.IDTokenCredentials.from_service_account_file(
-                self._way.credentials_file, target_audience=self._way.audience
-            )
-        return import_module("google.oauth2.id_token").fetch_id_token_credentials(self._way.audience, request=ask)
+            return accounts.IDTokenCredentials.from_service_account_file(file, target_audience=audience)
+        return import_module("google.oauth2.id_token").fetch_id_token_credentials(audience, request=ask)
 
 
 class _Limited:
@@ -78,6 +76,12 @@ class _Limited:
 
     def __call__(self, url: str, *args: Any, timeout: float | None = None, **options: Any) -> Any:
         return self._transport(url, *args, timeout=min(timeout or self._limit, self._limit), **options)
+
+
+def _refuses(exc: Any) -> bool:
+    """Return whether an error holds Google's own refusal, such as `invalid_grant`."""
+    answer = exc.args[-1] if exc.args else None
+    return not exc.retryable and isinstance(answer, Mapping) and "error" in answer
 
 
 def _seconds(moment: datetime) -> float:

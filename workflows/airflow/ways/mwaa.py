@@ -58,15 +58,15 @@ class Source:
         except errors.ClientError as exc:
             code = str(exc.response.get("Error", {}).get("Code", "no code"))
             if code in REFUSALS or exc.response["ResponseMetadata"]["HTTPStatusCode"] in DENIED:
-                raise AirflowAuthError(f"AWS gives no token for MWAA: {code}") from None
-            raise AirflowUnavailableError(f"AWS gives no token for MWAA: {code}", sent=False) from None
+                raise AirflowAuthError(f"AWS gives no token for MWAA ({code})") from None
+            raise AirflowUnavailableError(f"AWS gives no token for MWAA ({code})", sent=False) from None
         except (errors.NoCredentialsError, errors.NoRegionError, errors.PartialCredentialsError) as exc:
-            raise AirflowAuthError(f"AWS gives no token for MWAA: {type(exc).__name__}") from exc
+            raise AirflowAuthError(f"AWS gives no token for MWAA ({type(exc).__name__})") from exc
         except errors.BotoCoreError as exc:
-            raise AirflowUnavailableError(f"AWS gives no token for MWAA: {type(exc).__name__}", sent=False) from exc
+            raise AirflowUnavailableError(f"AWS gives no token for MWAA ({type(exc).__name__})", sent=False) from exc
         token = answer.get("WebToken")
         if not isinstance(token, str) or not token:
-            raise AirflowUnavailableError("AWS gives no token for MWAA: no WebToken", sent=False)
+            raise AirflowUnavailableError("AWS gives no token for MWAA (no WebToken)", sent=False)
         return token
 
     def _client(self) -> Any:

@@ -41,7 +41,7 @@ class Source:
             raise _unavailable("no JSON") from exc
         except (requests.RequestException, AttributeError, TypeError, ValueError) as exc:
             # The last three: JSON of another shape, in which the library looks for its fields.
-            raise _unavailable(f"no answer ({type(exc).__name__})") from exc
+            raise _unavailable(f"no answer, {type(exc).__name__}") from exc
         value = token.get("access_token") if isinstance(token, Mapping) else None
         if not isinstance(value, str) or not SENDABLE.fullmatch(value):
             raise _unavailable("no access_token")
@@ -99,4 +99,4 @@ def _code(error: object) -> str:
 
 
 def _unavailable(why: str) -> AirflowUnavailableError:
-    return AirflowUnavailableError(f"the token endpoint gives no token: {why}", sent=False)
+    return AirflowUnavailableError(f"the token endpoint gives no token ({why})", sent=False)
