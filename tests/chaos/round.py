@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -136,7 +136,6 @@ class Round:
             process.wait_until_ready()
         # PostgreSQL was killed under the connections of this process.
         connections.close_all()
-        self._resume()
         try:
             took = until(self._is_quiet, within=AIRFLOW_RESTS_WITHIN, what="Airflow has no open run, SVOps no command")
         except TimeoutError as exc:
@@ -147,15 +146,18 @@ class Round:
             self.say(f"Airflow is at rest after {took:.0f} s")
 
     def _resume(self) -> None:
+        """Resume what is paused, each time anew: SVOps may hand a pause over only now that Airflow is back."""
         site = Site(self.stand.url, self.journal, actor="rest")
         for run in Run.objects.filter(state__in=OPEN, paused=True).select_related("workflow"):
             path = f"/workflows/{run.workflow_id}/runs/{run.pk}/control"
             site.ask("POST", path, {"action": "resume"}, run_id=str(run.pk))
-        for dag in self.stand.ask_airflow("GET", "/dags?paused=true&limit=100")["dags"]:
-            self.stand.ask_airflow("PATCH", f"/dags/{dag['dag_id']}", {"is_paused": False})
+        with suppress(requests.RequestException):
+            for dag in self.stand.ask_airflow("GET", "/dags?paused=true&limit=100")["dags"]:
+                self.stand.ask_airflow("PATCH", f"/dags/{dag['dag_id']}", {"is_paused": False})
 
     def _is_quiet(self) -> bool:
         time.sleep(1)
+        self._resume()
         if Run.objects.filter(state="pending").exists() or AirflowCommand.objects.pending().exists():
             return False
         return not self._open_in_airflow()
