@@ -97,7 +97,7 @@ def _populate(config: dict[str, Any]) -> Any:
         client_name="SVOps",
         client_uri="http://127.0.0.1",  # trusted: nobody is asked for consent
         redirect_uris=config["redirect_uris"],
-        grant_types=["authorization_code"],
+        grant_types=["authorization_code", "client_credentials"],
         response_types=["code"],
         scope=["openid", "profile", "email", "groups"],
         token_endpoint_auth_method="client_secret_basic",
