@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from rest.masking import mask
 from workflows import gateway, task_logs
-from workflows.airflow import types
-from workflows.airflow.errors import AirflowError
+from workflows.airflow import AirflowClient, types
+from workflows.airflow.errors import AirflowError, AirflowForbiddenError
 from workflows.deeds import Deed
 from workflows.lifecycle import deletions
 from workflows.lifecycle.moves import why_not_retriable
@@ -222,10 +222,17 @@ def _look(run: Run) -> Surroundings:
     try:
         with gateway.watched(hurried=True) as client:
             active = client.runs.list(dag_ids=[run.dag_id], states=("running",))
-            pools = {pool.name: pool for pool in client.pools()}
+            pools = {pool.name: pool for pool in _pools(client)}
             return Surroundings(health=client.health(), pools=pools, active_runs=len(active))
     except AirflowError as exc:
         return Surroundings(error=str(exc))
+
+
+def _pools(client: AirflowClient) -> list[types.Pool]:
+    try:
+        return client.pools()
+    except AirflowForbiddenError:
+        return []  # full pools are then not named as a reason
 
 
 def _in_airflow(run: Run, around: Surroundings, *, now: datetime) -> Iterator[Reason]:

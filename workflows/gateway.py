@@ -173,7 +173,7 @@ def patient(*, hurried: bool = False) -> Iterator[AirflowClient]:
 def _is_outage(exc: AirflowError) -> bool:
     """Return whether this error means an outage: no answer, refused credentials, or an open breaker.
 
-    A right that is missing on one DAG is none (`AirflowForbiddenError`). One that the polls of all DAGs need is one.
+    A missing right is none (`AirflowForbiddenError`), unless a poll needs it, which then sees nothing.
     """
     if isinstance(exc, AirflowBusyError):
         return False

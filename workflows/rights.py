@@ -29,10 +29,12 @@ DEED_OF = {
 
 
 def record_refused(exc: AirflowForbiddenError) -> None:
-    """Show on the DAG what Airflow has refused."""
-    logger.warning("a right is missing in Airflow", extra={"dag_id": exc.dag_id, "deed": exc.deed, "error": str(exc)})
-    # What we do not see of its runs, we do not see of the DAG.
-    _set(exc.dag_id, Deed.SEE if exc.deed == Deed.SEE_RUNS else exc.deed, refused=True)
+    """Show what Airflow has refused on the DAG that it is about."""
+    logger.warning("a right is missing in Airflow", extra={"error": str(exc)})
+    if exc.about:
+        dag_id, deed = exc.about
+        # What we do not see of its runs, we do not see of the DAG.
+        _set(dag_id, Deed.SEE if deed == Deed.SEE_RUNS else deed, refused=True)
 
 
 def record_allowed(dag: Dag | None, deed: Deed) -> None:

@@ -24,6 +24,8 @@ from .ways import keep
 # Airflow silently reduces a larger `limit` of a GET. The bodies of POST …/list have no such limit.
 PAGE_SIZE = 100
 BATCH_SIZE = 1000
+# Whoever may do anything may read this.
+DAGS = "/dags"
 # How often a feed goes back because rows have left it. Airflow may change faster than it can be read.
 MOST_STEPS_BACK = 20
 
@@ -136,19 +138,17 @@ class Connection:
         return _authorized(self._door, lambda headers: self._wire.exchange("GET", path, headers=headers))
 
     def _check(self, known: Detected, method: str, path: str, answer: Answer) -> None:
-        """Raise the error that the answer means. A 403 may mean the credentials, or a right on this one DAG."""
+        """Raise the error that the answer means. A 403 may be about the credentials, or about a right."""
         # In Airflow's own words: a proxy says nothing about a right.
         is_refusal = answer.status == HTTPStatus.FORBIDDEN and answer.problem is not None
-        about = deed_of(method, path) if is_refusal else None
-        if about and self._may_read_anything(known):
-            dag_id, deed = about
-            raise AirflowForbiddenError(dag_id=dag_id, deed=deed, reason=answer.reason)
+        if is_refusal and path != DAGS and self._may_read_dags(known):
+            raise AirflowForbiddenError(f"{method} {path}", about=deed_of(method, path), reason=answer.reason)
         answer.checked()
 
-    def _may_read_anything(self, known: Detected) -> bool:
-        """Return whether Airflow accepts our credentials. 2.11, and a proxy, answer 403 to wrong ones too."""
+    def _may_read_dags(self, known: Detected) -> bool:
+        """Return whether Airflow accepts our credentials. 2.11 answers 403 to wrong ones too."""
         answer = self._wire.exchange(
-            "GET", f"{known.adapter.prefix}/dags", params={"limit": 1}, headers=known.login.headers()
+            "GET", f"{known.adapter.prefix}{DAGS}", params={"limit": 1}, headers=known.login.headers()
         )
         if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             answer.checked()

@@ -51,17 +51,16 @@ class AirflowShapeError(AirflowProtocolError):
 
 
 class AirflowAuthError(AirflowError):
-    """Airflow does not accept our credentials, or our account lacks a right that is not about one DAG."""
+    """Airflow does not accept our credentials, or shows our account nothing at all."""
 
 
 class AirflowForbiddenError(AirflowError):
-    """Airflow accepts our credentials, but our account may not do this with this one DAG."""
+    """Airflow accepts our credentials, but our account lacks a right. `about` says on which DAG, if it is one."""
 
-    def __init__(self, *, dag_id: str, deed: Deed, reason: str) -> None:
-        text = f"SVOps' user in Airflow may not {WORDS[deed]} the DAG {dag_id} ({reason})"
-        super().__init__(text, status=HTTPStatus.FORBIDDEN)
-        self.dag_id = dag_id
-        self.deed = deed
+    def __init__(self, request: str, *, about: tuple[str, Deed] | None, reason: str) -> None:
+        what = f"{WORDS[about[1]]} the DAG {about[0]}" if about else request
+        super().__init__(f"SVOps' user in Airflow may not {what} ({reason})", status=HTTPStatus.FORBIDDEN)
+        self.about = about
 
 
 class AirflowNotFoundError(AirflowError):

@@ -132,3 +132,33 @@ def test_a_run_of_a_hidden_dag_holds_up_no_poll_and_is_not_said_to_be_deleted(
         if reason.code == "refused"
     ]
     assert refused.reason == "etl: SVOps' user in Airflow may not see this DAG."
+
+
+def test_a_right_that_every_poll_needs_is_an_outage_with_its_reason(airflow: StagedAirflow, nightly: Workflow) -> None:
+    refuse(airflow, "GET", "/dags/~/dagRuns")
+
+    assert not poll.tick(now=timezone.now())
+
+    state = AirflowState.current()
+    missing = "SVOps' user in Airflow may not GET /dags/~/dagRuns (Forbidden)"
+    expected = f"{missing}; manage.py doctor says which right is missing"
+    assert (state.reachable, state.last_error) == (False, expected)
+    assert gateway.breaker().fail_counter == 0
+
+
+@pytest.mark.parametrize("path", ["/importErrors", "/dags/~/dagVersions", "/pools", "/eventLogs"])
+def test_a_right_that_only_adds_something_is_no_outage(airflow: StagedAirflow, nightly: Workflow, path: str) -> None:
+    run = new_run(nightly, RunState.QUEUED)
+    airflow.put(run, "queued")
+    component = {"status": "healthy"}
+    names = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+    airflow.answers["GET", "/monitor/health"] = dict.fromkeys(names, component)
+    airflow.answers["GET", "/pools"] = {"pools": [], "total_entries": 0}
+    refuse(airflow, "GET", path)
+
+    dags.sync_dags(now=timezone.now())
+    reasons = explain.explain(run, now=timezone.now(), may_retry=True, may_see_logs=True)
+
+    assert poll.tick(now=timezone.now())
+    assert "airflow_down" not in [reason.code for reason in reasons]
+    assert AirflowState.current().reachable

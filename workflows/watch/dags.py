@@ -24,7 +24,6 @@ from rest.masking import mask
 from workflows import gateway, leases, parameters, rights
 from workflows.airflow import AirflowClient, types
 from workflows.airflow.errors import (
-    AirflowAuthError,
     AirflowError,
     AirflowForbiddenError,
     AirflowNotFoundError,
@@ -91,7 +90,7 @@ def _sync(*, now: datetime, whole: bool) -> SyncResult:
         newest = _newest_versions(client, {dag_id: known.get(dag_id) for dag_id in listed})
         chosen = list(listed) if whole else _to_read(listed.values(), known, newest)
         read = {dag_id: _read(client, listed[dag_id]) for dag_id in chosen}
-        errors = client.dags.import_errors()
+        errors = _import_errors(client)
         _look_for_hidden(client, [dag for dag_id, dag in known.items() if dag.is_present and dag_id not in listed])
     # A DAG without fields was deleted while we read.
     mirrored = {dag_id: fields for dag_id in listed if (fields := _fields(listed[dag_id], read)) is not None}
@@ -100,7 +99,7 @@ def _sync(*, now: datetime, whole: bool) -> SyncResult:
     for dag_id in mirrored:
         rights.record_allowed(known.get(dag_id), Deed.SEE)
     vanished = _mark_vanished(mirrored, now=now)
-    import_errors = dag_files.store(errors, now=now)
+    import_errors = [] if errors is None else dag_files.store(errors, now=now)
     unusable = Dag.objects.filter(dag_id__in=mirrored).exclude(unusable_reason="").order_by("dag_id")
     return SyncResult(
         seen=list(mirrored),
@@ -127,7 +126,7 @@ def _newest_versions(client: AirflowClient, known: Mapping[str, Dag | None]) -> 
             known_in_a_row = known_in_a_row + 1 if is_known else 0
             if known_in_a_row == KNOWN_IN_A_ROW:
                 break
-    except (AirflowAuthError, AirflowNotFoundError, AirflowRejectedError) as exc:
+    except (AirflowForbiddenError, AirflowNotFoundError, AirflowRejectedError) as exc:
         logger.info("versions of DAGs not read", extra={"error": str(exc)})
     return newest
 
@@ -188,6 +187,15 @@ def _read(client: AirflowClient, dag: types.Dag | types.UnreadableDag) -> Fields
         # A fault of ours with this one DAG. It must not hold up the others.
         logger.exception("DAG not understood", extra={"dag_id": dag.dag_id})
         return _listed(dag) | _unusable(f"{type(exc).__name__}: {exc}")
+
+
+def _import_errors(client: AirflowClient) -> list[types.DagImportError] | None:
+    """Return the import errors of DAG files, or None if our user may not read them: the DAGs are known all the same."""
+    try:
+        return client.dags.import_errors()
+    except AirflowForbiddenError as exc:
+        logger.info("import errors not read", extra={"error": str(exc)})
+        return None
 
 
 def _look_for_hidden(client: AirflowClient, vanished: Iterable[Dag]) -> None:

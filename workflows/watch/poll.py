@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from workflows import gateway, leases
 from workflows.airflow import AirflowClient
-from workflows.airflow.errors import AirflowError
+from workflows.airflow.errors import AirflowError, AirflowForbiddenError
 from workflows.eventlog import publication
 from workflows.lifecycle import exits
 from workflows.models import AirflowState, Run, Workflow
@@ -62,6 +62,9 @@ def _work(now: datetime) -> bool:
             gateway.record_up(version=client.version(), now=timezone.now())
     except AirflowError as exc:
         logger.warning("poll of Airflow failed", extra={"error": str(exc)})
+        if isinstance(exc, AirflowForbiddenError):
+            # It answers, but what it shows us is not enough to know the state of any run.
+            gateway.record_down(reason=f"{exc}; manage.py doctor says which right is missing", since=now, now=now)
         return False
     return True
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from django.db.models import Q, QuerySet
 
 from workflows.airflow import AirflowClient, types
-from workflows.airflow.errors import AirflowAuthError, AirflowNotFoundError, AirflowRejectedError
+from workflows.airflow.errors import AirflowForbiddenError, AirflowNotFoundError, AirflowRejectedError
 from workflows.models import Run, TaskInstance, Workflow
 from workflows.states import OPEN, TASK_PAUSED
 from workflows.watch import adoption
@@ -35,7 +35,7 @@ def resumed_tasks(client: AirflowClient, *, since: datetime) -> list[types.TaskI
         return []
     try:
         begun = client.tasks.begun_since(since)
-    except (AirflowAuthError, AirflowNotFoundError, AirflowRejectedError) as exc:
+    except (AirflowForbiddenError, AirflowNotFoundError, AirflowRejectedError) as exc:
         logger.info("audit log of Airflow not read", extra={"error": str(exc)})
         return []
     of_begun = waiting.filter(

@@ -270,7 +270,7 @@ def test_a_missing_right_on_one_dag_names_it_and_is_no_reason_for_a_new_token(
     with pytest.raises(errors.AirflowForbiddenError) as refused:
         ask(client)
 
-    assert (refused.value.dag_id, refused.value.deed) == ("etl", deed)
+    assert refused.value.about == ("etl", deed)
     assert refused.value.message == f"SVOps' user in Airflow {message} (Forbidden)"
     assert (refused.value.status, refused.value.retryable, airflow.logins) == (403, False, 1)
     assert airflow.calls[1:] == [("GET", "/dags")]
@@ -300,10 +300,20 @@ def test_a_missing_right_on_all_dags_is_not_about_one_of_them(airflow: ScriptedA
     airflow.answers["GET", "/dags"] = {"dags": [], "total_entries": 0}
     airflow.next_api_calls.append(Reply(403, {"detail": "Forbidden"}))
 
-    with pytest.raises(errors.AirflowAuthError, match=r"^Forbidden$"):
+    with pytest.raises(errors.AirflowForbiddenError) as refused:
         client.runs.changed_since(datetime(2026, 3, 1, tzinfo=UTC), dag_ids=["etl"])
 
-    assert airflow.calls == [("GET", "/dags/~/dagRuns")]
+    assert refused.value.message == "SVOps' user in Airflow may not GET /dags/~/dagRuns (Forbidden)"
+    assert refused.value.about is None
+
+
+def test_an_airflow_that_lists_no_dags_for_us_is_asked_once(airflow: ScriptedAirflow, client: AirflowClient) -> None:
+    airflow.answers["GET", "/dags"] = lambda _: Reply(403, {"detail": "Forbidden"})
+
+    with pytest.raises(errors.AirflowAuthError, match=r"^Forbidden$"):
+        client.dags.list()
+
+    assert airflow.calls == [("GET", "/dags")]
 
 
 def test_a_wrong_password_is_reported_and_no_other_request_is_sent(airflow: ScriptedAirflow) -> None:
