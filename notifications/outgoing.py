@@ -159,6 +159,15 @@ class Client:
             raise RefusedError(str(exc)) from exc
         return url if url.isascii() else parts.geturl()
 
+    def reach(self, url: str) -> None:
+        """Connect to the host of the URL and send nothing. Raises `RefusedError` or `NoAnswerError`."""
+        try:
+            self._connect(split(url), Deadline.after(self.timeout)).end()
+        except TimeoutError as exc:
+            raise NoAnswerError(f"no answer within {self.timeout:g} s") from exc
+        except (OSError, ValueError) as exc:
+            raise NoAnswerError(f"no answer: {_describe(exc)}") from exc
+
     def post(self, url: str, *, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Send one POST. Every status is an answer, also a redirect. Raises `RefusedError` or `NoAnswerError`."""
         parts, deadline = split(url), Deadline.after(self.timeout)

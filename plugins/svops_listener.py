@@ -30,6 +30,8 @@ from airflow.plugins_manager import AirflowPlugin
 
 log = logging.getLogger("svops.listener")
 
+VERSION = "2"  # SVOps compares it with the plugin that belongs to it
+
 QUEUE_LENGTH = 1000  # records; a record is about 300 bytes
 BATCH_LENGTH = 100
 POST_TIMEOUT = 1.0  # seconds
@@ -75,7 +77,7 @@ class EventPump:
                     self._queue.task_done()
 
     def _post(self, batch):
-        body = json.dumps({"records": batch, "dropped": self.dropped}).encode()
+        body = json.dumps({"records": batch, "dropped": self.dropped, "version": VERSION}).encode()
         sent_at = str(int(time.time()))
         signature = hmac.new(self._secret, sent_at.encode() + b"." + body, hashlib.sha256).hexdigest()
         headers = {

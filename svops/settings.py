@@ -370,6 +370,10 @@ EVENT_SINKS: list[str] = ["notifications.sinks.create_deliveries"]
 UNSEEN_WORKFLOWS = "workflows.access.unseen"
 # Shared with plugins/svops_listener.py in Airflow; without it, pushes are refused and polling does it all.
 INGEST_SECRET = env.text("SVOPS_INGEST_SECRET")
+# Where Airflow's listener pushes to; here only the doctor uses it.
+SVOPS_INGEST_URL = env.url(
+    "SVOPS_INGEST_URL", default=f"http://127.0.0.1:{SVOPS_PORT}/api/v1/ingest", schemes=("http", "https")
+)
 RECONCILE_OVERLAP = env.seconds("RECONCILE_OVERLAP", default=10)
 SWEEP_INTERVAL = env.seconds("SWEEP_INTERVAL", default=60)
 DELETIONS_DAYS = env.integer("DELETIONS_DAYS", default=7)

@@ -24,6 +24,8 @@ class Adapter(Protocol):
     # Names in Airflow's audit log of what gives a run or a task instance a state, as its query takes them.
     mark_events: ClassVar[str | list[str]]
     log_type: ClassVar[str]
+    # The body of a trigger that Airflow refuses as invalid, after it has checked our right to trigger.
+    dry_trigger: ClassVar[Mapping[str, Any]]
     version: str
 
     def login(self, wire: Wire, way: Password) -> Login: ...

@@ -17,6 +17,7 @@ from .credentials import Keeper
 from .errors import AirflowConflictError, AirflowNotFoundError, AirflowRejectedError, AirflowShapeError
 from .http import Params, Timeout
 from .pace import Pace
+from .probes import Probes
 from .reading import Record
 from .structure import places
 from .tasklog import Ending
@@ -76,6 +77,7 @@ class AirflowClient:
         self.dags = Dags(self._connection)
         self.tasks = Tasks(self._connection)
         self.runs = Runs(self._connection, self.tasks)
+        self.probes = Probes(self._connection)
 
     def __enter__(self) -> Self:
         return self
@@ -138,6 +140,16 @@ class Dags:
             return places(structure) if structure else {}
         except AirflowShapeError:
             return {}
+
+    def structure(self, dag_id: str) -> object:
+        """Return what Airflow's own pages draw of a DAG. Raises `AirflowNotFoundError` if this Airflow has nothing."""
+        path = self._connection.adapter.structure_path
+        if path is None:
+            raise AirflowNotFoundError("this Airflow does not show it")
+        return self._connection.ask_outside(path, {"dag_id": dag_id})
+
+    def has_versions(self) -> bool:
+        return self._connection.adapter.versions_path is not None
 
     def versions(self) -> Iterator[tuple[str, int]]:
         """Yield the versions of all DAGs, as DAG and number, the newest first. 2.11 has none.

@@ -59,6 +59,10 @@ class Connection:
             self._forget()
         return version
 
+    def date(self) -> str:
+        """Return the header `Date` of an answer: Airflow's clock in whole seconds, or "" if it has none."""
+        return self._knock(f"{self._known().adapter.prefix}/version").date
+
     def within(self, seconds: float) -> AbstractContextManager[None]:
         return self._wire.within(seconds)
 
@@ -81,10 +85,19 @@ class Connection:
 
     def get_outside(self, path: str, params: Params) -> Any:
         """GET an authenticated answer from a path outside of the API. Return None if it is not there for us."""
-        answer = self._wire.exchange("GET", path, params=params, headers=self._known().login.headers())
+        answer = self._outside(path, params)
         if HTTPStatus.BAD_REQUEST <= answer.status <= HTTPStatus.INTERNAL_SERVER_ERROR:
             return None
         return answer.checked().json()
+
+    def ask_outside(self, path: str, params: Params) -> Any:
+        """GET the same, but raise the error that the answer means."""
+        answer = self._outside(path, params)
+        self._check(self._known(), "GET", path, answer)
+        return answer.json()
+
+    def _outside(self, path: str, params: Params) -> Answer:
+        return self._wire.exchange("GET", path, params=params, headers=self._known().login.headers())
 
     @contextmanager
     def lines(self, path: str, params: Params | None = None, *, accept: str) -> Iterator[Iterator[RawLine]]:
@@ -93,16 +106,19 @@ class Connection:
         url = f"{known.adapter.prefix}{path}"
         headers = known.login.headers()
         with self._wire.lines(url, params=params, headers={**headers, "Accept": accept}) as (answer, lines):
-            if not known.login.renewable(answer):
-                self._notice_another_version(answer)
-                self._check(known, "GET", path, answer)
+            if answer.is_success:
                 yield lines
                 return
-        known.login.forget(headers)
-        headers = {**known.login.headers(), "Accept": accept}
-        with self._wire.lines(url, params=params, headers=headers) as (answer, lines):
-            self._check(known, "GET", path, answer)
-            yield lines
+        if known.login.renewable(answer):
+            known.login.forget(headers)
+            headers = {**known.login.headers(), "Accept": accept}
+            with self._wire.lines(url, params=params, headers=headers) as (answer, lines):
+                if answer.is_success:
+                    yield lines
+                    return
+        # With no connection in hand: it may ask Airflow once more.
+        self._notice_another_version(answer)
+        self._check(known, "GET", path, answer)
 
     def open(self, path: str) -> Any:
         """GET what Airflow shows to everybody. With a password, it works with a wrong one too."""

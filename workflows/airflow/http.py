@@ -59,12 +59,17 @@ class Answer:
     body: bytes
     cookies: Mapping[str, str] = field(default_factory=dict)
     location: str = ""
+    date: str = ""
 
     def json(self) -> Any:
         try:
             return jsonlib.loads(self.body)
         except ValueError as exc:
             raise AirflowProtocolError("Airflow's answer is not JSON", status=self.status) from exc
+
+    @property
+    def is_success(self) -> bool:
+        return HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES
 
     @property
     def problem(self) -> Mapping[str, Any] | None:
@@ -84,7 +89,7 @@ class Answer:
 
     def checked(self) -> Self:
         """Return this answer if it is a success. Else raise the error that it means."""
-        if HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES:
+        if self.is_success:
             return self
         raise self._error()
 
@@ -187,6 +192,7 @@ class Wire:
                     _body(response.raw, deadline=deadline),
                     cookies=_cookies(response),
                     location=response.headers.get("Location", ""),
+                    date=response.headers.get("Date", ""),
                 )
 
     @contextmanager
@@ -202,7 +208,7 @@ class Wire:
             timeout = replace(timeout, read=timeout.log_read, total=timeout.log_total)
             deadline = time.monotonic() + timeout.total
             with self._request("GET", path, timeout, params=params, headers=headers) as response:
-                if response.ok:
+                if HTTPStatus.OK <= response.status_code < HTTPStatus.MULTIPLE_CHOICES:
                     yield Answer(response.status_code, b""), _lines(_chunks(response.raw, deadline=deadline))
                 else:
                     yield Answer(response.status_code, _body(response.raw, deadline=deadline)), iter(())

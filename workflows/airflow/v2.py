@@ -35,6 +35,8 @@ class V2:
     versions_path: ClassVar[str | None] = "/dags/~/dagVersions"
     mark_events: ClassVar[str | list[str]] = ["patch_dag_run", "patch_task_instance"]
     log_type: ClassVar[str] = "application/x-ndjson"
+    # Wrong in three ways, so that no version takes it: conf is no object, an interval has no end, a key is missing.
+    dry_trigger: ClassVar[Mapping[str, Any]] = {"conf": "dry", "data_interval_start": "2000-01-01T00:00:00Z"}
 
     def __init__(self, version: str) -> None:
         self.version = version

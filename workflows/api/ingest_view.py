@@ -6,7 +6,7 @@ import json
 import logging
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.http import HttpRequest, JsonResponse
@@ -18,6 +18,7 @@ from accounts import limits
 from rest.error_responses import response_to
 from rest.errors import InvalidInputError, SVOpsError
 from workflows.airflow.errors import AirflowError
+from workflows.watch import arrivals
 from workflows.watch import push as listener
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,9 @@ def ingest(request: HttpRequest) -> JsonResponse:
             signature=request.headers.get("X-SVOps-Signature", ""),
             now=timezone.now(),
         )
-        records = _records(request.body)
+        records, told = _read(request.body)
+        if records:
+            arrivals.note(version=told.version, dropped=told.dropped, now=timezone.now())
         with suppress(AirflowError):
             listener.receive(records, now=timezone.now())
     except SVOpsError as exc:
@@ -45,14 +48,22 @@ def ingest(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"taken": len(records)}, status=HTTPStatus.ACCEPTED)
 
 
-def _records(body: bytes) -> list[Any]:
+class _Told(NamedTuple):
+    """What the listener tells of itself."""
+
+    version: str
+    dropped: int
+
+
+def _read(body: bytes) -> tuple[list[Any], _Told]:
     try:
         content = json.loads(body)
-        records, dropped = content["records"], content.get("dropped", 0)
+        records = content["records"]
+        told = _Told(version=str(content.get("version", "1"))[:20], dropped=int(content.get("dropped", 0)))
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise InvalidInputError({"records": ['Expected JSON: {"records": [...]}.']}) from exc
     if not isinstance(records, list):
         raise InvalidInputError({"records": ["Expected a list."]})
-    if dropped:
-        logger.warning("the listener dropped records", extra={"dropped": dropped})
-    return records
+    if told.dropped:
+        logger.warning("the listener dropped records", extra={"dropped": told.dropped})
+    return records, told

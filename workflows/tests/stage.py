@@ -130,7 +130,7 @@ class StagedAirflow(ScriptedAirflow):
         self.hidden: set[tuple[str, str]] = set()
         self.cleared: list[dict[str, Any]] = []
         self.marked: list[tuple[str, str]] = []
-        self.dags = {"etl": _dag_json("etl")}
+        self.dags = {"etl": dag_json("etl")}
         self.import_errors: list[dict[str, Any]] = []
         self.versions: list[dict[str, Any]] = []
         self.begun: list[dict[str, Any]] = []
@@ -296,7 +296,7 @@ def _is_named(row: Mapping[str, Any], named: list[str | list[Any]]) -> bool:
     return row["task_id"] in named or [row["task_id"], row["map_index"]] in named
 
 
-def _dag_json(dag_id: str) -> dict[str, Any]:
+def dag_json(dag_id: str) -> dict[str, Any]:
     listed = {
         "dag_id": dag_id,
         "description": "Loads a table",

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 # A push waits for the answers of Airflow. The next poll adopts the runs that this leaves out.
 READ_FOR_A_PUSH = 20
+# The ids of runs that `manage.py doctor` starts begin so. They are nobody's.
+DOCTORS = "svops_doctor__"
 
 
 def adopters(dag_ids: Collection[str]) -> dict[str, Workflow]:
@@ -61,7 +63,7 @@ def adopt(client: AirflowClient, seen: Sequence[types.DagRun], *, pushed: bool, 
     The kind of the run does not matter: manual, scheduled, backfill, by an asset, or one of a later Airflow. A run that
     has ended already is not adopted.
     """
-    begun = [run for run in seen if run.state not in AIRFLOW_TERMINAL]
+    begun = [run for run in seen if run.state not in AIRFLOW_TERMINAL and not run.dag_run_id.startswith(DOCTORS)]
     workflows = adopters({run.dag_id for run in begun}) if begun else {}
     begun = [run for run in begun if run.dag_id in workflows]
     if pushed:

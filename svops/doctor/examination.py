@@ -1,0 +1,108 @@
+"""All checks, one after the other. An outage is a row, not an error."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime
+
+from django.conf import settings
+from django.db import DatabaseError
+
+from svops.doctor import airflow as airflow_checks
+from svops.doctor import listener, surroundings
+from svops.doctor.airflow import Airflow
+from svops.doctor.calls import Asked
+from svops.doctor.findings import Finding, Outcome, Progress, timed
+from svops.doctor.real_run import RealRun
+from workflows.airflow import AirflowClient, Timeout
+from workflows.airflow.errors import AirflowError
+from workflows.airflow.types import Dag
+from workflows.models import Workflow
+
+logger = logging.getLogger(__name__)
+
+
+def examine(*, dag_id: str = "", progress: Progress = lambda _: None) -> Iterator[Finding]:
+    """Yield what each check finds. With `dag_id`, a real run of this DAG is started and stopped."""
+    yield from surroundings.checks(progress)
+    # A client of its own: what the doctor asks is no reason to open the breaker.
+    timeout = Timeout(connect=settings.AIRFLOW_CONNECT_TIMEOUT, read=settings.AIRFLOW_READ_TIMEOUT)
+    client = AirflowClient(
+        settings.AIRFLOW_URL,
+        username=settings.AIRFLOW_USERNAME,
+        password=settings.AIRFLOW_PASSWORD,
+        timeout=timeout,
+        pool_size=1,
+    )
+    with closing(client):
+        progress("Airflow")
+        airflow, findings = airflow_checks.reach(client)
+        yield from findings
+        run: RealRun | None = None
+        if airflow:
+            yield from _safely("clock", lambda: [airflow_checks.clock(client)])
+            yield from _safely("health", lambda: [airflow_checks.health(client)])
+            airflow = replace(airflow, dags=_dags(client))
+            yield from airflow_checks.calls(airflow, _asked(airflow, dag_id), progress)
+            yield from _of_dags(airflow, progress)
+            if dag_id:
+                run = RealRun(client, dag_id)
+                progress(f"a run of {dag_id}")
+                yield from _safely("a real run", run.start)
+        progress("pushes")
+        yield from listener.checks(airflow, pushed_since=_pushed_since(run))
+        if run:
+            yield from _safely("a real run", run.end)
+
+
+def _pushed_since(run: RealRun | None) -> datetime | None:
+    """Return since when a push must have come. The tasks of a paused DAG do not begin."""
+    return run.begun_at if run and not run.is_paused else None
+
+
+def _dags(client: AirflowClient) -> list[Dag]:
+    try:
+        return [dag for dag in client.dags.list() if isinstance(dag, Dag)]
+    except AirflowError:
+        return []  # its own row says so
+
+
+def _asked(airflow: Airflow, dag_id: str) -> Asked:
+    """Choose the DAG that the calls are about: the named one, else one with a workflow, else any, else none."""
+    dags = {dag.dag_id: dag for dag in airflow.dags if isinstance(dag, Dag)}
+    names = [dag_id] if dag_id else [*_offered(), *dags]
+    chosen = next((name for name in names if name in dags), dag_id or airflow_checks.NO_DAG)
+    return Asked(client=airflow.client, dag_id=chosen, paused=dags[chosen].is_paused if chosen in dags else False)
+
+
+def _offered() -> list[str]:
+    try:
+        return list(Workflow.objects.alive().order_by("id").values_list("dag__dag_id", flat=True)[:100])
+    except DatabaseError:
+        return []
+
+
+def _of_dags(airflow: Airflow, progress: Progress) -> Iterator[Finding]:
+    yield from _safely("DAGs of workflows", lambda: airflow_checks.dags_of_workflows(airflow, progress))
+    try:
+        errors = {error.filename: error.stack_trace for error in airflow.client.dags.import_errors()}
+    except AirflowError:
+        errors = {}
+    yield airflow_checks.folder(airflow, errors)
+
+
+def _safely(check: str, look: Callable[[], Iterator[Finding] | list[Finding]]) -> Iterator[Finding]:
+    """Yield the findings. If Airflow or the database fails meanwhile, that is the last of them."""
+    with timed() as watch:
+        try:
+            yield from look()
+        except AirflowError as exc:
+            found = str(exc)
+        except DatabaseError as exc:
+            found = f"the database does not answer: {type(exc).__name__}"
+        else:
+            return
+    yield Finding(part=airflow_checks.PART, check=check, outcome=Outcome.WRONG, found=found, ms=watch.ms)

@@ -1,0 +1,118 @@
+"""The checks of the pushes: whether the plugin is in Airflow, which version, and whether what it sends arrives."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from http import HTTPStatus
+
+import redis
+import requests
+from django.conf import settings
+from django.utils import timezone
+
+from svops.doctor.airflow import Airflow
+from svops.doctor.findings import Finding, Outcome, timed
+from workflows.airflow.errors import AirflowError
+from workflows.watch import arrivals
+from workflows.watch.arrivals import LISTENER_VERSION
+
+PART = "Listener"
+PLUGIN = "svops_listener"
+TIMEOUT = 10.0
+# So many seconds a run may take to begin and to push.
+PATIENCE = 60.0
+POLL = 0.3
+# Polling finds every change that no push brings, some seconds later.
+WITHOUT = "Without pushes, changes are seen some seconds later."
+
+
+def checks(airflow: Airflow | None, *, pushed_since: datetime | None) -> Iterator[Finding]:
+    """Check the way of a push. `pushed_since` is when the run began whose push must have arrived since."""
+    if not settings.INGEST_SECRET:
+        found = "SVOPS_INGEST_SECRET is not set, so pushes are off"
+        yield _finding("pushes", Outcome.ABSENT, found, f"Set it here and in Airflow. {WITHOUT}")
+        return
+    yield accepts_pushes()
+    if airflow:
+        yield from _installed(airflow)
+    yield _arrived(pushed_since)
+
+
+def accepts_pushes() -> Finding:
+    """Send a signed push without records, as the plugin would, to our own web process."""
+    body = json.dumps({"records": [], "dropped": 0, "version": LISTENER_VERSION}).encode()
+    sent_at = str(int(time.time()))
+    signature = hmac.new(settings.INGEST_SECRET.encode(), sent_at.encode() + b"." + body, hashlib.sha256)
+    headers = {
+        "Content-Type": "application/json",
+        "X-SVOps-Timestamp": sent_at,
+        "X-SVOps-Signature": signature.hexdigest(),
+    }
+    url = settings.SVOPS_INGEST_URL
+    with timed() as watch:
+        try:
+            with requests.Session() as session:
+                session.trust_env = False
+                answer = session.post(url, data=body, headers=headers, timeout=TIMEOUT, allow_redirects=False)
+            status, error = answer.status_code, ""
+        except requests.RequestException as exc:
+            status, error = 0, type(exc).__name__
+    if status == HTTPStatus.ACCEPTED:
+        return _finding("SVOps takes pushes", Outcome.WORKS, url, ms=watch.ms)
+    if status == HTTPStatus.UNAUTHORIZED:
+        found, mend = "the signature is refused", "Give the web process the same SVOPS_INGEST_SECRET."
+    else:
+        found = f"{url} does not take a push: {error or f'HTTP {status}'}"
+        mend = "Start the web process, or set SVOPS_INGEST_URL to its address."
+    return _finding("SVOps takes pushes", Outcome.WRONG, found, mend, ms=watch.ms)
+
+
+def _installed(airflow: Airflow) -> Iterator[Finding]:
+    try:
+        names = airflow.client.probes.plugins()
+    except AirflowError as exc:
+        yield _finding("plugin installed", Outcome.UNTRIED, f"it is not known: {exc}")
+        return
+    if PLUGIN in names:
+        yield _finding("plugin installed", Outcome.WORKS)
+        return
+    mend = f"Copy plugins/svops_listener.py into Airflow's plugins folder and restart it. {WITHOUT}"
+    yield _finding("plugin installed", Outcome.WRONG, "Airflow has no plugin svops_listener", mend)
+
+
+def _arrived(since: datetime | None) -> Finding:
+    """Say when the last push arrived. After a run of our own, wait for one."""
+    try:
+        last = _last(since)
+    except redis.RedisError as exc:
+        return _finding("pushes arrive", Outcome.UNTRIED, f"Redis does not answer: {type(exc).__name__}")
+    if last is None or (since and last.at < since):
+        found = f"no push came within {PATIENCE:.0f} s of the run" if since else "no push has arrived lately"
+        mend = "Set SVOPS_INGEST_URL and SVOPS_INGEST_SECRET for every process of Airflow; look for a firewall between."
+        outcome = Outcome.WRONG if since else Outcome.UNTRIED
+        return _finding("pushes arrive", outcome, found, mend if since else f"--dag starts a run. {mend}")
+    age = (timezone.now() - last.at).total_seconds()
+    found = f"version {last.version}, the last one {age:.0f} s ago"
+    if last.version != LISTENER_VERSION:
+        mend = f"Copy plugins/svops_listener.py, version {LISTENER_VERSION}, into Airflow's plugins folder."
+        return _finding("pushes arrive", Outcome.WRONG, found, mend)
+    dropped = f"; that process has dropped {last.dropped} records" if last.dropped else ""
+    return _finding("pushes arrive", Outcome.WORKS, f"{found}{dropped}")
+
+
+def _last(since: datetime | None) -> arrivals.Arrival | None:
+    gives_up_at = time.monotonic() + PATIENCE
+    while True:
+        last = arrivals.last()
+        if since is None or (last and last.at >= since) or time.monotonic() >= gives_up_at:
+            return last
+        time.sleep(POLL)
+
+
+def _finding(check: str, outcome: Outcome, found: str = "", mend: str = "", *, ms: float | None = None) -> Finding:
+    return Finding(part=PART, check=check, outcome=outcome, found=found, mend=mend, needed=False, ms=ms)

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from rich.console import Console
+from rich.table import Table
+
+from rest.masking import mask
+from svops.doctor.examination import examine
+from svops.doctor.findings import Finding, Outcome, Progress
+
+STYLES = {
+    Outcome.WORKS: "green",
+    Outcome.MISSING: "bold red",
+    Outcome.WRONG: "bold red",
+    Outcome.ABSENT: "dim",
+    Outcome.UNTRIED: "yellow",
+}
+
+
+class Command(BaseCommand):
+    help = (
+        "Check everything that SVOps needs: each call to Airflow with its right, clocks, the listener, the DAGs, "
+        "database, Redis, mail, receivers. Exits with 1 if something is missing, else 0. Only --dag changes things."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--dag", default="", metavar="DAG_ID", help="Start a real run of this DAG, wait for its push, and stop it."
+        )
+        output = parser.add_mutually_exclusive_group()
+        output.add_argument("--json", action="store_true", help="Print a JSON object, for programs.")
+        output.add_argument("--short", action="store_true", help="Print one line.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        with _progress() as progress:
+            findings = list(examine(dag_id=options["dag"], progress=progress))
+        problems = [finding for finding in findings if finding.is_problem]
+        if options["json"]:
+            shown = {"ok": not problems, "findings": [finding.as_json() for finding in findings]}
+            self.stdout.write(json.dumps(shown, indent=2))
+        elif options["short"]:
+            self.stdout.write(short(findings, problems))
+        else:
+            _print(findings)
+            self.stdout.write(f"\n{short(findings, problems)}")
+        if problems:
+            sys.exit(1)
+
+
+def short(findings: list[Finding], problems: list[Finding]) -> str:
+    """Return the result as one line."""
+    lesser = sum(not one.is_problem and one.outcome in {Outcome.MISSING, Outcome.WRONG} for one in findings)
+    less = f"; SVOps works without {lesser} more" if lesser else ""
+    if not problems:
+        return f"Doctor: {len(findings)} checks, no problem{less}."
+    first = mask(f"{problems[0].check} ({problems[0].found or problems[0].outcome})")
+    more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
+    return f"Doctor: {len(findings)} checks, a problem with {first}{more}{less}. manage.py doctor shows all."
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """Show on a terminal what is being checked."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with console.status("Checking") as status:
+        yield lambda what: status.update(f"Checking {what}")
+
+
+def _print(findings: list[Finding]) -> None:
+    console = Console()
+    for part in dict.fromkeys(finding.part for finding in findings):
+        table = Table(title=part, title_justify="left", title_style="bold", expand=True, show_edge=False)
+        for name, ratio in (("check", 3), ("", 2), ("ms", 1), ("found", 6)):
+            table.add_column(name, ratio=ratio, justify="right" if name == "ms" else "left", overflow="fold")
+        for one in findings:
+            if one.part == part:
+                word = str(one.outcome) if one.needed or one.outcome == Outcome.WORKS else f"({one.outcome})"
+                text = "\n".join(filter(None, (mask(one.found), mask(one.mend))))
+                style = STYLES[one.outcome] if one.is_problem or one.outcome == Outcome.WORKS else "yellow"
+                ms = f"{one.ms:.0f}" if one.ms is not None else ""
+                table.add_row(one.check, f"[{style}]{word}[/]", ms, text.replace("[", r"\["))
+        console.print(table)
+        console.print()
