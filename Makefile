@@ -4,12 +4,11 @@ LOCK = uv pip compile --universal --python-version 3.11 --generate-hashes --no-e
 # Processes of the tests. Many tests wait more than they compute, so there are twice as many as cores.
 # WORKERS=0 runs them in one process, which is quicker for a few tests and needed for a debugger.
 CORES := $(shell getconf _NPROCESSORS_ONLN)
-VERSION ?= 3.13
 WORKERS ?= $(shell expr 2 '*' $(CORES))
 TEST = $(PYTHON_RUN) -m pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo check test test-long test-postgres test-airflow2 test-python fuzz coverage chaos attack bench bench-data load bench-live bench-latency lint types contracts js audit lock clean
+.PHONY: help up demo check test test-long test-postgres test-airflow2 test-airflow test-python fuzz coverage chaos attack bench bench-data load bench-live bench-latency lint types contracts js audit lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,10 +43,14 @@ test-airflow2: ## run the tests that need a real Airflow on 2.11 (needs Python 3
 	@scripts/setup --airflow2
 	@SVOPS_TEST_AIRFLOW=2 exec $(PYTHON_RUN) -m pytest -n 2 -m airflow workflows dags $(ARGS)
 
+test-airflow: ## run the tests that need a real Airflow on any version (VERSION=3.1.8)
+	@scripts/setup --airflow $(or $(VERSION),3.3.2)
+	@SVOPS_TEST_AIRFLOW=$(or $(VERSION),3.3.2) exec $(PYTHON_RUN) -m pytest -n 2 -m airflow workflows dags $(ARGS)
+
 test-python: ## run on another Python what needs no Airflow and no browser (VERSION=3.13)
-	@scripts/setup --python $(VERSION)
-	@.venv-$(VERSION)/bin/python manage.py check
-	@exec .venv-$(VERSION)/bin/python -m pytest -n $(WORKERS) -m "not airflow" rest accounts workflows notifications $(ARGS)
+	@scripts/setup --python $(or $(VERSION),3.13)
+	@.venv-$(or $(VERSION),3.13)/bin/python manage.py check
+	@exec .venv-$(or $(VERSION),3.13)/bin/python -m pytest -n $(WORKERS) -m "not airflow" rest accounts workflows notifications $(ARGS)
 
 fuzz: ## send every operation of the API many unexpected requests (EXAMPLES=200 for each)
 	@scripts/setup --dev

@@ -108,7 +108,13 @@ class Airflow:
     }
     health = "/api/v2/monitor/health"
 
-    def __init__(self, home: Home, *, port: int, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, home: Home, *, port: int, env: Mapping[str, str] | None = None, version: str | None = None
+    ) -> None:
+        """`version` names another one than that of the lock file: it has an environment of its own."""
+        if version:
+            self.environment = REPOSITORY / f".venv-airflow-{version}"
+        self._version = version
         self.url = f"http://127.0.0.1:{port}"
         self.username = USERNAME
         self._is_new = not home.secret_file("airflow_password").is_file()
@@ -124,7 +130,7 @@ class Airflow:
         """Write the configuration, and create or migrate the database if this Airflow has not done so yet."""
         self._write_config()
         stamp = self._directory / "migrated"
-        wanted = hashlib.sha256(self.lock_file.read_bytes()).hexdigest()
+        wanted = self._lock()
         if stamp.is_file() and stamp.read_text() == wanted and is_prepared(self._database, table="alembic_version"):
             return
         stamp.unlink(missing_ok=True)
@@ -189,8 +195,7 @@ class Airflow:
     def _make_database(self) -> None:
         """Migrate the database. A new one is a copy of the first that this environment has made, which saves 10 s."""
         database = self._database
-        lock = hashlib.sha256(self.lock_file.read_bytes()).hexdigest()
-        empty = self.environment / f"empty-{lock[:16]}.db"
+        empty = self.environment / f"empty-{self._lock()[:16]}.db"
         is_new = not is_prepared(database, table="alembic_version")
         if is_new and empty.is_file():
             _copy_database(empty, database)
@@ -200,6 +205,11 @@ class Airflow:
             # An environment that belongs to somebody else stays as it is.
             with suppress(OSError, sqlite3.OperationalError):
                 _copy_database(database, empty)
+
+    def _lock(self) -> str:
+        """Return what changes when other packages are installed."""
+        packages = self._version.encode() if self._version else self.lock_file.read_bytes()
+        return hashlib.sha256(packages).hexdigest()
 
     def _run(self, *arguments: str) -> None:
         log = self._home.logs / "airflow-prepare.log"

@@ -77,6 +77,14 @@ class Application:
         self._manage("load_examples", failure="The example workflows could not be loaded.")
         self._mark_done("examples")
 
+    def doctor(self) -> str:
+        """Return what the doctor says, in one line. What it finds stops nothing: SVOps has started."""
+        log = self._home.logs / "doctor.log"
+        argv = [sys.executable, str(REPOSITORY / "manage.py"), "doctor", "--short"]
+        run_once(argv, env=self._env, log=log, cwd=REPOSITORY)
+        lines = [line for line in log.read_text().splitlines() if line.startswith("Doctor:")]
+        return lines[-1] if lines else f"Doctor: it did not come to an end, see {log}"
+
     def parts(self, *, after: Callable[[], str] | None = None) -> list[Part]:
         """Return web, and worker and beat; these two begin once `after` returns ""."""
         return [

@@ -134,6 +134,12 @@ class Platform:
         for name, value in rows.items():
             self._say(f"{name:<16}{value}")
 
+    def examine(self) -> None:
+        """Print in one line whether everything that SVOps needs is there."""
+        with self._waiting("Checking"):
+            said = self.application.doctor()
+        self._say(f"{said} More: .venv/bin/python manage.py doctor")
+
     # ------------------------------------------------------------------------------------------------------
 
     def _own_airflow(self, secret: dict[str, str]) -> Airflow:

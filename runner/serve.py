@@ -18,6 +18,7 @@ from runner.ports import free_port
 from runner.postgres import Postgres
 from runner.redis import redis_part
 from runner.supervisor import Supervisor, Then
+from runner.versions import is_airflow_2, tested_version
 
 POLL = 0.1
 
@@ -30,7 +31,9 @@ def _airflow(home: Home, _cleanup: ExitStack) -> Part:
     # Tests have DAGs of their own.
     folder = os.environ.get("AIRFLOW_DAGS_FOLDER")
     env = {"AIRFLOW__CORE__DAGS_FOLDER": folder} if folder else {}
-    airflow = Airflow(home, port=int(os.environ.get("AIRFLOW_PORT") or free_port()), env=env)
+    port = int(os.environ.get("AIRFLOW_PORT") or free_port())
+    kind = Airflow2 if is_airflow_2() else Airflow
+    airflow = kind(home, port=port, env=env, version=tested_version())
     airflow.prepare()
     return airflow.part()
 
@@ -43,7 +46,8 @@ def _postgres(home: Home, cleanup: ExitStack) -> Part:
 
 
 def _airflow2(home: Home, _cleanup: ExitStack) -> Part:
-    airflow = Airflow2(home, port=int(os.environ.get("AIRFLOW_PORT") or free_port()))
+    port = int(os.environ.get("AIRFLOW_PORT") or free_port())
+    airflow = Airflow2(home, port=port, version=tested_version() if is_airflow_2() else None)
     airflow.prepare()
     return airflow.part()
 

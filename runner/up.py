@@ -16,6 +16,7 @@ def up(home: Home, *, console: Console, verbose: bool) -> int:
 
         def then(_stop: threading.Event) -> None:
             platform.announce()
+            platform.examine()
             console.print("Ctrl-C stops everything.", style="dim")
 
         return platform.run(then)

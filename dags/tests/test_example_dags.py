@@ -1,6 +1,6 @@
 """The example DAGs, parsed and run by a real Airflow.
 
-Airflow has its own environment: `.venv-airflow`, or `.venv-airflow2` if `SVOPS_TEST_AIRFLOW` is 2.
+Airflow has its own environment: `.venv-airflow`, or another if `SVOPS_TEST_AIRFLOW` names another version.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
+
+from runner.versions import is_airflow_2, tested_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,8 +115,9 @@ def probing(environment: dict[str, str], *, log: Path) -> Iterator[Probe]:
 @pytest.fixture(scope="session")
 def airflow_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment variables of an Airflow with a new database."""
-    is_second = os.environ.get("SVOPS_TEST_AIRFLOW") == "2"
-    venv = DAGS.parent / (".venv-airflow2" if is_second else ".venv-airflow")
+    version = tested_version()
+    locked = ".venv-airflow2" if is_airflow_2() else ".venv-airflow"
+    venv = DAGS.parent / (f".venv-airflow-{version}" if version else locked)
     home = tmp_path_factory.mktemp("airflow")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     environment = {

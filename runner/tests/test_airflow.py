@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -11,12 +10,14 @@ import pytest
 import requests
 from django.conf import settings
 
+from runner.versions import is_airflow_2
+
 if TYPE_CHECKING:
     from conftest import AirflowServer
 
 pytestmark = [
     pytest.mark.airflow,
-    pytest.mark.skipif(os.environ.get("SVOPS_TEST_AIRFLOW") == "2", reason="the fault is one of Airflow 3"),
+    pytest.mark.skipif(is_airflow_2(), reason="the fault is one of Airflow 3"),
 ]
 
 

@@ -218,7 +218,7 @@ def test_an_unknown_option_is_refused(clone: Path) -> None:
 
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr == (
-        "svops set-up: unknown option --fast: --dev, --airflow2 and --python are the only ones.\n"
+        "svops set-up: unknown option --fast: --dev, --airflow2, --airflow and --python are the only ones.\n"
     )
 
 

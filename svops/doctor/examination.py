@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
@@ -11,6 +11,7 @@ from datetime import datetime
 from django.conf import settings
 from django.db import DatabaseError
 
+from rest.masking import mask
 from svops.doctor import airflow as airflow_checks
 from svops.doctor import listener, surroundings
 from svops.doctor.airflow import Airflow
@@ -56,6 +57,18 @@ def examine(*, dag_id: str = "", progress: Progress = lambda _: None) -> Iterato
         yield from listener.checks(airflow, pushed_since=_pushed_since(run))
         if run:
             yield from _safely("a real run", run.end)
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """Return the result as one line."""
+    problems = [finding for finding in findings if finding.is_problem]
+    lesser = sum(not one.is_problem and one.outcome in {Outcome.MISSING, Outcome.WRONG} for one in findings)
+    less = f" {lesser} more of less weight." if lesser else ""
+    if not problems:
+        return f"Doctor: {len(findings)} checks, no problem.{less}"
+    first = mask(f"{problems[0].check} ({problems[0].found or problems[0].outcome})")
+    more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
+    return f"Doctor: {len(findings)} checks, a problem with {first}{more}.{less}"
 
 
 def _pushed_since(run: RealRun | None) -> datetime | None:

@@ -37,16 +37,16 @@ def checks(airflow: Airflow | None, *, pushed_since: datetime | None) -> Iterato
         found = "SVOPS_INGEST_SECRET is not set, so pushes are off"
         yield _finding("pushes", Outcome.ABSENT, found, f"Set it here and in Airflow. {WITHOUT}")
         return
-    yield accepts_pushes()
+    yield accepts_pushes(now=timezone.now())
     if airflow:
         yield from _installed(airflow)
-    yield _arrived(pushed_since)
+    yield arrived(pushed_since, patience=PATIENCE)
 
 
-def accepts_pushes() -> Finding:
+def accepts_pushes(*, now: datetime) -> Finding:
     """Send a signed push without records, as the plugin would, to our own web process."""
     body = json.dumps({"records": [], "dropped": 0, "version": LISTENER_VERSION}).encode()
-    sent_at = str(int(time.time()))
+    sent_at = str(int(now.timestamp()))
     signature = hmac.new(settings.INGEST_SECRET.encode(), sent_at.encode() + b"." + body, hashlib.sha256)
     headers = {
         "Content-Type": "application/json",
@@ -85,14 +85,14 @@ def _installed(airflow: Airflow) -> Iterator[Finding]:
     yield _finding("plugin installed", Outcome.WRONG, "Airflow has no plugin svops_listener", mend)
 
 
-def _arrived(since: datetime | None) -> Finding:
-    """Say when the last push arrived. After a run of our own, wait for one."""
+def arrived(since: datetime | None, *, patience: float) -> Finding:
+    """Say when the last push arrived. After a run of our own that began at `since`, wait for one so many seconds."""
     try:
-        last = _last(since)
+        last = _last(since, patience=patience)
     except redis.RedisError as exc:
         return _finding("pushes arrive", Outcome.UNTRIED, f"Redis does not answer: {type(exc).__name__}")
     if last is None or (since and last.at < since):
-        found = f"no push came within {PATIENCE:.0f} s of the run" if since else "no push has arrived lately"
+        found = f"no push came within {patience:g} s of the run" if since else "no push has arrived lately"
         mend = "Set SVOPS_INGEST_URL and SVOPS_INGEST_SECRET for every process of Airflow; look for a firewall between."
         outcome = Outcome.WRONG if since else Outcome.UNTRIED
         return _finding("pushes arrive", outcome, found, mend if since else f"--dag starts a run. {mend}")
@@ -105,8 +105,8 @@ def _arrived(since: datetime | None) -> Finding:
     return _finding("pushes arrive", Outcome.WORKS, f"{found}{dropped}")
 
 
-def _last(since: datetime | None) -> arrivals.Arrival | None:
-    gives_up_at = time.monotonic() + PATIENCE
+def _last(since: datetime | None, *, patience: float) -> arrivals.Arrival | None:
+    gives_up_at = time.monotonic() + patience
     while True:
         last = arrivals.last()
         if since is None or (last and last.at >= since) or time.monotonic() >= gives_up_at:

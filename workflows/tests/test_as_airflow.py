@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
 from importlib.util import find_spec
@@ -13,12 +12,13 @@ from typing import Any
 import pytest
 
 from rest.errors import InvalidInputError
+from runner.versions import is_airflow_2
 from workflows import parameters
 from workflows.airflow.types import DagParam
 
 pytestmark = [
     pytest.mark.airflow,
-    pytest.mark.skipif(os.environ.get("SVOPS_TEST_AIRFLOW") == "2", reason="2.11 knows other formats than Airflow 3"),
+    pytest.mark.skipif(is_airflow_2(), reason="2.11 knows other formats than Airflow 3"),
 ]
 
 GUEST = Path(__file__).with_name("airflow_params.py")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import time
@@ -20,6 +19,7 @@ from pytest_django import Settings
 from accounts.models import Role, User
 from conftest import GIVEN, HOME, AirflowServer
 from rest.errors import InvalidInputError
+from runner.versions import is_airflow_2
 from workflows import explain, services, task_logs
 from workflows.airflow import AirflowClient, errors
 from workflows.models import AirflowState, Dag, DataInterval, Event, Run, TriggerType, Workflow
@@ -31,7 +31,7 @@ from workflows.watch import dags
 pytestmark = [pytest.mark.airflow, pytest.mark.django_db(transaction=True)]
 
 DAG = "simple_workflow_example"
-IS_SECOND = os.environ.get("SVOPS_TEST_AIRFLOW") == "2"
+IS_SECOND = is_airflow_2()
 T = TypeVar("T")
 HAPPY = [
     "workflow.triggered",

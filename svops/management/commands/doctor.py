@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rest.masking import mask
-from svops.doctor.examination import examine
+from svops.doctor.examination import examine, summary
 from svops.doctor.findings import Finding, Outcome, Progress
 
 STYLES = {
@@ -46,23 +46,12 @@ class Command(BaseCommand):
             shown = {"ok": not problems, "findings": [finding.as_json() for finding in findings]}
             self.stdout.write(json.dumps(shown, indent=2))
         elif options["short"]:
-            self.stdout.write(short(findings, problems))
+            self.stdout.write(summary(findings))
         else:
             _print(findings)
-            self.stdout.write(f"\n{short(findings, problems)}")
+            self.stdout.write(summary(findings))
         if problems:
             sys.exit(1)
-
-
-def short(findings: list[Finding], problems: list[Finding]) -> str:
-    """Return the result as one line."""
-    lesser = sum(not one.is_problem and one.outcome in {Outcome.MISSING, Outcome.WRONG} for one in findings)
-    less = f"; SVOps works without {lesser} more" if lesser else ""
-    if not problems:
-        return f"Doctor: {len(findings)} checks, no problem{less}."
-    first = mask(f"{problems[0].check} ({problems[0].found or problems[0].outcome})")
-    more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
-    return f"Doctor: {len(findings)} checks, a problem with {first}{more}{less}. manage.py doctor shows all."
 
 
 @contextmanager

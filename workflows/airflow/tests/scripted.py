@@ -4,6 +4,7 @@ import json
 import socket
 import ssl
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -86,6 +87,7 @@ class ScriptedAirflow:
         self.answers: dict[tuple[str, str], Any] = {}
         self.pages: dict[tuple[str, str], Handler] = {}
         self.logins = 0
+        self.clock_ahead = 0.0  # seconds
         self._oldest_token = 1
         # What is in front of Airflow asks everybody who they are, for every path.
         self.is_guarded = False
@@ -234,6 +236,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         self._answer(self._read())
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return super().date_time_string((timestamp or time.time()) + self.server.airflow.clock_ahead)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing is printed."""

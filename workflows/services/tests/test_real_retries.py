@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +9,7 @@ from pytest_django import Settings
 
 from accounts.models import Role, User
 from runner.testing import Served
+from runner.versions import is_airflow_2
 from workflows import services
 from workflows.airflow import AirflowClient
 from workflows.models import Run, TriggerType, Workflow
@@ -18,7 +18,7 @@ from workflows.tests.real import connect_to, ended, serve, synced, until
 pytestmark = [
     pytest.mark.airflow,
     pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(os.environ.get("SVOPS_TEST_AIRFLOW") == "2", reason="the DAGs are for Airflow 3"),
+    pytest.mark.skipif(is_airflow_2(), reason="the DAGs are for Airflow 3"),
 ]
 
 DAGS = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from pytest_django import Settings
 
 from accounts.models import User
 from runner.testing import Served
+from runner.versions import is_airflow_2
 from workflows import explain, services
 from workflows.airflow import AirflowClient
 from workflows.models import DataInterval, Run, TriggerType, Workflow
@@ -24,7 +24,7 @@ from workflows.tests.stage import story
 pytestmark = [
     pytest.mark.airflow,
     pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(os.environ.get("SVOPS_TEST_AIRFLOW") == "2", reason="the DAGs are for Airflow 3"),
+    pytest.mark.skipif(is_airflow_2(), reason="the DAGs are for Airflow 3"),
 ]
 
 DAGS = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import Role, User
+from runner.versions import is_airflow_2
 from workflows import gateway, services
 from workflows.airflow import AirflowClient
 from workflows.models import AirflowState, Dag, Run, TaskInstance, TriggerType, Workflow
@@ -26,7 +26,7 @@ from workflows.watch import dags, poll
 pytestmark = [
     pytest.mark.airflow,
     pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(os.environ.get("SVOPS_TEST_AIRFLOW") == "2", reason="the DAGs are for Airflow 3"),
+    pytest.mark.skipif(is_airflow_2(), reason="the DAGs are for Airflow 3"),
 ]
 
 # The deferred task goes on when its start is too old for the feed by starts (overlap, and `feeds.STORED_WITHIN`).

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +13,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import Role, User
+from runner.versions import is_airflow_2
 from workflows import services
 from workflows.airflow import AirflowClient
 from workflows.models import AirflowState, Dag, Run, TriggerType, Workflow
@@ -25,7 +25,7 @@ from workflows.watch import dags
 pytestmark = [
     pytest.mark.airflow,
     pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(os.environ.get("SVOPS_TEST_AIRFLOW") == "2", reason="the DAG is for Airflow 3"),
+    pytest.mark.skipif(is_airflow_2(), reason="the DAG is for Airflow 3"),
 ]
 
 # Each waits so long that a busy scheduler has heard of the end of the process before the task goes on. Otherwise
