@@ -36,7 +36,7 @@ MOST_DAGS = 100
 # Used if no DAG can be seen: whether a right on all DAGs is there shows all the same.
 NO_DAG = "svops_doctor"
 UP = "Start Airflow, or mend AIRFLOW_URL and the network between."
-CREDENTIALS = "Mend AIRFLOW_USERNAME and AIRFLOW_PASSWORD, or give the user a role in Airflow."
+CREDENTIALS = "Mend the credentials of AIRFLOW_AUTH (docs/airflows.md), or give SVOps' user a role in Airflow."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +176,7 @@ def _judged(tried: Sequence[Tried], airflow: Airflow) -> Iterator[Finding]:
         found = refusals[0].wrong or "Airflow refuses everything: wrong credentials, or a user without any role"
         yield _finding("sign in", Outcome.WRONG, found, CREDENTIALS)
         return
-    yield _finding("sign in", Outcome.WORKS, f"as {settings.AIRFLOW_USERNAME}")
+    yield _finding("sign in", Outcome.WORKS, f"by AIRFLOW_AUTH={settings.AIRFLOW_AUTH}")
     allowed = [_needs(one.call, airflow) for one in tried if one.is_allowed]
     refused = {one.call.name: _needs(one.call, airflow) for one in tried if one.refused}
     missing = permissions.missing(refused, allowed)

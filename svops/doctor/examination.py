@@ -18,6 +18,7 @@ from svops.doctor.airflow import Airflow
 from svops.doctor.calls import Asked
 from svops.doctor.findings import Finding, Outcome, Progress, timed
 from svops.doctor.real_run import RealRun
+from workflows import way_in
 from workflows.airflow import AirflowClient, Timeout
 from workflows.airflow.errors import AirflowError
 from workflows.airflow.types import Dag
@@ -31,13 +32,8 @@ def examine(*, dag_id: str = "", progress: Progress = lambda _: None) -> Iterato
     yield from surroundings.checks(progress)
     # A client of its own: what the doctor asks is no reason to open the breaker.
     timeout = Timeout(connect=settings.AIRFLOW_CONNECT_TIMEOUT, read=settings.AIRFLOW_READ_TIMEOUT)
-    client = AirflowClient(
-        settings.AIRFLOW_URL,
-        username=settings.AIRFLOW_USERNAME,
-        password=settings.AIRFLOW_PASSWORD,
-        timeout=timeout,
-        pool_size=1,
-    )
+    access = way_in.access()
+    client = AirflowClient(access, keeper=way_in.keeper(access), pace=way_in.pace(access), timeout=timeout, pool_size=1)
     with closing(client):
         progress("Airflow")
         airflow, findings = airflow_checks.reach(client)

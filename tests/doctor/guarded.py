@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from workflows.airflow.tests.scripted import Reply, Request, ScriptedAirflow, paged
+from workflows.airflow.tests.scripted import API, Reply, Request, ScriptedAirflow, paged
 from workflows.tests.stage import dag_json
 
 HEALTHY = {"status": "healthy"}
@@ -30,7 +30,7 @@ class GuardedAirflow(ScriptedAirflow):
     """It has the DAG `etl`. `allowed` are rights such as `can read on DAGs`, or `can edit on DAG:etl`."""
 
     def __init__(self, allowed: set[str], *, first_api: bool = False, title: str = "FAB auth manager API") -> None:
-        super().__init__(**({"api": "/api/v1", "version": "2.11.2"} if first_api else {}))
+        super().__init__(api="/api/v1" if first_api else API, version="2.11.2" if first_api else "3.3.2")
         self.allowed = allowed
         self.first_api = first_api
         self.dags = {"etl": dag_json("etl")}

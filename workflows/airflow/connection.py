@@ -97,7 +97,9 @@ class Connection:
         return answer.json()
 
     def _outside(self, path: str, params: Params) -> Answer:
-        return self._wire.exchange("GET", path, params=params, headers=self._known().login.headers())
+        return _authorized(
+            self._known().login, lambda headers: self._wire.exchange("GET", path, params=params, headers=headers)
+        )
 
     @contextmanager
     def lines(self, path: str, params: Params | None = None, *, accept: str) -> Iterator[Iterator[RawLine]]:
