@@ -76,6 +76,10 @@ def _missing_for_airflow() -> str:
     }
     # `make up` starts an Airflow that has a user and a password.
     address: dict[str, object] = {} if AIRFLOW_AUTH == "password" else {"AIRFLOW_URL": env.text("AIRFLOW_URL")}
+    if AIRFLOW_AUTH == "password" and not env.text("AIRFLOW_AUTH"):
+        for way, variables in needed.items():
+            if given := [name for name, value in variables.items() if value and value is not True]:
+                return f"{given[0]} is set and AIRFLOW_AUTH is not: AIRFLOW_AUTH={way} is expected"
     missing = [name for name, value in (address | needed.get(AIRFLOW_AUTH, {})).items() if not value]
     if missing:
         return f"AIRFLOW_AUTH={AIRFLOW_AUTH} needs {missing[0]}, which is not set or empty"

@@ -71,6 +71,14 @@ def read(monkeypatch: pytest.MonkeyPatch, env: dict[str, str]) -> dict[str, Any]
             "AIRFLOW_OAUTH2_METHOD='none' must be one of client_secret_basic, client_secret_post, airflow",
         ),
         (
+            {"AIRFLOW_TOKEN": "a"},
+            "AIRFLOW_TOKEN or AIRFLOW_TOKEN_FILE is set and AIRFLOW_AUTH is not: AIRFLOW_AUTH=token is expected",
+        ),
+        (
+            {"AIRFLOW_OAUTH2_CLIENT_ID": "svops"},
+            "AIRFLOW_OAUTH2_CLIENT_ID is set and AIRFLOW_AUTH is not: AIRFLOW_AUTH=oauth2 is expected",
+        ),
+        (
             {"AIRFLOW_AUTH": "mwaa"},
             "AIRFLOW_AUTH=mwaa needs AIRFLOW_MWAA_ENVIRONMENT, which is not set or empty",
         ),

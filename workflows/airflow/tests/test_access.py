@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +16,7 @@ from workflows.airflow import Access, AirflowClient, errors
 from workflows.airflow.access import OAuth2, Password, StaticToken
 from workflows.airflow.pace import OwnPace
 from workflows.airflow.types import DagRun
+from workflows.airflow.ways.tokens import bearer
 
 from .certificates import Authority
 from .scripted import Reply, Request, ScriptedAirflow, run_json
@@ -260,6 +263,27 @@ def test_an_airflow_with_the_keycloak_auth_manager_gives_its_own_token(airflow: 
         "client_id": "svops",
         "client_secret": "s3cret",
     }
+
+
+@pytest.mark.parametrize(
+    ("own", "carried", "end"),
+    [(3600, 300, 300), (300, 3600, 300), (300, None, 300), (None, 300, 300), (None, None, None)],
+)
+def test_a_token_that_carries_another_ends_with_the_first_of_both(
+    own: int | None, carried: int | None, end: int | None
+) -> None:
+    inner = {} if carried is None else {"access_token": _jwt(carried)}
+
+    assert bearer(_jwt(own, **inner), now=1).expires_at == end
+
+
+def test_a_token_that_only_looks_like_a_json_web_token_says_no_end() -> None:
+    assert [bearer(text, now=1).expires_at for text in ("a.b.c", "a.W10.c", "a.!!!.c", "x")] == [None] * 4
+
+
+def _jwt(end: int | None, **claims: object) -> str:
+    body = json.dumps(claims | ({} if end is None else {"exp": end}))
+    return f"h.{base64.urlsafe_b64encode(body.encode()).decode().rstrip('=')}.s"
 
 
 def test_a_client_that_keycloak_refuses_is_an_auth_error(airflow: ScriptedAirflow) -> None:

@@ -15,7 +15,7 @@ SENDABLE = re.compile(r"[A-Za-z0-9!#$%&'*+./:=?@^_`|~-]{1,65536}")
 
 def bearer(token: str, *, now: float, expires_at: float | None = None) -> Credentials:
     """Return the credentials of this token. Without an end from its provider, a JSON Web Token says its own."""
-    end = expires_at if expires_at is not None else _expiry(token)
+    end = expires_at if expires_at is not None else _end(token)
     return Credentials({"Authorization": f"Bearer {token}"}, fetched_at=now, expires_at=end)
 
 
@@ -28,13 +28,25 @@ def seconds(value: object) -> float | None:
     return number if 0 < number < math.inf else None
 
 
-def _expiry(token: str) -> float | None:
-    """Return `exp` of a JSON Web Token. It is not verified: it only says when to ask for the next."""
+def _end(token: str) -> float | None:
+    """Return when a JSON Web Token ends, by what it says itself.
+
+    That of Airflow's Keycloak auth manager carries a token of Keycloak. When that one ends, Airflow accepts its own for
+    hours, but allows nothing with it and shows empty lists.
+    """
+    claims = _claims(token)
+    carried = claims.get("access_token")
+    ends = seconds(claims.get("exp")), seconds(_claims(carried).get("exp")) if isinstance(carried, str) else None
+    return min((end for end in ends if end is not None), default=None)
+
+
+def _claims(token: str) -> dict[str, object]:
+    """Return the claims of a JSON Web Token, unverified: they only say when to ask for the next. Else nothing."""
     parts = token.split(".")
     if len(parts) != 3:
-        return None
+        return {}
     try:
         claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
     except ValueError:
-        return None
-    return seconds(claims.get("exp")) if isinstance(claims, dict) else None
+        return {}
+    return claims if isinstance(claims, dict) else {}
