@@ -33,6 +33,10 @@ def _log_actions_in_threads() -> None:
         # In the loop, and kept by the request: the thread only takes it from there.
         await request.body()
 
+    # 3.0 has no name for this dependency.
+    user_dependency = getattr(decorators, "GetUserDep", None)
+    if user_dependency is None:
+        user_dependency = Annotated[object, Depends(decorators.get_user_with_exception_handling)]
     original = decorators.action_logging
 
     def action_logging(event: str | None = None) -> Callable[..., None]:
@@ -41,7 +45,7 @@ def _log_actions_in_threads() -> None:
         def log_in_thread(
             request: Request,
             session: decorators.SessionDep,
-            user: decorators.GetUserDep,
+            user: user_dependency,  # type: ignore[valid-type]
             body: Annotated[None, Depends(read_body)],
         ) -> None:
             asyncio.run(log_action(request, session, user))

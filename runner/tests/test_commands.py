@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -258,8 +259,10 @@ def test_up_says_where_everything_is_once_it_is_ready(tmp_path: Path, ports: dic
             f"  Airflow         {airflow}",
             "  Sign in         admin, with the password that was given to it",
             f"  Airflow sign in admin / {password}",
+            lines[-2],
             "Ctrl-C stops everything.",
         ]
+        assert re.fullmatch(r"  Doctor: \d+ checks, no problem\. More: \.venv/bin/python manage\.py doctor", lines[-2])
         headers = {"Authorization": f"Bearer {os.environ['READY_TOKEN']}"}
         checks = requests.get(f"{url}/readyz", headers=headers, timeout=10).json()["checks"]
         assert checks.keys() >= {"database", "redis", "airflow", "beat"}

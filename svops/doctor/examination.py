@@ -8,7 +8,6 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 
-from django.conf import settings
 from django.db import DatabaseError
 
 from rest.masking import mask
@@ -18,8 +17,8 @@ from svops.doctor.airflow import Airflow
 from svops.doctor.calls import Asked
 from svops.doctor.findings import Finding, Outcome, Progress, timed
 from svops.doctor.real_run import RealRun
-from workflows import way_in
-from workflows.airflow import AirflowClient, Timeout
+from workflows import gateway
+from workflows.airflow import AirflowClient
 from workflows.airflow.errors import AirflowError
 from workflows.airflow.types import Dag
 from workflows.models import Workflow
@@ -30,11 +29,7 @@ logger = logging.getLogger(__name__)
 def examine(*, dag_id: str = "", progress: Progress = lambda _: None) -> Iterator[Finding]:
     """Yield what each check finds. With `dag_id`, a real run of this DAG is started and stopped."""
     yield from surroundings.checks(progress)
-    # A client of its own: what the doctor asks is no reason to open the breaker.
-    timeout = Timeout(connect=settings.AIRFLOW_CONNECT_TIMEOUT, read=settings.AIRFLOW_READ_TIMEOUT)
-    access = way_in.access()
-    client = AirflowClient(access, keeper=way_in.keeper(access), pace=way_in.pace(access), timeout=timeout, pool_size=1)
-    with closing(client):
+    with closing(gateway.separate()) as client:
         progress("Airflow")
         airflow, findings = airflow_checks.reach(client)
         yield from findings
