@@ -218,7 +218,7 @@ def networks(name: str) -> tuple[IPv4Network | IPv6Network, ...]:
         raise ImproperlyConfigured(f"{name}={_raw(name)!r} is not a list of networks like 10.0.0.0/8") from exc
 
 
-def web_address(name: str, *, default: str = "") -> str:
+def web_address(name: str, *, default: str = "", may_have_user: bool = False) -> str:
     """Read an address of http or https, perhaps with a path. The error does not repeat it: it may hold a password."""
     value = _raw(name) or default
     parts = urlsplit(value)
@@ -228,6 +228,8 @@ def web_address(name: str, *, default: str = "") -> str:
         is_good = False
     if value and (not is_good or parts.query or parts.fragment):
         raise ImproperlyConfigured(f"{name} must be like https://host/path, without ? and #")
+    if "@" in parts.netloc and not may_have_user:
+        raise ImproperlyConfigured(f"{name} must be like https://host/path, without a user and a password")
     return value
 
 

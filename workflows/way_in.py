@@ -136,25 +136,35 @@ class SharedCredentials:
 
 
 class SharedPace:
-    """Counted in Redis. While Redis is away, each process has this pace alone."""
+    """Counted in Redis. While Redis is away, each process has this pace alone, and asks Redis only now and then."""
+
+    AWAY = 5.0  # seconds
 
     def __init__(self, way_in: Access) -> None:
         self._name = f"svops:airflow:pace:{_fingerprint(way_in)}"
         self._gap = 1 / way_in.requests_per_second
         self._own = OwnPace(way_in.requests_per_second)
+        self._alone_until = 0.0
         self._redis: Any = _connection()
         self._reserve = self._redis.register_script(RESERVE)
 
     def wait(self, at_most: float) -> None:
-        try:
-            seconds = float(self._reserve(keys=[self._name], args=[self._gap, at_most]))
-        except redis.RedisError:
+        if (seconds := self._shared(at_most)) is None:
             self._own.wait(at_most)
-            return
-        if seconds < 0:
+        elif seconds < 0:
             raise too_many()
-        if seconds > 0:
+        elif seconds > 0:
             time.sleep(seconds)
+
+    def _shared(self, at_most: float) -> float | None:
+        """Return in how many seconds our moment is, -1 if it is too far away, None if Redis is away."""
+        if time.monotonic() < self._alone_until:
+            return None
+        try:
+            return float(self._reserve(keys=[self._name], args=[self._gap, at_most]))
+        except redis.RedisError:
+            self._alone_until = time.monotonic() + self.AWAY
+            return None
 
 
 def _connection() -> redis.Redis:

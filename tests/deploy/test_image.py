@@ -25,6 +25,18 @@ def test_packages_are_installed_only_with_the_hashes_of_the_lock_file() -> None:
     assert installs == ["pip install --require-hashes --only-binary :all: -r /tmp/requirements.txt"]
 
 
+def test_the_lock_file_with_the_extras_has_the_versions_of_the_other_and_reaches_the_builder() -> None:
+    plain, with_extras = (_locked(f"requirements{kind}.txt") for kind in ("", "-ways"))
+
+    assert plain < with_extras
+    assert {"google-auth", "botocore"} <= {line.partition("==")[0] for line in with_extras - plain}
+    assert {"!requirements.txt", "!requirements-ways.txt"} <= set((REPOSITORY / ".dockerignore").read_text().split())
+
+
+def _locked(name: str) -> set[str]:
+    return set(re.findall(r"^[\w.-]+(?:\[[\w,-]+\])?==\S+", (REPOSITORY / name).read_text(), re.MULTILINE))
+
+
 def test_the_image_holds_the_programs_but_no_tests_no_set_up_and_no_state(image: Path) -> None:
     files = {path.relative_to(image) for path in image.rglob("*") if path.is_file()}
 

@@ -99,8 +99,12 @@ def read(monkeypatch: pytest.MonkeyPatch, env: dict[str, str]) -> dict[str, Any]
             "AIRFLOW_TOKEN_COMMAND is not a command: a quotation mark has no end",
         ),
         (
-            {"AIRFLOW_URL": "https://u:s3cret@airflow.example.com/?x=1"},
+            {"AIRFLOW_URL": "https://airflow.example.com/?key=s3cret"},
             "AIRFLOW_URL must be like https://host/path, without ? and #",
+        ),
+        (
+            {"AIRFLOW_URL": "https://u:s3cret@airflow.example.com/"},
+            "AIRFLOW_URL must be like https://host/path, without a user and a password",
         ),
         (
             {"AIRFLOW_URL": "airflow.example.com"},
