@@ -222,6 +222,22 @@ def test_an_unknown_option_is_refused(clone: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("", "--airflow needs a version, such as 3.1.8."),
+        ("3.x", "--airflow needs a version, such as 3.1.8."),
+        ("3.1", "--airflow needs a version of Airflow 2 or 3, such as 3.1.8."),
+        ("1.10.15", "--airflow needs a version of Airflow 2 or 3, such as 3.1.8."),
+    ],
+)
+def test_what_is_no_version_of_airflow_is_refused(clone: Path, version: str, said: str) -> None:
+    refused = set_up(clone, "--airflow", version)
+
+    assert (refused.returncode, refused.stdout, refused.stderr) == (1, "", f"svops set-up: {said}\n")
+    assert list(clone.glob(".venv-airflow*")) == []
+
+
 def test_a_version_that_is_not_supported_is_refused(clone: Path) -> None:
     refused = set_up(clone, "--python", "3.9")
 

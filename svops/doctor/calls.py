@@ -59,7 +59,7 @@ class Call:
     ask: Callable[[Asked], object]
     # About all DAGs: only Airflow 3 also asks for the right to read DAGs.
     of_all: bool = False
-    # About one DAG only if Airflow is 2.11, which takes the DAG of a filter for that of the request.
+    # 2.x asks for the right on the DAGs of its filter.
     filtered: bool = False
     of_dag: bool = True
     without: str = ""
@@ -156,6 +156,7 @@ def _calls() -> tuple[Call, ...]:
             needs=rights(READ_RUNS, READ_TASKS),
             ask=lambda a: a.client.tasks.list(dag_run_ids=_several(a)),
             of_all=True,
+            filtered=True,
         ),
         Call(
             name="list tasks of a run",

@@ -63,6 +63,8 @@ class GuardedAirflow(ScriptedAirflow):
         dag_id = path.split("/")[2] if path.startswith("/dags/") else "~"
         if path == "/eventLogs" and "dag_id" in request.query:
             dag_id = request.query["dag_id"][0]
+        if self.first_api and path == "/dags/~/dagRuns/~/taskInstances/list":
+            dag_id = request.body["dag_ids"][0]
         if dag_id == "~":
             # 2.11 asks for no right on DAGs if the request is about what belongs to them.
             return (self.first_api and bool(resources)) or self._sees_any_dag()

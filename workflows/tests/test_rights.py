@@ -162,3 +162,20 @@ def test_a_right_that_only_adds_something_is_no_outage(airflow: StagedAirflow, n
     assert poll.tick(now=timezone.now())
     assert "airflow_down" not in [reason.code for reason in reasons]
     assert AirflowState.current().reachable
+
+
+def test_a_hidden_dag_whose_task_goes_on_holds_up_no_poll(airflow: StagedAirflow, nightly: Workflow) -> None:
+    now = timezone.now()
+    run = new_run(nightly, RunState.RUNNING, started_at=now, queued_at=now)
+    airflow.put(run, "running", start=1)
+    run.tasks.create(task_id="extract", state="deferred", map_index=-1, try_number=1, max_tries=0)
+    airflow.begun = [
+        {"event_log_id": 1, "event": "running", "dag_id": "etl", "run_id": run.dag_run_id, "task_id": "extract",
+         "map_index": -1, "try_number": 1, "when": now.isoformat()}
+    ]  # fmt: skip
+    refuse(airflow, "POST", "/dags/~/dagRuns/~/taskInstances/list")
+
+    assert poll.tick(now=timezone.now())
+
+    assert AirflowState.current().reachable
+    assert ("POST", "/dags/~/dagRuns/~/taskInstances/list") in airflow.calls

@@ -47,7 +47,12 @@ def resumed_tasks(client: AirflowClient, *, since: datetime) -> list[types.TaskI
             "run__dag_id", "run__dag_run_id", "task_id", "map_index"
         )
     }
-    return client.tasks.running(begun & ours)
+    try:
+        return client.tasks.running(begun & ours)
+    except AirflowForbiddenError as exc:
+        # One of these DAGs is hidden from our user: 2.x then refuses all of them. A sweep finds the others.
+        logger.info("resumed tasks not read", extra={"error": str(exc)})
+        return []
 
 
 def _waiting() -> QuerySet[TaskInstance]:
