@@ -6,15 +6,17 @@ import re
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Protocol
 
 from .access import Password, StaticToken
-from .credentials import Keeper
+from .credentials import Credentials, Keeper
 from .errors import AirflowAuthError, AirflowUnavailableError
 from .http import Answer, Wire
 from .reading import Record
+from .ways.tokens import bearer
 
 Headers = Mapping[str, str]
 
@@ -106,27 +108,32 @@ class StaticLogin:
 
 
 class TokenLogin:
-    """A JWT of `/auth/token`, requested when it is first needed and again when Airflow no longer accepts it."""
+    """A JWT of `/auth/token`, requested when it is first needed, before it ends, and when Airflow refuses it."""
 
     def __init__(self, wire: Wire, way: Password) -> None:
         self._wire = wire
         self._credentials = {"username": way.username, "password": way.password}
         self._lock = threading.Lock()
-        self._headers: Headers | None = None
+        self._current: Credentials | None = None
 
     def headers(self) -> Headers:
         with self._wire.turn(self._lock):
-            if self._headers is None:
-                self._headers = {"Authorization": f"Bearer {self._new_token()}"}
-            return self._headers
+            now, current = time.time(), self._current
+            if current is None or current.has_expired(now):
+                current = bearer(self._new_token(), now=now)
+            elif current.is_due(now):
+                with suppress(AirflowUnavailableError):
+                    current = bearer(self._new_token(), now=now)
+            self._current = current
+            return current.headers
 
     def renewable(self, answer: Answer) -> bool:
         return _is_stale(answer)
 
     def forget(self, headers: Headers) -> None:
         with self._wire.turn(self._lock):
-            if self._headers is headers:
-                self._headers = None
+            if self._current is not None and self._current.headers is headers:
+                self._current = None
 
     def _new_token(self) -> str:
         answer = self._wire.exchange("POST", "/auth/token", json=self._credentials)

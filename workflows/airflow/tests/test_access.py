@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -218,6 +219,50 @@ def _token_of(airflow: ScriptedAirflow) -> Callable[[Request], Reply]:
     return lambda _: Reply(200, {"access_token": "token-1", "token_type": "Bearer"})
 
 
+# --- User and password ----------------------------------------------------------------------------------------
+
+
+def test_a_token_for_user_and_password_that_has_ended_is_not_sent(
+    airflow: ScriptedAirflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    airflow.runs[RUN] = run_json(*RUN)
+    answers = iter([_signed_in(airflow, 1000), _signed_in(airflow, 3600)])
+    airflow.pages["POST", "/auth/token"] = lambda _: next(answers)
+
+    with AirflowClient(Access(base_url=airflow.url, way=ADMIN)) as client:
+        client.runs.get(*RUN)
+        ahead = time.time() + 1001
+        monkeypatch.setattr("workflows.airflow.login.time.time", lambda: ahead)
+        client.runs.get(*RUN)
+
+    asked = [request.token for request in airflow.requests if request.path.startswith("/api/v2/dags")]
+    assert asked == [1, 2]
+
+
+def test_a_token_that_is_due_and_cannot_be_renewed_is_sent_until_it_ends(
+    airflow: ScriptedAirflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    airflow.runs[RUN] = run_json(*RUN)
+    answers = iter([_signed_in(airflow, 1000), Reply(503, b"busy"), _signed_in(airflow, 3600)])
+    airflow.pages["POST", "/auth/token"] = lambda _: next(answers)
+
+    with AirflowClient(Access(base_url=airflow.url, way=ADMIN)) as client:
+        client.runs.get(*RUN)
+        ahead = time.time() + 900
+        monkeypatch.setattr("workflows.airflow.login.time.time", lambda: ahead)
+        client.runs.get(*RUN)
+        client.runs.get(*RUN)
+
+    asked = [request.token for request in airflow.requests if request.path.startswith("/api/v2/dags")]
+    assert asked == [1, 1, 2]
+
+
+def _signed_in(airflow: ScriptedAirflow, seconds: float) -> Reply:
+    airflow.logins += 1
+    token = _jwt(time.time() + seconds).removesuffix("s") + f"token-{airflow.logins}"
+    return Reply(201, {"access_token": token})
+
+
 # --- Client credentials ---------------------------------------------------------------------------------------
 
 
@@ -277,11 +322,24 @@ def test_a_token_that_carries_another_ends_with_the_first_of_both(
     assert bearer(_jwt(own, **inner), now=1).expires_at == end
 
 
+@pytest.mark.parametrize(
+    ("begin", "end", "here"),
+    [(990, 1300, 1300), (1500, 1800, 1300), (100, 400, 1300)],
+    ids=["the clocks agree", "ours is behind", "ours is ahead"],
+)
+def test_a_clock_that_differs_moves_the_end_of_a_token_along(begin: int, end: int, here: int) -> None:
+    assert bearer(_jwt(end, iat=begin), now=1000).expires_at == here
+
+
+def test_a_token_that_has_ended_when_it_is_given_says_no_end() -> None:
+    assert bearer(_jwt(400), now=1000).expires_at is None
+
+
 def test_a_token_that_only_looks_like_a_json_web_token_says_no_end() -> None:
     assert [bearer(text, now=1).expires_at for text in ("a.b.c", "a.W10.c", "a.!!!.c", "x")] == [None] * 4
 
 
-def _jwt(end: int | None, **claims: object) -> str:
+def _jwt(end: float | None, **claims: object) -> str:
     body = json.dumps(claims | ({} if end is None else {"exp": end}))
     return f"h.{base64.urlsafe_b64encode(body.encode()).decode().rstrip('=')}.s"
 

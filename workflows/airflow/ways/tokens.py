@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import re
+from collections.abc import Mapping
 
 from ..credentials import Credentials
 
@@ -15,7 +16,7 @@ SENDABLE = re.compile(r"[A-Za-z0-9!#$%&'*+./:=?@^_`|~-]{1,65536}")
 
 def bearer(token: str, *, now: float, expires_at: float | None = None) -> Credentials:
     """Return the credentials of this token. Without an end from its provider, a JSON Web Token says its own."""
-    end = expires_at if expires_at is not None else _end(token)
+    end = expires_at if expires_at is not None else _end(token, now)
     return Credentials({"Authorization": f"Bearer {token}"}, fetched_at=now, expires_at=end)
 
 
@@ -28,7 +29,7 @@ def seconds(value: object) -> float | None:
     return number if 0 < number < math.inf else None
 
 
-def _end(token: str) -> float | None:
+def _end(token: str, now: float) -> float | None:
     """Return when a JSON Web Token ends, by what it says itself.
 
     That of Airflow's Keycloak auth manager carries a token of Keycloak. When that one ends, Airflow accepts its own for
@@ -36,8 +37,16 @@ def _end(token: str) -> float | None:
     """
     claims = _claims(token)
     carried = claims.get("access_token")
-    ends = seconds(claims.get("exp")), seconds(_claims(carried).get("exp")) if isinstance(carried, str) else None
+    ends = _end_of(claims, now), _end_of(_claims(carried), now) if isinstance(carried, str) else None
     return min((end for end in ends if end is not None), default=None)
+
+
+def _end_of(claims: Mapping[str, object], now: float) -> float | None:
+    """Return `exp` by our own clock. Nobody gives a token that has ended or has not begun: then the clocks differ."""
+    end, begin = seconds(claims.get("exp")), seconds(claims.get("iat"))
+    if end is None or (begin is None and end <= now):
+        return None
+    return now + end - begin if begin is not None and (begin > now or end <= now) else end
 
 
 def _claims(token: str) -> dict[str, object]:
