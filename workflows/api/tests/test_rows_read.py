@@ -44,7 +44,12 @@ def workflows(etl: Dag, ada: User) -> list[Workflow]:
     numbers = {"first": made[0].pk, "workflows": WORKFLOWS, "runs": RUNS, "user": ada.pk}
     with connection.cursor() as cursor:
         cursor.execute(MAKE_RUNS, numbers)
+        # New rows wait in a list of the search's index, which each search would read whole.
+        cursor.execute("SELECT gin_clean_pending_list('run_search')")
         cursor.execute("ANALYZE workflows_run, workflows_workflow")
+        # So few rows could as well be read whole. With millions, the index is always cheaper.
+        cursor.execute("SET LOCAL random_page_cost = 1")
+        cursor.execute("SET LOCAL seq_page_cost = 20")
     return made
 
 
@@ -78,41 +83,49 @@ def read_for(user: User, path: str, *, table: str = "workflows_run") -> tuple[in
     return sum(rows_read(sql, table) for sql in asked), len(answer.json()["results"])
 
 
-@pytest.mark.parametrize(
-    ("query", "shown"),
-    [
-        ("", 50),
-        ("state=failed", 50),
-        ("state=stopped", 4),
-        ("state=stopping", 0),
-        ("paused=true", 3),
-        ("trigger_type=external", 3),
-        ("task_id=7777", 1),
-        ("dataset_id=set+7777", 1),
-        ("dataset_id=nothing", 0),
-        ("workflow={workflow}", 50),
-        ("workflow={workflow}&state=stopped", 0),
-    ],
-)
-def test_an_admin_gets_a_page_for_few_rows(root: User, workflows: list[Workflow], query: str, shown: int) -> None:
-    read, found = read_for(root, f"runs?{query.format(workflow=workflows[7].pk)}")
+# What an admin asks for, and how many runs the page then shows.
+SHOWN = {
+    "": 50,
+    "state=failed": 50,
+    "state=stopped": 4,
+    "state=stopping": 0,
+    "paused=true": 3,
+    "trigger_type=external": 3,
+    "task_id=7777": 1,
+    "dataset_id=set+7777": 1,
+    "dataset_id=nothing": 0,
+    "search=needle": 4,
+    "search=no+such+word": 0,
+    "search=nightly&state=stopped": 4,
+    "workflow={workflow}": 50,
+    "workflow={workflow}&state=stopped": 0,
+}
 
-    assert found == shown
-    assert read <= FEW
+
+def test_an_admin_gets_a_page_for_few_rows(root: User, workflows: list[Workflow]) -> None:
+    # The data takes seconds, so all questions are asked of the same.
+    asked = {query: read_for(root, f"runs?{query.format(workflow=workflows[7].pk)}") for query in SHOWN}
+
+    assert {query: found for query, (_, found) in asked.items()} == SHOWN
+    assert {query: read for query, (read, _) in asked.items() if read > FEW} == {}
 
 
 @pytest.mark.parametrize("grants", [0, 1, 20, 200])
-@pytest.mark.parametrize("query", ["", "state=failed", "state=stopped", "created_before=2026-01-01T03:00:00Z"])
 def test_rights_on_some_of_many_workflows_are_read_per_workflow_and_not_per_run(
-    eve: User, workflows: list[Workflow], monkeypatch: pytest.MonkeyPatch, grants: int, query: str
+    eve: User, workflows: list[Workflow], monkeypatch: pytest.MonkeyPatch, grants: int
 ) -> None:
     monkeypatch.setattr(run_pages, "NEWEST", FEW)
     Grant.objects.bulk_create(Grant(workflow=workflow, user=eve) for workflow in workflows[:grants])
+    with connection.cursor() as cursor:
+        # Otherwise the plan depends on when PostgreSQL's own vacuum has last come by.
+        cursor.execute("ANALYZE")
 
-    read, _ = read_for(eve, f"runs?{query}")
+    queries = ("", "state=failed", "state=stopped", "created_before=2026-01-01T03:00:00Z")
+    asked = {query: read_for(eve, f"runs?{query}")[0] for query in queries}
 
     # The newest of all, twice; the first run of each workflow, twice; a page of runs of as many workflows.
-    assert read <= 2 * FEW + 2 * grants + 51 * 51
+    most = 2 * FEW + 2 * grants + 51 * 51
+    assert {query: read for query, read in asked.items() if read > most} == {}
 
 
 def test_a_workflow_that_the_caller_may_not_see_costs_no_row(eve: User, workflows: list[Workflow]) -> None:
