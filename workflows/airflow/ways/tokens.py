@@ -32,8 +32,8 @@ def seconds(value: object) -> float | None:
 def _end(token: str, now: float) -> float | None:
     """Return when a JSON Web Token ends, by what it says itself.
 
-    That of Airflow's Keycloak auth manager carries a token of Keycloak. When that one has ended, Airflow still knows its
-    own for hours, but allows nothing with it: 403, as for a missing right.
+    That of Airflow's Keycloak auth manager carries a token of Keycloak. When that one has ended, Airflow still accepts
+    its own for hours, but allows nothing with it: 403, as for a missing right.
     """
     claims = _claims(token)
     carried = claims.get("access_token")
