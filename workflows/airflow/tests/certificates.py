@@ -31,7 +31,10 @@ class Authority:
         """Return the files of a certificate for 127.0.0.1 and of its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+        # Python 3.13 refuses a certificate that does not name its authority's key.
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         certificate = _builder(_name(name), self._name, key).add_extension(address, critical=False)
+        certificate = certificate.add_extension(issuer, critical=False)
         files = self._folder / f"{name}.pem", self._folder / f"{name}.key"
         files[0].write_bytes(certificate.sign(self._key, SHA256()).public_bytes(Encoding.PEM))
         closed = BestAvailableEncryption(password.encode()) if password else NoEncryption()
@@ -59,4 +62,5 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivate
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
