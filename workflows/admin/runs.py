@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from django.contrib import admin
-from django.db.models import BooleanField, Q, QuerySet, Value
+from django.db.models import BooleanField, Case, Expression, Q, QuerySet, Value, When
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
@@ -111,7 +111,7 @@ class RunAdmin(NewestFirstPages):
     ]
 
     def annotations(self) -> dict[str, Any]:
-        return {"stale": _staleness()}
+        return {"stale": _staleness("dag_id")}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
         runs = cast("RunQuerySet", super().get_queryset(request))
@@ -226,9 +226,14 @@ class RunAdmin(NewestFirstPages):
         self.each(request, runs, act)
 
 
-def _staleness() -> Value:
-    """Return whether Airflow is stale, read once for all rows of a page."""
-    return Value(AirflowState.current().is_stale(timezone.now()), output_field=BooleanField())
+def _staleness(dag_id: str) -> Expression:
+    """Return whether what is known of the run is stale. What is known of Airflow is read once for all rows."""
+    airflow = AirflowState.current()
+    stale = Value(airflow.is_stale(timezone.now()), output_field=BooleanField())
+    if not airflow.hidden_dags:
+        return stale
+    is_hidden = When(**{f"{dag_id}__in": airflow.hidden_dags}, then=Value(True))
+    return Case(is_hidden, default=stale, output_field=BooleanField())
 
 
 def _table(title: str, head: list[str], rows: Iterable[list[Any]], everything: str) -> dict[str, Any]:
@@ -306,7 +311,7 @@ class TaskInstanceAdmin(NewestFirstPages):
     ]
 
     def annotations(self) -> dict[str, Any]:
-        return {"stale": _staleness()}
+        return {"stale": _staleness("run__dag_id")}
 
     @admin.display(ordering="task_id")
     def task(self, task: TaskInstance) -> str:

@@ -33,9 +33,12 @@ def columns(runs: QuerySet[Run], *, parameters: bool) -> QuerySet[Run, dict[str,
 
 def shown(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return the rows as they are answered."""
-    airflow = AirflowState.current()
-    stale, pausing = airflow.is_stale(timezone.now()), _pausing(rows)
-    return [_shown(row, airflow, stale=stale, pausing=row["id"] in pausing) for row in rows]
+    airflow, now = AirflowState.current(), timezone.now()
+    pausing = _pausing(rows)
+    return [
+        _shown(row, airflow, stale=airflow.is_run_stale(row["dag_id"], now=now), pausing=row["id"] in pausing)
+        for row in rows
+    ]
 
 
 def _pausing(rows: Sequence[Row]) -> Set[uuid.UUID]:
@@ -45,7 +48,7 @@ def _pausing(rows: Sequence[Row]) -> Set[uuid.UUID]:
 
 
 def _shown(row: Row, airflow: AirflowState, *, stale: bool, pausing: bool) -> dict[str, Any]:
-    observed_at = airflow.confirmed_at(row["observed_at"], ended=row["state"] in TERMINAL)
+    observed_at = airflow.confirmed_at(row["observed_at"], dag_id=row["dag_id"], ended=row["state"] in TERMINAL)
     return {
         "id": str(row["id"]),
         "workflow_id": row["workflow_id"],

@@ -21,7 +21,9 @@ class FreshnessMixin(serializers.Serializer[Any]):
     """`observed_at` and `stale`: cached state is never shown as fresh."""
 
     observed_at = serializers.SerializerMethodField(help_text="When Airflow last confirmed this state.")
-    stale = serializers.SerializerMethodField(help_text="True while Airflow does not answer.")
+    stale = serializers.SerializerMethodField(
+        help_text="True while Airflow does not answer, or hides the run's DAG from SVOps' user."
+    )
 
     def _airflow(self) -> AirflowState:
         # Read once for all rows of an answer, which share their outermost serializer.
@@ -35,10 +37,10 @@ class FreshnessMixin(serializers.Serializer[Any]):
 
     def get_observed_at(self, obj: Any) -> datetime | None:
         run = self._run(obj)
-        return self._airflow().confirmed_at(run.observed_at, ended=run.is_terminal)
+        return self._airflow().confirmed_at(run.observed_at, dag_id=run.dag_id, ended=run.is_terminal)
 
     def get_stale(self, obj: Any) -> bool:
-        return self._airflow().is_stale(timezone.now())
+        return self._airflow().is_run_stale(self._run(obj).dag_id, now=timezone.now())
 
 
 class DataIntervalSerializer(serializers.Serializer[DataInterval]):

@@ -108,6 +108,11 @@ class AirflowState(models.Model):
     compared_run = models.UUIDField(
         null=True, blank=True, help_text="The search for deleted runs goes on behind this one."
     )
+    hidden_dags = models.JSONField(
+        default=list,
+        blank=True,
+        help_text="The DAGs that Airflow hides from SVOps' user: nothing is known of their runs.",
+    )
     leased_until = models.DateTimeField(null=True, blank=True, help_text="While a worker polls.")
     dags_leased_until = models.DateTimeField(null=True, blank=True, help_text="While a worker syncs the DAGs.")
     dispatch_leased_until = models.DateTimeField(null=True, blank=True, help_text="While a worker dispatches.")
@@ -123,12 +128,16 @@ class AirflowState(models.Model):
     def current(cls) -> AirflowState:
         return cls.objects.get_or_create(pk=1)[0]
 
-    def confirmed_at(self, observed_at: datetime | None, *, ended: bool) -> datetime | None:
-        """Return when Airflow last confirmed the state of a run that was observed then."""
-        if ended or observed_at is None or self.looked_at is None:
+    def confirmed_at(self, observed_at: datetime | None, *, dag_id: str, ended: bool) -> datetime | None:
+        """Return when Airflow last confirmed the state of a run of this DAG that was observed then."""
+        if ended or observed_at is None or self.looked_at is None or dag_id in self.hidden_dags:
             return observed_at
         # A poll of the change feed that shows nothing new of an open run has confirmed it.
         return max(observed_at, self.looked_at)
+
+    def is_run_stale(self, dag_id: str, *, now: datetime) -> bool:
+        """Return whether what we know of a run of this DAG may be older than Airflow's."""
+        return dag_id in self.hidden_dags or self.is_stale(now)
 
     def is_stale(self, now: datetime) -> bool:
         """Return whether our state may be older than Airflow's."""

@@ -92,10 +92,13 @@ def test_a_dag_that_is_hidden_from_our_user_is_not_said_to_be_gone(airflow: Stag
 
 def test_a_hidden_dag_that_is_shown_again_is_seen(airflow: StagedAirflow, nightly: Workflow) -> None:
     Dag.objects.update(refused=["run", "see"], is_present=False)
+    AirflowState.current()
+    AirflowState.objects.update(hidden_dags=["etl"])
 
     dags.sync_dags(now=timezone.now())
 
     assert (Dag.objects.get().is_present, Dag.objects.get().refused) == (True, ["run"])
+    assert AirflowState.current().hidden_dags == []
 
 
 def test_one_dag_whose_tasks_may_not_be_read_does_not_hold_up_the_others(
@@ -115,7 +118,7 @@ def test_one_dag_whose_tasks_may_not_be_read_does_not_hold_up_the_others(
 
 
 def test_a_run_of_a_hidden_dag_holds_up_no_poll_and_is_not_said_to_be_deleted(
-    airflow: StagedAirflow, nightly: Workflow
+    airflow: StagedAirflow, nightly: Workflow, ada: User, as_user: Callable[[User], APIClient]
 ) -> None:
     now = timezone.now()
     run = new_run(nightly, RunState.RUNNING, started_at=now, queued_at=now)
@@ -126,6 +129,9 @@ def test_a_run_of_a_hidden_dag_holds_up_no_poll_and_is_not_said_to_be_deleted(
     assert (refreshed(run).state, story(run)) == ("running", [])
     assert Dag.objects.get().refused == ["see"]
     assert AirflowState.current().reachable
+    shown = as_user(ada).get("/api/v1/runs").json()["results"][0]
+    alone = as_user(ada).get(f"/api/v1/workflows/{nightly.pk}/runs/{run.pk}").json()
+    assert (shown["stale"], shown["observed_at"], alone["stale"], alone["observed_at"]) == (True, None, True, None)
     [refused] = [
         reason
         for reason in explain.explain(refreshed(run), now=now, may_retry=True, may_see_logs=True)
