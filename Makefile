@@ -50,7 +50,7 @@ test-airflow: ## run the tests that need a real Airflow on any version (VERSION=
 test-python: ## run on another Python what needs no Airflow and no browser (VERSION=3.13)
 	@scripts/setup --python $(or $(VERSION),3.13)
 	@.venv-$(or $(VERSION),3.13)/bin/python manage.py check
-	@exec .venv-$(or $(VERSION),3.13)/bin/python -m pytest -n $(WORKERS) -m "not airflow" rest accounts workflows notifications $(ARGS)
+	@exec .venv-$(or $(VERSION),3.13)/bin/python -m pytest -n $(WORKERS) -m "not airflow" $(or $(TESTS),rest accounts workflows notifications) $(ARGS)
 
 fuzz: ## send every operation of the API many unexpected requests (EXAMPLES=200 for each)
 	@scripts/setup --dev
