@@ -45,6 +45,15 @@ def push(*runs: types.DagRun) -> None:
     apply(gateway.airflow(), runs=runs, tasks=[], at=NOW, pushed=True)
 
 
+def test_a_run_of_the_doctor_is_nobodys(airflow: StagedAirflow, nightly: Workflow) -> None:
+    shows(airflow, theirs("svops_doctor__1"), theirs("manual__1"))
+
+    tick()
+    push(pushed("svops_doctor__2"))
+
+    assert list(Run.objects.values_list("dag_run_id", flat=True)) == ["manual__1"]
+
+
 # --- which workflow ---------------------------------------------------------------------------------------------
 
 
