@@ -82,6 +82,7 @@ class Event(models.Model):
                 condition=Q(position__isnull=False) & ~Q(type__in=OF_EVERY_RUN),
                 name="event_by_rare_type",
             ),
+            models.Index(fields=["dag", "timestamp"], condition=Q(dag__isnull=False), name="event_of_dag"),
         ]
 
     def __str__(self) -> str:

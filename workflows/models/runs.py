@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.db import models
-from django.db.models import Case, Exists, F, Func, OuterRef, Q, When
+from django.db.models import Case, Exists, F, Func, OuterRef, Q, QuerySet, Subquery, Value, When
+from django.db.models.functions import Coalesce
 
 from workflows.models.workflows import Workflow, is_unrestricted
 from workflows.parameters import CONF_KEY, declared_in
@@ -74,7 +75,11 @@ def by_reference(field: str) -> models.Index:
 
 def has_work() -> Exists:
     """Return the condition that a task of the run goes on even while its DAG is paused."""
-    return Exists(TaskInstance.objects.filter(run=OuterRef("pk"), state__in=TASK_AT_WORK))
+    return Exists(_tasks_at_work())
+
+
+def _tasks_at_work() -> QuerySet[TaskInstance]:
+    return TaskInstance.objects.filter(run=OuterRef("pk"), state__in=TASK_AT_WORK)
 
 
 class RunQuerySet(models.QuerySet["Run"]):
@@ -96,8 +101,10 @@ class RunQuerySet(models.QuerySet["Run"]):
 
         The tasks count, and are read, only of a running run whose DAG is paused.
         """
-        may_pause = When(has_work(), paused=True, state=RunState.RUNNING, then=True)
-        return self.annotate(has_work=Case(may_pause, default=False))
+        # For an Exists, PostgreSQL may read the tasks of all runs at once.
+        one = Subquery(_tasks_at_work().order_by().values(found=Value(True))[:1])
+        of_paused = When(paused=True, state=RunState.RUNNING, then=Coalesce(one, False))
+        return self.annotate(has_work=Case(of_paused, default=False))
 
     def move(self, run_id: uuid.UUID, *, to: RunState, **changes: Unpack[RunChanges]) -> bool:
         """Change the state if the table allows it right now. Return whether it did."""

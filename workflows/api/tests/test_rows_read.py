@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.models import QuerySet
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from accounts.models import User
 from workflows.api import run_pages
 from workflows.api.tests.asking import V1
 from workflows.conftest import bearer, token_of
-from workflows.models import Dag, Event, Grant, LogHead, Visibility, Workflow
+from workflows.models import Dag, Event, Grant, LogHead, Run, Visibility, Workflow
+from workflows.watch import pauses
 
 pytestmark = [pytest.mark.django_db, pytest.mark.postgres]
 
@@ -30,6 +34,11 @@ MAKE_RUNS = """
         CASE WHEN n %% 6000 = 5 THEN 'a needle' ELSE 'nightly load' END, 1, 1,
         '2026-01-01T00:00:00Z'::timestamptz + make_interval(secs => n)
     FROM generate_series(0, %(runs)s - 1) n
+"""
+MAKE_TASKS = """
+    INSERT INTO workflows_taskinstance (run_id, task_id, map_index, state, try_number, max_tries, operator, instance_id,
+        receipt_try, start_recorded, end_recorded, recorded_from)
+    SELECT id, 'load', -1, 'success', 1, 0, '', '', 0, true, '', 0 FROM workflows_run
 """
 
 
@@ -60,6 +69,12 @@ def rows_read(sql: str, table: str) -> int:
         told = cursor.fetchone()[0]
     [plan] = json.loads(told) if isinstance(told, str) else told
     return int(sum(_read(node) for node in _nodes(plan["Plan"]) if node.get("Relation Name") == table))
+
+
+def as_text(rows: QuerySet[Any]) -> str:
+    with CaptureQueriesContext(connection) as captured:
+        list(rows)
+    return str(captured[0]["sql"])
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -148,3 +163,30 @@ def test_a_rare_type_of_event_is_found_by_an_index(root: User, nightly: Workflow
 
     assert read_for(root, "events?after=0&type=workflow.stopped", table="workflows_event") == (4, 4)
     assert read_for(root, "events?after=0&type=workflow.failed", table="workflows_event") == (0, 0)
+
+
+def test_whether_a_dag_was_paused_since_is_read_of_its_events_alone(etl: Dag, nightly: Workflow) -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("needs PostgreSQL")
+    now = timezone.now()
+    events = (Event(position=n, workflow=nightly, timestamp=now, type="task.started") for n in range(1, 10_001))
+    Event.objects.bulk_create(
+        [*events, Event(position=0, dag=etl, timestamp=now, type="dag.synced", data={"changed": []})]
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE workflows_event")
+
+    with CaptureQueriesContext(connection) as captured:
+        assert not pauses.is_outdated(etl, at=now - timedelta(seconds=1))
+
+    asked = [query["sql"] for query in captured if "workflows_event" in query["sql"]]
+    assert [rows_read(sql, "workflows_event") for sql in asked] == [1]
+
+
+def test_whether_tasks_are_at_work_is_read_of_paused_runs_alone(workflows: list[Workflow]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(MAKE_TASKS)
+        cursor.execute("ANALYZE workflows_taskinstance")
+    newest = Run.objects.with_work().select_related("workflow", "user").order_by("-created_at", "-id")[:51]
+
+    assert rows_read(as_text(newest), "workflows_taskinstance") == 0
