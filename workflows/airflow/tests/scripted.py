@@ -93,7 +93,11 @@ class ScriptedAirflow:
         self.is_guarded = False
         self.refusal = Reply(401, {"detail": "Token Expired"})
         self._server = _Server(self, tls)
-        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._server.server_port}"
+        self._scheme = "https" if tls else "http"
+
+    @property
+    def url(self) -> str:
+        return f"{self._scheme}://127.0.0.1:{self._server.server_port}"
 
     @property
     def calls(self) -> list[tuple[str, str]]:
