@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from runner import sessions
 from runner.home import REPOSITORY
+from runner.tests.test_supervisor import eventually
 
 LOCK_FILES = tuple(f"requirements{kind}.txt" for kind in ("", "-runner", "-dev", "-airflow", "-airflow2"))
 TOOLS = ("sh", "cat", "date", "dirname", "grep", "mktemp", "rm", "sed", "sleep", "tail")
@@ -151,12 +153,17 @@ def test_a_package_that_cannot_be_installed_is_shown_and_the_set_up_can_be_repea
     assert not list((clone / ".venv").glob(".made-from-*"))
 
 
-def test_an_interrupted_set_up_leaves_nothing_running_and_the_next_one_continues(clone: Path, tools: Path) -> None:
-    # A Python that hangs where the environment would be made.
-    executable(
-        tools / "python3",
-        f'case "$*" in "-m venv"*) exec sleep 1000;; esac\nexec {sys.executable} "$@"',
-    )
+@pytest.mark.parametrize(
+    "tool", ["exec sleep 1000", "trap 'trap - TERM' TERM; : >{begun}; while :; do sleep 0.1; done"]
+)
+def test_an_interrupted_set_up_leaves_nothing_running_and_the_next_one_continues(
+    clone: Path, tools: Path, tool: str
+) -> None:
+    # A Python that hangs where the environment would be made. The second one misses the first signal, as a process of
+    # the shell does that has not yet become the tool. The first one may not have begun when the signal comes.
+    begun = tools / "begun"
+    hang = tool.format(begun=begun)
+    executable(tools / "python3", f'case "$*" in "-m venv"*) {hang};; esac\nexec {sys.executable} "$@"')
     process = subprocess.Popen(
         [clone / "scripts" / "setup"],
         env={"PATH": str(tools)},
@@ -167,6 +174,8 @@ def test_an_interrupted_set_up_leaves_nothing_running_and_the_next_one_continues
     )
     assert process.stdout is not None
     assert process.stdout.readline() == f"[1/4] Creating .venv with {tools}/python3\n"
+    if str(begun) in hang:
+        assert eventually(begun.exists)
 
     process.send_signal(signal.SIGTERM)
     # Reading to the end would wait for whatever still holds the output.
@@ -174,6 +183,7 @@ def test_an_interrupted_set_up_leaves_nothing_running_and_the_next_one_continues
 
     assert process.returncode == 130
     assert errors == "\nsvops set-up: interrupted; the next set-up continues.\n"
+    assert eventually(lambda: not sessions.members(process.pid))
     assert set_up(clone).returncode == 0
 
 
