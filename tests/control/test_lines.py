@@ -165,7 +165,8 @@ def test_a_stop_does_not_wait_for_the_triggers_of_its_workflow_but_follows_its_o
 def web(tmp_path: Path, airflow: ControlledAirflow) -> Iterator[Web]:
     """A web process that works on all callers at once, however slow the machine is."""
     where = {"AIRFLOW_URL": airflow.url, "AIRFLOW_USERNAME": "admin", "AIRFLOW_PASSWORD": "admin"}
-    patient = {"REQUESTS_AT_ONCE": str(CALLERS), "AIRFLOW_POOL_WAIT": "60", "DISPATCH_BUDGET": "60"}
+    patient = dict.fromkeys(("AIRFLOW_POOL_WAIT", "DISPATCH_BUDGET", "AIRFLOW_CONNECT_TIMEOUT"), "60")
+    patient |= {"REQUESTS_AT_ONCE": str(CALLERS), "DISPATCH_LEASE": "600"}
     with Web(tmp_path, **where, **patient) as web:
         yield web
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from pytest_django import Settings
@@ -63,14 +63,24 @@ def no_redis(settings: Settings, unused_tcp_port: int) -> None:
     settings.REDIS_URL = f"redis://127.0.0.1:{unused_tcp_port}/0"
 
 
+@pytest.fixture(autouse=True)
+def _no_connection_is_left() -> Iterator[None]:
+    yield
+    while Process.clients:
+        Process.clients.pop().close()
+
+
 class Process:
     """A client with what a process has of its own; the rest is in Redis."""
+
+    clients: ClassVar[list[AirflowClient]] = []
 
     def __init__(self, access: Access, *, ahead: float = 0.0) -> None:
         self.ahead = ahead
         store = way_in.SharedCredentials(access)
         keeper = Keeper(source(access), limit=90, store=store, clock=lambda: time.time() + self.ahead)
         self.client = AirflowClient(access, keeper=keeper)
+        self.clients.append(self.client)
 
     def ask(self) -> str:
         return self.client.runs.get(*RUN).state
