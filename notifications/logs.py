@@ -15,7 +15,7 @@ from rest.masking import mask
 from workflows import gateway
 from workflows.airflow.errors import AirflowError
 from workflows.eventlog.events import WorkflowFailed
-from workflows.models import AirflowState, Event, TaskInstance
+from workflows.models import Airflow, Event, TaskInstance
 
 LINES = 15
 READING_LIMIT = 5  # seconds
@@ -35,7 +35,7 @@ class Reference:
 
 def reference(event: Event) -> Reference | None:
     """Return the task whose log says why the run failed; None if there is none, or Airflow is not reachable."""
-    if event.type != WorkflowFailed.type or event.run is None or not AirflowState.current().reachable:
+    if event.type != WorkflowFailed.type or event.run is None or not Airflow.default().reachable:
         return None
     failed = TaskInstance.objects.filter(run=event.run, state="failed", try_number__gt=0).order_by("ended_at", "id")
     task = failed.first()

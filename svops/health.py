@@ -32,7 +32,7 @@ from svops.headers import CONTENT_SECURITY_POLICY
 from svops.shared import Shared
 from workflows import gateway
 from workflows.airflow.errors import AirflowError
-from workflows.models import AirflowState
+from workflows.models import Airflow
 
 BEAT_AGE_LIMIT = timedelta(seconds=15)
 
@@ -152,7 +152,7 @@ def _airflow() -> Facts:
 
 
 def _beat() -> Facts:
-    ticked_at = AirflowState.objects.values_list("ticked_at", flat=True).first()
+    ticked_at = Airflow.objects.values_list("ticked_at", flat=True).first()
     if ticked_at is None:
         raise NotReadyError("no tick yet: are beat and a worker running?")
     age = timezone.now() - ticked_at

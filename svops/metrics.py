@@ -18,14 +18,14 @@ from rest.views import reads_only
 from svops.shared import Shared
 from workflows import gateway
 from workflows.eventlog import publication
-from workflows.models import AirflowCommand, AirflowState, Event, Run
+from workflows.models import AirflowCommand, Airflow, Event, Run
 from workflows.states import OPEN, RunState
 
 
 class PlatformCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         now = timezone.now()
-        airflow = AirflowState.current()
+        airflow = Airflow.default()
         age = (now - airflow.ticked_at).total_seconds() if airflow.ticked_at else float("nan")
         due = AirflowCommand.objects.filter(finished_at__isnull=True, due_at__lte=now, held=False)
         yield _open_runs()

@@ -56,7 +56,7 @@ class DagRights:
         return dag.pk in self._errors_readable
 
     def _is_opened(self, dag: Dag, level: DagLevel) -> bool:
-        return any(rule.allows(level) and rule.opens(dag.dag_id, dag.tags) for rule in self._rules)
+        return any(rule.allows(level) and rule.opens(dag.airflow_id, dag.dag_id, dag.tags) for rule in self._rules)
 
     @cached_property
     def _errors_readable(self) -> set[int]:

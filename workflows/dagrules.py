@@ -12,6 +12,8 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
+from workflows.naming import DEFAULT
+
 if TYPE_CHECKING:
     from accounts.models import User
 
@@ -46,6 +48,13 @@ class DagRuleQuerySet(models.QuerySet["DagRule"]):
 class DagRule(models.Model):
     """Opens the DAGs that it matches to a user, to a group, or, without both, to everybody."""
 
+    airflow = models.CharField(
+        max_length=50,
+        blank=True,
+        default=DEFAULT,
+        db_default=DEFAULT,
+        help_text="The name of the Airflow that has the DAGs; empty for every Airflow.",
+    )
     match = models.CharField(max_length=10, choices=DagMatch)
     value = models.CharField(
         max_length=250, blank=True, help_text="The dag_id, its beginning, or the tag; empty for every DAG."
@@ -70,11 +79,12 @@ class DagRule(models.Model):
                 condition=Q(match=DagMatch.ALL, value="") | ~Q(match=DagMatch.ALL) & ~Q(value=""),
                 name="dag_rule_has_a_value",
             ),
-            models.UniqueConstraint("match", "value", "user", name="dag_rule_unique_for_user"),
-            models.UniqueConstraint("match", "value", "group", name="dag_rule_unique_for_group"),
+            models.UniqueConstraint("match", "value", "user", "airflow", name="dag_rule_unique_for_user"),
+            models.UniqueConstraint("match", "value", "group", "airflow", name="dag_rule_unique_for_group"),
             models.UniqueConstraint(
                 "match",
                 "value",
+                "airflow",
                 condition=Q(user__isnull=True, group__isnull=True),
                 name="dag_rule_unique_for_everybody",
             ),
@@ -82,13 +92,16 @@ class DagRule(models.Model):
 
     def __str__(self) -> str:
         what = self.value if self.match == DagMatch.DAG_ID else f"{self.match} {self.value}".strip()
-        return f"{what} for {self.user or self.group or 'everybody'}: {self.level}"
+        where = "" if self.airflow == DEFAULT else f" on {self.airflow or 'every Airflow'}"
+        return f"{what}{where} for {self.user or self.group or 'everybody'}: {self.level}"
 
     def allows(self, level: DagLevel) -> bool:
         return level in (DagLevel.BUILD, self.level)
 
-    def opens(self, dag_id: str, tags: Collection[str]) -> bool:
-        """Return whether the rule matches a DAG. Capital letters count, on every database."""
+    def opens(self, airflow: str, dag_id: str, tags: Collection[str]) -> bool:
+        """Return whether the rule matches a DAG of that Airflow. Capital letters count, on every database."""
+        if self.airflow not in ("", airflow):
+            return False
         match self.match:
             case DagMatch.ALL:
                 return True

@@ -17,7 +17,7 @@ from workflows.airflow.errors import AirflowError, AirflowForbiddenError
 from workflows.deeds import Deed
 from workflows.lifecycle import deletions
 from workflows.lifecycle.moves import why_not_retriable
-from workflows.models import AirflowCommand, AirflowState, CommandKind, Run, TaskInstance
+from workflows.models import Airflow, AirflowCommand, CommandKind, Run, TaskInstance
 from workflows.states import TASK_AT_WORK, TASK_STARTED, TERMINAL, RunState
 
 # Airflow calls a scheduler unhealthy after 30 s by default; its own health then says so too.
@@ -190,7 +190,7 @@ def _ended(run: Run, *, names_task: bool, may_retry: bool) -> Reason:
 
 
 def _here(run: Run, *, now: datetime) -> Iterator[Reason]:
-    state = AirflowState.current()
+    state = Airflow.default()
     if run.state == RunState.PENDING and run.paused:
         yield _reason("held", "The run is paused before its start.", "you", "Resume it.")
     if run.state == RunState.PENDING and run.run_at and run.run_at > now:

@@ -30,7 +30,7 @@ from workflows.airflow.errors import (
     AirflowUnavailableError,
 )
 from workflows.eventlog import events
-from workflows.models import AirflowCommand, AirflowState
+from workflows.models import Airflow, AirflowCommand
 
 logger = logging.getLogger(__name__)
 
@@ -197,7 +197,7 @@ def breaker_is_closed() -> bool:
 
 def answers() -> bool:
     """Return whether Airflow answered the last call."""
-    return AirflowState.current().reachable
+    return Airflow.default().reachable
 
 
 @transaction.atomic
@@ -206,21 +206,21 @@ def record_down(*, reason: str, now: datetime, since: datetime | None = None) ->
 
     A call that hung in an outage may fail when the outage has ended. If a later poll was answered, it is ignored.
     """
-    AirflowState.current()
+    Airflow.default()
     reason = mask(reason)
-    if AirflowState.objects.filter(looked_at__gt=since or now).exists():
+    if Airflow.objects.filter(looked_at__gt=since or now).exists():
         return
-    if AirflowState.objects.filter(reachable=True).update(reachable=False, last_error=reason):
+    if Airflow.objects.filter(reachable=True).update(reachable=False, last_error=reason):
         logger.warning("Airflow does not answer", extra={"reason": reason})
         events.record(events.AirflowDown(reason=reason), now=now)
     else:
-        AirflowState.objects.update(last_error=reason)
+        Airflow.objects.update(last_error=reason)
 
 
 @transaction.atomic
 def record_up(*, version: str, now: datetime) -> None:
     """Record that Airflow answers again. Only the first call records an event."""
-    if AirflowState.objects.filter(reachable=False).update(reachable=True, version=version, last_error=""):
+    if Airflow.objects.filter(reachable=False).update(reachable=True, version=version, last_error=""):
         logger.info("Airflow answers again", extra={"version": version})
         # Commands that wait for their next attempt do not have to wait any longer.
         AirflowCommand.objects.pending().filter(attempts__gt=0, due_at__gt=now).update(due_at=now)

@@ -13,7 +13,7 @@ from django.utils import timezone
 from workflows.airflow.errors import AirflowForbiddenError
 from workflows.deeds import Deed
 from workflows.eventlog import events
-from workflows.models import AirflowState, CommandKind, Dag
+from workflows.models import Airflow, CommandKind, Dag
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,6 @@ def _set(dag_id: str, deed: Deed, *, refused: bool) -> None:
     if deed == Deed.SEE:
         refusing = Dag.objects.exclude(refused=[]).values_list("dag_id", "refused")
         hidden = sorted(name for name, deeds in refusing if Deed.SEE in deeds)
-        AirflowState.current()
-        AirflowState.objects.update(hidden_dags=hidden)
+        Airflow.default()
+        Airflow.objects.update(hidden_dags=hidden)
     events.record(events.DagSynced(dag_id=dag_id, changed=["refused"]), now=timezone.now(), dag=dag)

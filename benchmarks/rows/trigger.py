@@ -16,7 +16,7 @@ from benchmarks.table.airflow import API
 from benchmarks.table.names import BENCH_DAG, NAMED, OWNER
 from benchmarks.table.row import QUERIES, Prepare, Row, Work, at_most, ratio
 from benchmarks.table.stage import Stage
-from workflows.models import AirflowState
+from workflows.models import Airflow
 
 AIRFLOW_TAKES = 0.05  # seconds for a POST, about what a real Airflow takes on a quiet machine
 CALLERS = 16
@@ -77,7 +77,7 @@ def _while_down(stage: Stage) -> Work:
     path = f"/api/v1/workflows/{stage.workflow.pk}/runs"
     stage.client(OWNER)
     stage.airflow.control(down=True)
-    AirflowState.objects.update(reachable=False)
+    Airflow.objects.update(reachable=False)
 
     def work() -> None:
         for _ in range(stage.many):

@@ -28,7 +28,7 @@ from benchmarks.table.counters import Counters
 from benchmarks.table.names import ADMIN, BENCH_DAG
 from benchmarks.table.row import BYTES, COUNTING, QUICK, REQUESTS
 from workflows import gateway
-from workflows.models import AirflowState, Run, TaskInstance, Workflow
+from workflows.models import Airflow, Run, TaskInstance, Workflow
 from workflows.states import RunState
 
 ANSWER_BYTES = "answer bytes"
@@ -189,7 +189,7 @@ class Stage:
         with ExitStack() as stack:
             for command in workers.PLATFORM:
                 stack.enter_context(workers.started(command, os.environ, stdout=sys.stderr))
-            while not AirflowState.objects.filter(ticked_at__gt=begun).exists():
+            while not Airflow.objects.filter(ticked_at__gt=begun).exists():
                 assert time.monotonic() < ends, "the Celery worker does not start"
                 time.sleep(0.1)
             yield
@@ -199,8 +199,8 @@ class Stage:
         now = looked_at or timezone.now()
         old = now - timedelta(days=1)
         Workflow.objects.filter(updated_at__gt=old).update(updated_at=old)
-        AirflowState.current()
-        AirflowState.objects.update(
+        Airflow.default()
+        Airflow.objects.update(
             reachable=True, version="3.3.2", looked_at=now, swept_at=now, leased_until=None, dispatch_leased_until=None
         )
         gateway.breaker().close()

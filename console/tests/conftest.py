@@ -22,7 +22,7 @@ from accounts.tests import provider as identity
 from accounts.tests.provider import Provider
 from console.tests.screen import DESKTOP, PASSWORD
 from console.tests.site import Site, own_database
-from workflows.models import AirflowState, Dag, Workflow
+from workflows.models import Airflow, Dag, Workflow
 from workflows.tests.stage import StagedAirflow, dag_task
 
 COMPONENTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
@@ -149,9 +149,9 @@ def vera(database: str) -> User:
 @pytest.fixture(autouse=True)
 def _airflow_answers(database: str) -> None:
     """Start each test with an Airflow that has just answered."""
-    AirflowState.current()
+    Airflow.default()
     ahead = timezone.now() + timedelta(hours=1)
-    AirflowState.objects.update(reachable=True, looked_at=ahead, last_error="")
+    Airflow.objects.update(reachable=True, looked_at=ahead, last_error="")
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from workflows import services
-from workflows.models import AirflowState, Run, TriggerType, Workflow
+from workflows.models import Airflow, Run, TriggerType, Workflow
 from workflows.tests.stage import at, dag_run, task
 from workflows.watch.observation import Observation
 from workflows.watch.observe import observe
@@ -13,10 +13,10 @@ from workflows.watch.observe import observe
 
 def accepted(workflow: Workflow, **more: Any) -> Run:
     """Trigger a run that stays pending, with its event, as it does while Airflow is down."""
-    AirflowState.objects.update(reachable=False)
+    Airflow.objects.update(reachable=False)
     request = services.RunRequest(parameters={"rows": 1} if workflow.dag.params_schema else {}, **more)
     run = services.trigger_run(workflow=workflow, user=workflow.owner, trigger_type=TriggerType.API, request=request)
-    AirflowState.objects.update(reachable=True)
+    Airflow.objects.update(reachable=True)
     return run
 
 

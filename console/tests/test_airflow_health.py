@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from console.tests.screen import place_of, sign_in
 from console.tests.site import Site
 from workflows import gateway
-from workflows.models import AirflowState, Workflow
+from workflows.models import Airflow, Workflow
 from workflows.states import RunState
 from workflows.tests.stage import new_run
 
@@ -21,7 +21,7 @@ def test_the_banner_appears_while_airflow_is_down(page: Page, site: Site, nightl
     expect(page.locator("#banner")).to_be_hidden()
 
     # No longer in the future: a failure older than the last successful look would not count.
-    AirflowState.objects.update(looked_at=timezone.now())
+    Airflow.objects.update(looked_at=timezone.now())
     gateway.record_down(reason="refused", now=timezone.now())
     expect(page.locator("#banner")).to_contain_text("Airflow does not answer.")
     gateway.record_up(version="3.3.2", now=timezone.now())
@@ -32,7 +32,7 @@ def test_the_banner_appears_while_airflow_is_down(page: Page, site: Site, nightl
 
 def test_old_states_are_marked_as_old_from_the_start(page: Page, site: Site, nightly: Workflow) -> None:
     run = new_run(nightly, RunState.RUNNING)
-    AirflowState.objects.update(looked_at=datetime(2026, 1, 1, tzinfo=UTC))
+    Airflow.objects.update(looked_at=datetime(2026, 1, 1, tzinfo=UTC))
 
     sign_in(page, site, nightly.owner, place_of(run))
 

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from console.tests.screen import field, open_trigger, run_page_shows, sign_in
 from console.tests.site import Site
-from workflows.models import AirflowState, Workflow
+from workflows.models import Airflow, Workflow
 
 
 def test_a_wrong_parameter_shows_a_message_at_its_field_and_triggers_no_run(
@@ -28,7 +28,7 @@ def test_a_wrong_parameter_shows_a_message_at_its_field_and_triggers_no_run(
 
 
 def test_the_form_sends_each_parameter_in_its_own_type(page: Page, site: Site, nightly: Workflow) -> None:
-    AirflowState.objects.update(reachable=False)
+    Airflow.objects.update(reachable=False)
     sign_in(page, site, nightly.owner)
     open_trigger(page, nightly)
 

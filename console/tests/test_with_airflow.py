@@ -16,7 +16,7 @@ from console.tests.screen import field, node, open_trigger, run_page_shows, sign
 from console.tests.site import Site, until
 from workflows import gateway
 from workflows.dispatch import dispatcher
-from workflows.models import AirflowState, Dag, Run, Workflow
+from workflows.models import Airflow, Dag, Run, Workflow
 from workflows.states import TERMINAL
 from workflows.watch import dags, poll
 
@@ -28,7 +28,7 @@ def test_a_run_triggered_from_the_form_is_followed_to_its_end_and_its_retry_is_p
     settings.AIRFLOW_URL = airflow_server.url
     gateway.airflow.cache_clear()
     dags.sync_dags(now=timezone.now())
-    AirflowState.objects.update(looked_at=timezone.now())
+    Airflow.objects.update(looked_at=timezone.now())
     dag = Dag.objects.get(dag_id="simple_workflow_example")
     workflow = Workflow.objects.create(name="Simple", dag=dag, owner=olga)
     site = Site(database_url=database, log=log_folder / "airflow.log", env={"AIRFLOW_URL": airflow_server.url})

@@ -11,7 +11,7 @@ from notifications import logs
 from notifications.tests.conftest import MakeConfig, deliver, fail, start_run
 from notifications.tests.receiver import Receiver
 from workflows import gateway
-from workflows.models import AirflowState, Run, TaskInstance, Workflow
+from workflows.models import Airflow, Run, TaskInstance, Workflow
 from workflows.tests.stage import StagedAirflow
 
 pytestmark = pytest.mark.django_db
@@ -78,8 +78,8 @@ def test_without_airflow_the_message_goes_without_the_log(
     run: Run, airflow: StagedAirflow, make_config: MakeConfig, receiver: Receiver
 ) -> None:
     make_config(channel="slack")
-    AirflowState.current()
-    AirflowState.objects.update(reachable=False)
+    Airflow.default()
+    Airflow.objects.update(reachable=False)
     fail(run, "load")
 
     deliver()

@@ -22,7 +22,7 @@ from tests.chaos.journal import Journal
 from tests.chaos.stand import DAG_IDS, Stand, is_task_process
 from tests.chaos.violation import Violation
 from tests.live.readers import Reader
-from workflows.models import AirflowCommand, AirflowState, Event, Run, TaskInstance
+from workflows.models import AirflowCommand, Airflow, Event, Run, TaskInstance
 from workflows.states import OPEN, RunState
 
 ALIVE_IN_AIRFLOW = {"running", "queued", "scheduled", "restarting", "deferred", "up_for_reschedule", "up_for_retry"}
@@ -259,7 +259,7 @@ def _leases() -> Iterator[Violation]:
     held = AirflowCommand.objects.filter(finished_at__isnull=True, leased_until__lt=now)
     if count := held.count():
         yield Violation("no lease of the dead", f"{count} commands")
-    if AirflowState.objects.filter(Q(dispatch_leased_until__lt=now) | Q(leased_until__lt=now)).exists():
+    if Airflow.objects.filter(Q(dispatch_leased_until__lt=now) | Q(leased_until__lt=now)).exists():
         yield Violation("no lease of the dead", "of the poll or the dispatch")
     if count := Delivery.objects.filter(status=Status.PENDING, leased_until__lt=now).count():
         yield Violation("no lease of the dead", f"{count} deliveries")

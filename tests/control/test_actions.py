@@ -17,7 +17,7 @@ from workflows.airflow.tests.scripted import HangUp
 from workflows.dispatch import dispatcher
 from workflows.eventlog import publication
 from workflows.lifecycle import moves
-from workflows.models import AirflowCommand, AirflowState, Dag, Event, Run, RunAttempt, TaskInstance, Workflow
+from workflows.models import AirflowCommand, Airflow, Dag, Event, Run, RunAttempt, TaskInstance, Workflow
 from workflows.states import RunState
 from workflows.tests.stage import NOW, at, new_run, story
 from workflows.watch import dags, poll
@@ -66,7 +66,7 @@ class Stage(NamedTuple):
         return run
 
     def reachable(self, reachable: bool) -> None:
-        AirflowState.objects.update_or_create(pk=1, defaults={"reachable": reachable})
+        Airflow.objects.update_or_create(pk=1, defaults={"reachable": reachable})
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from tests.control.staged import ControlledAirflow
-from workflows.models import AirflowState, Workflow
+from workflows.models import Airflow, Workflow
 from workflows.states import RunState
 from workflows.watch import poll
 
@@ -49,7 +49,7 @@ def path(airflow: ControlledAirflow, nightly: Workflow, api: APIClient) -> str:
 @pytest.mark.parametrize("case", CASES)
 def test_a_trigger_costs_no_more_queries_than_this(path: str, api: APIClient, case: str) -> None:
     state, with_key, most = CASES[case]
-    AirflowState.objects.update(reachable=state == "queued")
+    Airflow.objects.update(reachable=state == "queued")
     headers = {"Idempotency-Key": "k"} if with_key else {}
 
     def trigger() -> Any:
@@ -62,7 +62,7 @@ def test_a_trigger_costs_no_more_queries_than_this(path: str, api: APIClient, ca
 
 @pytest.mark.parametrize("state", ITEM)
 def test_an_item_of_a_batch_costs_no_more_queries_than_this(path: str, api: APIClient, state: str) -> None:
-    AirflowState.objects.update(reachable=state == "queued")
+    Airflow.objects.update(reachable=state == "queued")
 
     def batch(size: int) -> Any:
         headers = {"Idempotency-Key": f"of {size}"}

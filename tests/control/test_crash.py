@@ -16,7 +16,7 @@ from workflows.conftest import token_of
 from workflows.eventlog import events
 from workflows.models import (
     AirflowCommand,
-    AirflowState,
+    Airflow,
     CommandKind,
     Event,
     IdempotencyKey,
@@ -190,10 +190,10 @@ def test_a_dispatch_killed_at_any_step_starts_each_run_once_and_in_order(
 ) -> None:
     def accepted(step: int) -> list[Run]:
         """Two runs that were accepted while Airflow was down."""
-        AirflowState.objects.update_or_create(pk=1, defaults={"reachable": False})
+        Airflow.objects.update_or_create(pk=1, defaults={"reachable": False})
         orders = [trigger(nightly, token, f"step-{step}-{n}") for n in (1, 2)]
         answers = [repeat(api, order) for order in orders]
-        AirflowState.objects.update(reachable=True)
+        Airflow.objects.update(reachable=True)
         runs = [Run.objects.get(pk=run_id) for _, _, run_id in answers]
         assert [run.state for run in runs] == [RunState.PENDING] * 2
         return runs
@@ -224,13 +224,13 @@ def test_a_dispatch_of_several_workflows_killed_at_any_step_starts_each_run_once
 
     def accepted(step: int) -> dict[int, list[str]]:
         """Two runs of each workflow, accepted in turns while Airflow was down."""
-        AirflowState.objects.update_or_create(pk=1, defaults={"reachable": False})
+        Airflow.objects.update_or_create(pk=1, defaults={"reachable": False})
         runs: dict[int, list[str]] = {}
         for n in range(2):
             for workflow in (nightly, *others):
                 _, _, run_id = repeat(api, trigger(workflow, token, f"step-{step}-{n}-{workflow.pk}"))
                 runs.setdefault(workflow.pk, []).append(f"svops__{run_id}")
-        AirflowState.objects.update(reachable=True)
+        Airflow.objects.update(reachable=True)
         return runs
 
     tally = Tally(airflow, api)

@@ -17,7 +17,7 @@ from workflows import gateway
 from workflows.airflow.tests.scripted import Reply, paged
 from workflows.conftest import bearer, token_of
 from workflows.lifecycle import deletions
-from workflows.models import AirflowState, Dag, Run, TaskInstance, Workflow
+from workflows.models import Airflow, Dag, Run, TaskInstance, Workflow
 from workflows.states import RunState
 from workflows.tests.stage import at, dag_run, new_run
 from workflows.watch import dags, poll
@@ -417,7 +417,7 @@ def test_an_outage_found_by_the_question_itself_is_not_called_progress(
 def test_an_airflow_that_no_worker_polls_is_reported(api: APIClient, nightly: Workflow, settings: Settings) -> None:
     run = trigger(api, nightly)
     long_ago = timezone.now() - timedelta(seconds=settings.STALE_AFTER + 1)
-    AirflowState.objects.update(looked_at=long_ago)
+    Airflow.objects.update(looked_at=long_ago)
 
     assert why(api, run) == [("not_watched", "operator")]
 

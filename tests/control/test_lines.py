@@ -27,7 +27,7 @@ from workflows import gateway
 from workflows.airflow.tests.scripted import Reply, Request
 from workflows.conftest import token_of
 from workflows.dispatch import dispatcher, wake
-from workflows.models import AirflowCommand, AirflowState, Run, Workflow
+from workflows.models import AirflowCommand, Airflow, Run, Workflow
 from workflows.states import RunState
 from workflows.tests.stage import new_run, story
 
@@ -79,14 +79,14 @@ def several(nightly: Workflow) -> list[Workflow]:
 def accept_while_airflow_is_down(api: APIClient, workflows: list[Workflow], *, rounds: int) -> dict[int, list[str]]:
     """Return the ids in Airflow of the accepted runs of each workflow, in their order."""
     tick()
-    AirflowState.objects.update(reachable=False)
+    Airflow.objects.update(reachable=False)
     accepted: dict[int, list[str]] = {}
     for _ in range(rounds):
         for workflow in workflows:
             answer = api.post(f"/api/v1/workflows/{workflow.pk}/runs", {}).json()
             assert answer["state"] == RunState.PENDING
             accepted.setdefault(workflow.pk, []).append(answer["dag_run_id"])
-    AirflowState.objects.update(reachable=True)
+    Airflow.objects.update(reachable=True)
     return accepted
 
 
@@ -145,13 +145,13 @@ def test_a_stop_does_not_wait_for_the_triggers_of_its_workflow_but_follows_its_o
     running = new_run(nightly, RunState.RUNNING, started_at=timezone.now())
     airflow.put(running, "running", start=0)
     [waiting] = accept_while_airflow_is_down(api, [nightly], rounds=3).values()
-    AirflowState.objects.update(reachable=False)
+    Airflow.objects.update(reachable=False)
     # Its trigger may have arrived, so its stop follows.
     AirflowCommand.objects.filter(run__dag_run_id=waiting[0]).update(attempts=1, may_have_arrived=True)
     for run in (Run.objects.get(dag_run_id=waiting[0]), running):
         path = f"/api/v1/workflows/{nightly.pk}/runs/{run.pk}/control"
         assert api.post(path, {"action": "stop"}).status_code == 200
-    AirflowState.objects.update(reachable=True)
+    Airflow.objects.update(reachable=True)
 
     assert dispatcher.dispatch_due(now=timezone.now()) == 5
 
@@ -210,11 +210,11 @@ def test_a_trigger_behind_one_that_waits_wakes_a_worker_unless_one_is_dispatchin
     path = f"/api/v1/workflows/{nightly.pk}/runs"
     with redis.Redis.from_url(configured.REDIS_URL) as broker:
         broker.delete("celery")
-        AirflowState.objects.update(dispatch_leased_until=timezone.now() + timedelta(seconds=60))
+        Airflow.objects.update(dispatch_leased_until=timezone.now() + timedelta(seconds=60))
         second = api.post(path, {}).json()
         assert (second["state"], broker.llen("celery")) == (RunState.PENDING, 0)
 
-        AirflowState.objects.update(dispatch_leased_until=None)
+        Airflow.objects.update(dispatch_leased_until=None)
         third = api.post(path, {}).json()
         assert (third["state"], broker.llen("celery")) == (RunState.PENDING, 1)
         message = json.loads(cast("bytes", broker.lpop("celery")))

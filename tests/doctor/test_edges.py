@@ -12,15 +12,15 @@ from django.utils import timezone
 from accounts.models import Role, User
 from tests.doctor.conftest import Guard
 from tests.doctor.test_rights import ALL
-from workflows.models import AirflowState
+from workflows.models import Airflow
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
 def _beat_ticks(db: None) -> None:
-    AirflowState.current()
-    AirflowState.objects.update(ticked_at=timezone.now())
+    Airflow.default()
+    Airflow.objects.update(ticked_at=timezone.now())
 
 
 def browser(role: Role) -> Client:

@@ -18,7 +18,7 @@ from svops.doctor.findings import Finding, Outcome
 from tests.doctor.conftest import Guard
 from tests.doctor.test_rights import ALL
 from workflows.airflow.tests.scripted import Hold, Reply
-from workflows.models import AirflowState
+from workflows.models import Airflow
 
 pytestmark = pytest.mark.django_db
 
@@ -32,8 +32,8 @@ def row(check: str) -> Finding:
 def working(guarded: Guard, db: None) -> None:
     """An Airflow that allows everything, and a beat that has just ticked."""
     guarded(ALL)
-    AirflowState.current()
-    AirflowState.objects.update(ticked_at=timezone.now())
+    Airflow.default()
+    Airflow.objects.update(ticked_at=timezone.now())
 
 
 def test_without_airflow_everything_else_is_checked(settings: Settings, unused_tcp_port: int) -> None:
@@ -48,7 +48,7 @@ def test_without_airflow_everything_else_is_checked(settings: Settings, unused_t
     assert of_airflow[0].mend == "Start Airflow, or mend AIRFLOW_URL and the network between."
     others = {finding.check: finding.outcome for finding in findings if finding.part == "SVOps"}
     assert others == {"database": Outcome.WORKS, "Redis": Outcome.WORKS, "worker and beat": Outcome.WRONG}
-    assert AirflowState.objects.filter(reachable=False).count() == 0
+    assert Airflow.objects.filter(reachable=False).count() == 0
 
 
 def test_a_wrong_password_is_said_once(guarded: Guard, settings: Settings) -> None:

@@ -22,7 +22,7 @@ from tests.live.readers import Loop
 from workflows import gateway, services
 from workflows.airflow.tests.scripted import ScriptedAirflow
 from workflows.eventlog import publication
-from workflows.models import AirflowState, Dag, Run, Visibility, Workflow
+from workflows.models import Airflow, Dag, Run, Visibility, Workflow
 from workflows.states import RunState
 
 HEARTBEAT = 3.0
@@ -85,9 +85,9 @@ def airflow(scripted_airflow: ScriptedAirflow, settings: Settings) -> Iterator[S
     shows(scripted_airflow, [], [])
     # No DAG is paused.
     scripted_airflow.answers["GET", "/dags"] = {"dags": [], "total_entries": 0}
-    AirflowState.current()
+    Airflow.default()
     # No sweep during the test.
-    AirflowState.objects.update(swept_at=timezone.now() + timedelta(days=1))
+    Airflow.objects.update(swept_at=timezone.now() + timedelta(days=1))
     yield scripted_airflow
     scripted_airflow.answers.clear()
     gateway.airflow.cache_clear()

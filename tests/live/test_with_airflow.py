@@ -27,7 +27,7 @@ from workflows import gateway, services
 from workflows.airflow import AirflowClient
 from workflows.airflow.errors import AirflowUnavailableError
 from workflows.eventlog import publication
-from workflows.models import AirflowState, Dag, Event, Run, TriggerType, Workflow
+from workflows.models import Airflow, Dag, Event, Run, TriggerType, Workflow
 from workflows.watch import dags, poll
 
 pytestmark = pytest.mark.airflow
@@ -87,7 +87,7 @@ def client(pair: Pair, settings: Settings) -> Iterator[AirflowClient]:
 @pytest.fixture
 def simple(client: AirflowClient, ada: User) -> Iterator[Workflow]:
     insist(lambda: dags.sync_dags(now=timezone.now()))
-    AirflowState.current()
+    Airflow.default()
     workflow = new_workflow(ada, dag_id=DAG)
     yield workflow
     # The oldest workflow of a DAG adopts runs, and the next test has its own workflow.
@@ -121,7 +121,7 @@ def ended_in_airflow(client: AirflowClient, dag_run_id: str) -> bool:
 
 def poll_airflow() -> None:
     gateway.breaker().close()
-    AirflowState.objects.update(swept_at=timezone.now())
+    Airflow.objects.update(swept_at=timezone.now())
     until(lambda: poll.tick(now=timezone.now()), within=60)
 
 

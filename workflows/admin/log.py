@@ -21,8 +21,8 @@ from workflows.admin.pages import (
 )
 from workflows.eventlog import events
 from workflows.models import (
+    Airflow,
     AirflowCommand,
-    AirflowState,
     Event,
     LogHead,
 )
@@ -129,8 +129,8 @@ class AirflowCommandAdmin(ReadOnlyPages):
         return pretty(command.arguments)
 
 
-@admin.register(AirflowState)
-class AirflowStateAdmin(ReadOnlyPages):
+@admin.register(Airflow)
+class AirflowAdmin(ReadOnlyPages):
     list_display = ["status", "version", moment("ticked_at"), moment("looked_at"), moment("swept_at"), "last_error"]
     list_filter = ["reachable"]
     search_fields = ["version", "last_error"]
@@ -145,7 +145,7 @@ class AirflowStateAdmin(ReadOnlyPages):
     ]
 
     @admin.display(description="state", ordering="reachable")
-    def status(self, state: AirflowState) -> SafeString:
+    def status(self, state: Airflow) -> SafeString:
         stale = state.is_stale(timezone.now())
         word = label("reachable", "success") if state.reachable else label("unreachable", "failed")
         return format_html("{} {}", word, label("stale", "warning")) if stale else word

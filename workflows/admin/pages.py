@@ -19,8 +19,8 @@ from django.utils.text import Truncator, capfirst
 
 from rest.errors import ConflictError, InvalidInputError, SVOpsError
 from workflows.models import (
+    Airflow,
     AirflowCommand,
-    AirflowState,
 )
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class Pages(ModelPages):
 
 
 def _freshness() -> dict[str, Any]:
-    airflow = AirflowState.current()
+    airflow = Airflow.default()
     return {"airflow": airflow, "airflow_is_stale": airflow.is_stale(timezone.now())}
 
 

@@ -31,8 +31,8 @@ from workflows.admin.pages import (
     state_label,
 )
 from workflows.models import (
+    Airflow,
     AirflowCommand,
-    AirflowState,
     Dag,
     Event,
     Run,
@@ -217,7 +217,7 @@ class RunAdmin(NewestFirstPages):
             after = RUN_ACTIONS[action](request, run)
             pending = after.commands.filter(finished_at__isnull=True).last()
             if pending:
-                why = pending.last_error or AirflowState.current().last_error or "it does not answer"
+                why = pending.last_error or Airflow.default().last_error or "it does not answer"
                 raise NotDispatchedError(
                     f"it is {after.state} here, but Airflow does not know yet: {why}. SVOps retries."
                 )
@@ -228,7 +228,7 @@ class RunAdmin(NewestFirstPages):
 
 def _staleness(dag_id: str) -> Expression:
     """Return whether what is known of the run is stale. What is known of Airflow is read once for all rows."""
-    airflow = AirflowState.current()
+    airflow = Airflow.default()
     stale = Value(airflow.is_stale(timezone.now()), output_field=BooleanField())
     if not airflow.hidden_dags:
         return stale

@@ -14,7 +14,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from rest.masking import mask
-from workflows.models import AirflowState, Run, TaskInstance
+from workflows.models import Airflow, Run, TaskInstance
 from workflows.states import TERMINAL, RunState
 
 COLUMNS = (
@@ -33,7 +33,7 @@ def columns(runs: QuerySet[Run], *, parameters: bool) -> QuerySet[Run, dict[str,
 
 def shown(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return the rows as they are answered."""
-    airflow, now = AirflowState.current(), timezone.now()
+    airflow, now = Airflow.default(), timezone.now()
     pausing = _pausing(rows)
     return [
         _shown(row, airflow, stale=airflow.is_run_stale(row["dag_id"], now=now), pausing=row["id"] in pausing)
@@ -47,7 +47,7 @@ def _pausing(rows: Sequence[Row]) -> Set[uuid.UUID]:
     return TaskInstance.objects.runs_at_work(asked) if asked else frozenset()
 
 
-def _shown(row: Row, airflow: AirflowState, *, stale: bool, pausing: bool) -> dict[str, Any]:
+def _shown(row: Row, airflow: Airflow, *, stale: bool, pausing: bool) -> dict[str, Any]:
     observed_at = airflow.confirmed_at(row["observed_at"], dag_id=row["dag_id"], ended=row["state"] in TERMINAL)
     return {
         "id": str(row["id"]),

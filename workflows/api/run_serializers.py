@@ -13,7 +13,7 @@ from rest.schema import ErrorSerializer
 from rest.serializers import MaskedField, OnDemand
 from workflows.api.fields import ReferenceField, StringListField
 from workflows.explain import Who
-from workflows.models import AirflowState, DataInterval, Run, RunAttempt, TaskInstance
+from workflows.models import Airflow, DataInterval, Run, RunAttempt, TaskInstance
 from workflows.states import RunState
 
 
@@ -25,11 +25,11 @@ class FreshnessMixin(serializers.Serializer[Any]):
         help_text="True while Airflow does not answer, or hides the run's DAG from SVOps' user."
     )
 
-    def _airflow(self) -> AirflowState:
+    def _airflow(self) -> Airflow:
         # Read once for all rows of an answer, which share their outermost serializer.
         if not hasattr(self.root, "airflow_state"):
-            self.root.airflow_state = self.context.get("airflow") or AirflowState.current()  # type: ignore[attr-defined]
-        state: AirflowState = self.root.airflow_state  # type: ignore[attr-defined]
+            self.root.airflow_state = self.context.get("airflow") or Airflow.default()  # type: ignore[attr-defined]
+        state: Airflow = self.root.airflow_state  # type: ignore[attr-defined]
         return state
 
     def _run(self, obj: Any) -> Run:

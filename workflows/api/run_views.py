@@ -48,7 +48,7 @@ from workflows.api.run_serializers import (
 from workflows.eventlog import publication
 from workflows.eventlog.events import RetryMode
 from workflows.models import (
-    AirflowState,
+    Airflow,
     Event,
     Run,
     RunQuerySet,
@@ -319,11 +319,11 @@ def _trigger_all(workflow: Workflow, request: Request, items: Sequence[Any], *, 
         workflow=workflow, user=current_user(request), trigger_type=TriggerType.API, requests=list(asked.values())
     )
     found = {**wrong, **dict(zip(asked, outcomes, strict=True))}
-    airflow = AirflowState.current()
+    airflow = Airflow.default()
     return [_batched(found[place], airflow) for place in range(len(items))]
 
 
-def _batched(outcome: services.Triggered | Exception, airflow: AirflowState) -> dict[str, Any]:
+def _batched(outcome: services.Triggered | Exception, airflow: Airflow) -> dict[str, Any]:
     if isinstance(outcome, Exception):
         answer = exception_handler(outcome, {})
         return {"status": answer.status_code, "error": answer.data} if answer else {"status": 500}

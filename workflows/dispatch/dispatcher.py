@@ -18,7 +18,7 @@ from workflows import gateway
 from workflows.dispatch import commands, sending, wake
 from workflows.dispatch.drain import dispatch_due
 from workflows.dispatch.sending import Sent
-from workflows.models import AirflowCommand, AirflowState, Dag, Run, Workflow
+from workflows.models import Airflow, AirflowCommand, Dag, Run, Workflow
 
 __all__ = ["Prospect", "dispatch_due", "dispatch_new", "dispatch_now", "prospect"]
 
@@ -26,15 +26,15 @@ __all__ = ["Prospect", "dispatch_due", "dispatch_new", "dispatch_now", "prospect
 class Prospect(NamedTuple):
     """Whether new triggers of a workflow can be sent at once: until `leased_until`, by who asked. None: they wait."""
 
-    airflow: AirflowState
+    airflow: Airflow
     leased_until: datetime | None
 
 
 def prospect(workflow: Workflow, *, now: datetime) -> Prospect:
     """Return whether new triggers of the workflow can be sent at once: Airflow answers, and none waits before them."""
     waiting = AirflowCommand.objects.triggers_due(workflow.pk, now)
-    found = AirflowState.objects.annotate(has_waiting=Exists(waiting)).filter(pk=1).first()
-    airflow = found or AirflowState.current()
+    found = Airflow.objects.annotate(has_waiting=Exists(waiting)).filter(pk=1).first()
+    airflow = found or Airflow.default()
     must_wait = not airflow.reachable or (found is not None and found.has_waiting)
     return Prospect(airflow, None if must_wait else now + sending.lease_time())
 

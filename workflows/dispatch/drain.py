@@ -22,7 +22,7 @@ from django.utils import timezone
 from workflows import gateway, leases
 from workflows.dispatch import sending
 from workflows.dispatch.sending import Sent
-from workflows.models import AirflowCommand, AirflowState, CommandKind
+from workflows.models import Airflow, AirflowCommand, CommandKind
 
 # After so long, commands that came meanwhile get their turn too.
 ROUND = 1.0  # seconds
@@ -34,7 +34,7 @@ def dispatch_due(*, now: datetime) -> int:
 
     While Airflow is down nothing is tried: the poll, every few seconds, notices when it is back.
     """
-    AirflowState.current()
+    Airflow.default()
     tried: set[int] = set()
     taken = 0
     while True:
@@ -71,11 +71,11 @@ class _Lease:
 
     def give_back(self) -> None:
         # Only our own: if it has expired, another worker may have taken it.
-        AirflowState.objects.filter(dispatch_leased_until=self._until).update(dispatch_leased_until=None)
+        Airflow.objects.filter(dispatch_leased_until=self._until).update(dispatch_leased_until=None)
 
     def _take(self, where: Q) -> bool:
         until = _moment(self._now) + sending.lease_time()
-        if AirflowState.objects.filter(where).update(dispatch_leased_until=until) != 1:
+        if Airflow.objects.filter(where).update(dispatch_leased_until=until) != 1:
             return False
         self._until = until
         return True

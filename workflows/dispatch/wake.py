@@ -8,7 +8,7 @@ from celery import current_app
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from workflows.models import AirflowState
+from workflows.models import Airflow
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ def wake_worker() -> None:
     A worker that is dispatching already finds it too: it asks again for what is due after it has given its lease back.
     Without Redis nothing is sent, and the next tick does it.
     """
-    until = AirflowState.current().dispatch_leased_until
+    until = Airflow.default().dispatch_leased_until
     if until and until > timezone.now():
         return
     try:

@@ -1,9 +1,10 @@
-"""The tables of workflows: DAGs, workflows and grants; runs and their tasks; events; commands to Airflow.
+"""The tables of workflows: Airflows, DAGs, workflows and grants; runs and their tasks; events; commands to Airflow.
 
 Start with `workflows`, then `runs`. `workflows.dagrules` has the table of DAG rules.
 """
 
-from workflows.models.airflow import AirflowCommand, AirflowCommandQuerySet, AirflowState, CommandKind
+from workflows.models.airflows import Airflow, AirflowQuerySet
+from workflows.models.commands import AirflowCommand, AirflowCommandQuerySet, CommandKind
 from workflows.models.events import ABOUT_DAGS, AUTHORS_ERROR, Event, EventQuerySet, LogHead
 from workflows.models.runs import (
     DataInterval,
@@ -32,9 +33,10 @@ from workflows.models.workflows import (
 __all__ = [
     "ABOUT_DAGS",
     "AUTHORS_ERROR",
+    "Airflow",
     "AirflowCommand",
     "AirflowCommandQuerySet",
-    "AirflowState",
+    "AirflowQuerySet",
     "CommandKind",
     "Dag",
     "DagFileError",

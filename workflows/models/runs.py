@@ -13,7 +13,9 @@ from django.db import models
 from django.db.models import Case, Exists, F, Func, OuterRef, Q, QuerySet, Subquery, Value, When
 from django.db.models.functions import Coalesce
 
-from workflows.models.workflows import Workflow, is_unrestricted
+from workflows.models.airflows import airflow_of_many
+from workflows.models.workflows import Dag, Workflow, is_unrestricted
+from workflows.naming import DEFAULT
 from workflows.parameters import CONF_KEY, declared_in
 from workflows.states import (
     ENTERED_FROM,
@@ -63,6 +65,7 @@ class ReferenceText(Func):
 
 NEWEST_FIRST = ("-created_at", "-id")
 NO_SUCCESS, NOT_BY_API = ~Q(state=RunState.SUCCESS), ~Q(trigger_type="api")
+NOT_ON_DEFAULT = ~Q(airflow=DEFAULT)
 
 
 def by_reference(field: str) -> models.Index:
@@ -96,6 +99,10 @@ class RunQuerySet(models.QuerySet["Run"]):
     def open(self) -> RunQuerySet:
         return self.filter(state__in=OPEN)
 
+    def of_dag(self, dag: Dag) -> RunQuerySet:
+        """Return the runs of the DAG where it is, whatever their workflow runs now."""
+        return self.filter(airflow=dag.airflow_id, dag_id=dag.dag_id)
+
     def with_work(self) -> RunQuerySet:
         """Read with each run whether one of its tasks is at work, for `Run.is_pausing` and `Run.is_paused`.
 
@@ -127,11 +134,12 @@ class DataInterval(NamedTuple):
 
 
 class Run(models.Model):
-    """One run of a workflow, known to Airflow as (`dag_id`, `dag_run_id`)."""
+    """One run of a workflow, known to its Airflow as (`dag_id`, `dag_run_id`)."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     # The indexes below begin with the workflow or the user too.
     workflow = models.ForeignKey(Workflow, on_delete=models.PROTECT, related_name="runs", db_index=False)
+    airflow = airflow_of_many(help_text="As it was when the run was triggered, like the DAG.")
     dag_id = models.CharField(max_length=250, help_text="As it was when the run was triggered.")
     dag_run_id = models.CharField(max_length=250)
     state = models.CharField(max_length=10, choices=RunState, default=RunState.PENDING)
@@ -170,7 +178,7 @@ class Run(models.Model):
 
     class Meta:
         ordering = ["-created_at", "-id"]
-        constraints = [models.UniqueConstraint("dag_id", "dag_run_id", name="run_unique_in_airflow")]
+        constraints = [models.UniqueConstraint("dag_id", "dag_run_id", "airflow", name="run_unique_per_airflow")]
         indexes = [
             models.Index(fields=["workflow", "-created_at", "-id"], name="run_by_workflow"),
             models.Index(fields=["-created_at", "-id"], name="run_by_time"),
@@ -180,6 +188,7 @@ class Run(models.Model):
             models.Index(fields=["state", *NEWEST_FIRST], name="run_by_state", condition=NO_SUCCESS),
             models.Index(fields=["workflow", "state", *NEWEST_FIRST], name="run_by_its_state", condition=NO_SUCCESS),
             models.Index(fields=["trigger_type", *NEWEST_FIRST], name="run_by_trigger", condition=NOT_BY_API),
+            models.Index(fields=["airflow", *NEWEST_FIRST], name="run_by_airflow", condition=NOT_ON_DEFAULT),
             models.Index(fields=NEWEST_FIRST, name="run_paused", condition=Q(paused=True)),
             by_reference("task_id"),
             by_reference("dataset_id"),
@@ -187,6 +196,10 @@ class Run(models.Model):
 
     def __str__(self) -> str:
         return f"{self.dag_id}/{self.dag_run_id}"
+
+    def is_on(self, dag: Dag) -> bool:
+        """Return whether it runs in this DAG, where the DAG is."""
+        return (self.airflow_id, self.dag_id) == (dag.airflow_id, dag.dag_id)
 
     @property
     def is_terminal(self) -> bool:

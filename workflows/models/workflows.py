@@ -13,9 +13,12 @@ from accounts.models import UNBOUNDED
 from workflows import dagrules
 from workflows.dagrules import DagLevel, DagRule
 from workflows.deeds import WORDS, Deed
+from workflows.models.airflows import Airflow
+from workflows.naming import DEFAULT
 
 if TYPE_CHECKING:
     from accounts.models import User
+    from workflows.models.runs import Run
 
 
 # A DAG may have hundreds of tasks: a list reads none of these.
@@ -26,6 +29,10 @@ class DagQuerySet(models.QuerySet["Dag"]):
     def brief(self) -> DagQuerySet:
         """Read the DAGs without their large fields."""
         return self.defer(*LARGE_OF_DAG)
+
+    def of_run(self, run: Run) -> DagQuerySet:
+        """Return the DAG that the run runs in, where it does. Its workflow may have got another one since."""
+        return self.filter(airflow=run.airflow_id, dag_id=run.dag_id)
 
     def visible_to(self, user: User | AnonymousUser) -> DagQuerySet:
         """Return the DAGs that `user` may know of: under a visible workflow, or open to the user by a rule.
@@ -54,27 +61,35 @@ class DagQuerySet(models.QuerySet["Dag"]):
         managed = set(_opened(user, DagLevel.MANAGE))
         if not managed:
             return self.none()
-        files = Dag.objects.only("bundle_name", "relative_fileloc", "fileloc")
-        closed = {dag.file for dag in files if dag.pk not in managed} - {UNKNOWN_FILE}
+        files = Dag.objects.only("airflow", "bundle_name", "relative_fileloc", "fileloc")
+        closed = {dag.file for dag in files if dag.pk not in managed} - {None}
         return self.filter(pk__in=[dag.pk for dag in files if dag.pk in managed and dag.file not in closed])
 
 
 def _opened(user: User, level: DagLevel) -> list[int]:
     """Return the ids of the DAGs that a rule opens to the user. Databases have no common test for tags."""
     rules = list(DagRule.objects.held_by(user).of_level(level))
-    dags = Dag.objects.values_list("pk", "dag_id", "tags") if rules else ()
-    return [pk for pk, dag_id, tags in dags if any(rule.opens(dag_id, tags) for rule in rules)]
+    dags = Dag.objects.values_list("pk", "airflow", "dag_id", "tags") if rules else ()
+    return [pk for pk, *dag in dags if any(rule.opens(*dag) for rule in rules)]
 
 
-# The file of a DAG: its bundle and its path there; without a bundle, its path.
-DagFile = tuple[str, str]
-UNKNOWN_FILE: DagFile = ("", "")
+# The file of a DAG: its Airflow, its bundle and its path there; without a bundle, its path.
+DagFile = tuple[str, str, str]
 
 
 class Dag(models.Model):
-    """Our mirror of one of Airflow's DAGs, as of `synced_at`."""
+    """Our mirror of one of an Airflow's DAGs, as of `synced_at`."""
 
-    dag_id = models.CharField(max_length=250, unique=True)
+    airflow = models.ForeignKey(
+        Airflow,
+        to_field="name",
+        on_delete=models.PROTECT,
+        default=DEFAULT,
+        db_default=DEFAULT,
+        related_name="dags",
+        db_index=False,
+    )
+    dag_id = models.CharField(max_length=250)
     description = models.TextField(blank=True)
     doc_md = models.TextField(blank=True)
     tags = models.JSONField(default=list, blank=True)
@@ -104,7 +119,8 @@ class Dag(models.Model):
     class Meta:
         verbose_name = "DAG"
         verbose_name_plural = "DAGs"
-        ordering = ["dag_id"]
+        ordering = ["dag_id", "airflow"]
+        constraints = [models.UniqueConstraint("dag_id", "airflow", name="dag_unique_in_airflow")]
 
     def __str__(self) -> str:
         return self.dag_id
@@ -116,21 +132,33 @@ class Dag(models.Model):
         return f"SVOps' user in Airflow may not {' or '.join(words)} this DAG." if words else ""
 
     @property
-    def file(self) -> DagFile:
-        return (self.bundle_name, self.relative_fileloc) if self.relative_fileloc else ("", self.fileloc)
+    def file(self) -> DagFile | None:
+        if self.relative_fileloc:
+            return (self.airflow_id, self.bundle_name, self.relative_fileloc)
+        return (self.airflow_id, "", self.fileloc) if self.fileloc else None
 
     def of_same_file(self) -> DagQuerySet:
         """Return the known DAGs of its file, itself among them."""
-        if self.file == UNKNOWN_FILE:
+        if self.file is None:
             return Dag.objects.filter(pk=self.pk)
+        beside = Dag.objects.filter(airflow=self.airflow_id)
         if self.relative_fileloc:
-            return Dag.objects.filter(bundle_name=self.bundle_name, relative_fileloc=self.relative_fileloc)
-        return Dag.objects.filter(relative_fileloc="", fileloc=self.fileloc)
+            return beside.filter(bundle_name=self.bundle_name, relative_fileloc=self.relative_fileloc)
+        return beside.filter(relative_fileloc="", fileloc=self.fileloc)
 
 
 class DagFileError(models.Model):
     """A DAG file that Airflow cannot import, as of the last sync, also if no DAG is known of it."""
 
+    airflow = models.ForeignKey(
+        Airflow,
+        to_field="name",
+        on_delete=models.CASCADE,
+        default=DEFAULT,
+        db_default=DEFAULT,
+        related_name="+",
+        db_index=False,
+    )
     bundle_name = models.CharField(max_length=250, blank=True)
     filename = models.CharField(max_length=2000)
     error = models.TextField(blank=True)
@@ -138,7 +166,7 @@ class DagFileError(models.Model):
     class Meta:
         verbose_name = "DAG file error"
         ordering = ["id"]
-        constraints = [models.UniqueConstraint("bundle_name", "filename", name="dag_file_error_unique")]
+        constraints = [models.UniqueConstraint("airflow", "bundle_name", "filename", name="dag_file_error_unique")]
 
     def __str__(self) -> str:
         return f"{self.bundle_name}:{self.filename}" if self.bundle_name else self.filename

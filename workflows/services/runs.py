@@ -22,7 +22,7 @@ from workflows.eventlog import events
 from workflows.eventlog.events import RetryMode
 from workflows.lifecycle import deletions, exits, freezing, moves
 from workflows.lifecycle.moves import StopRequest
-from workflows.models import AirflowState, Run, TaskInstance
+from workflows.models import Airflow, Run, TaskInstance
 from workflows.services.errors import WorkflowInactiveError, WrongStateError
 from workflows.services.retries import Graph, Instance, Key, Retry
 from workflows.states import TERMINAL, RunState
@@ -149,7 +149,7 @@ def _check_begin(run: Run, asked: RetryRequest) -> None:
             f"The task {asked.task_id!r} has no instance {asked.map_index}; it has {min(indexes)} to {max(indexes)}."
         )
         raise InvalidInputError({"map_index": [message]})
-    if asked.map_index >= 0 and AirflowState.current().version.startswith("2."):
+    if asked.map_index >= 0 and Airflow.default().version.startswith("2."):
         raise InvalidInputError({"map_index": ["Airflow 2 can only run all instances of a mapped task again."]})
 
 

@@ -20,7 +20,7 @@ from workflows import parameters
 from workflows.access import require_runner
 from workflows.dispatch import commands, dispatcher
 from workflows.lifecycle import moves
-from workflows.models import AirflowCommand, AirflowState, DataInterval, IdempotencyKey, Run, TriggerType, Workflow
+from workflows.models import Airflow, AirflowCommand, DataInterval, IdempotencyKey, Run, TriggerType, Workflow
 from workflows.services.errors import KeyReusedError, WorkflowInactiveError
 from workflows.states import RunState
 
@@ -79,7 +79,7 @@ class Triggered(NamedTuple):
 
     run: Run
     replayed: bool
-    airflow: AirflowState | None = None
+    airflow: Airflow | None = None
 
 
 # The run, or why there is none.

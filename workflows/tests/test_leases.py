@@ -11,7 +11,7 @@ from django.db import connection
 from django.utils import timezone
 
 from workflows import leases
-from workflows.models import AirflowState
+from workflows.models import Airflow
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -20,12 +20,12 @@ SHORT = timedelta(seconds=0.6)
 
 
 @pytest.fixture(autouse=True)
-def state() -> AirflowState:
-    return AirflowState.current()
+def state() -> Airflow:
+    return Airflow.default()
 
 
 def until() -> datetime | None:
-    return AirflowState.objects.get().leased_until
+    return Airflow.objects.get().leased_until
 
 
 def eventually(holds: Callable[[], bool]) -> None:
@@ -38,8 +38,8 @@ def eventually(holds: Callable[[], bool]) -> None:
 def test_a_lease_is_held_by_one_and_given_back() -> None:
     now = timezone.now()
 
-    with leases.held(AirflowState.objects.all(), now=now, length=LENGTH) as first:
-        with leases.held(AirflowState.objects.all(), now=now, length=LENGTH) as second:
+    with leases.held(Airflow.objects.all(), now=now, length=LENGTH) as first:
+        with leases.held(Airflow.objects.all(), now=now, length=LENGTH) as second:
             pass
         assert until() == now + LENGTH
 
@@ -48,7 +48,7 @@ def test_a_lease_is_held_by_one_and_given_back() -> None:
 
 def test_two_leases_of_a_row_are_held_apart() -> None:
     now = timezone.now()
-    rows = AirflowState.objects.all()
+    rows = Airflow.objects.all()
 
     with (
         leases.held(rows, now=now, length=LENGTH) as polls,
@@ -61,7 +61,7 @@ def test_a_lease_is_renewed_while_its_holder_works_and_given_back_after_an_error
     now = timezone.now()
 
     def work() -> None:
-        with leases.held(AirflowState.objects.all(), now=now, length=SHORT):
+        with leases.held(Airflow.objects.all(), now=now, length=SHORT):
             eventually(lambda: (until() or now) > now + 3 * SHORT)
             raise LookupError
 
@@ -75,9 +75,9 @@ def test_a_lease_that_another_has_taken_is_not_renewed_and_not_given_back() -> N
     now = timezone.now()
     others = now + timedelta(hours=1)
 
-    with leases.held(AirflowState.objects.all(), now=now, length=SHORT):
+    with leases.held(Airflow.objects.all(), now=now, length=SHORT):
         eventually(lambda: (until() or now) > now + SHORT)
-        AirflowState.objects.update(leased_until=others)
+        Airflow.objects.update(leased_until=others)
 
     assert until() == others
 
@@ -92,7 +92,7 @@ def test_the_connection_that_renews_is_closed() -> None:
             return int(cursor.fetchone()[0])
 
     before, now = sessions(), timezone.now()
-    with leases.held(AirflowState.objects.all(), now=now, length=SHORT):
+    with leases.held(Airflow.objects.all(), now=now, length=SHORT):
         eventually(lambda: (until() or now) > now + SHORT)
 
     eventually(lambda: sessions() <= before)

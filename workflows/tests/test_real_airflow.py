@@ -22,7 +22,7 @@ from rest.errors import InvalidInputError
 from runner.versions import is_airflow_2
 from workflows import explain, services, task_logs
 from workflows.airflow import AirflowClient, errors
-from workflows.models import AirflowState, Dag, DataInterval, Event, Run, TriggerType, Workflow
+from workflows.models import Airflow, Dag, DataInterval, Event, Run, TriggerType, Workflow
 from workflows.task_logs import LogPage, LogQuery
 from workflows.tests.real import connect, ended, until, work
 from workflows.tests.stage import story
@@ -198,7 +198,7 @@ def test_a_stopped_run_stays_stopped_and_its_retry_goes_on_to_the_end(simple: Wo
     assert story(run)[-1] == "workflow.stopped"
     states = {task.task_id: task.state for task in client.tasks.list(dag_run_ids={DAG: [run.dag_run_id]})}
     assert states == {"start": "success", "processing": "failed", "completion": "skipped"}
-    AirflowState.objects.update(swept_at=None)
+    Airflow.objects.update(swept_at=None)
     work()
     run.refresh_from_db()
     assert run.state == "stopped"
@@ -241,7 +241,7 @@ def test_a_run_deleted_in_airflow_is_recorded(simple: Workflow, client: AirflowC
     insist(lambda: client.runs.set_state(run.dag_id, run.dag_run_id, "failed"))
     insist(lambda: client.runs.delete(run.dag_id, run.dag_run_id))
 
-    AirflowState.objects.update(swept_at=None)
+    Airflow.objects.update(swept_at=None)
     run = ended(run)
 
     assert (run.state, run.state_reason) == ("failed", "deleted in Airflow")

@@ -12,7 +12,7 @@ from accounts.models import User
 from workflows import explain, gateway, services
 from workflows.airflow.tests.scripted import Reply
 from workflows.dispatch.tests.steps import dispatch_pending, refreshed, trigger, waiting
-from workflows.models import AirflowCommand, AirflowState, Dag, Workflow
+from workflows.models import Airflow, AirflowCommand, Dag, Workflow
 from workflows.states import RunState
 from workflows.tests.stage import StagedAirflow, log, new_run, story
 from workflows.watch import dags, poll
@@ -35,7 +35,7 @@ def test_a_dag_that_may_not_be_run_fails_the_run_says_so_and_is_no_outage(
     reason = "Could not dispatch the run to Airflow: SVOps' user in Airflow may not run the DAG etl (Forbidden)"
     assert (run.state, run.state_reason, waiting()) == ("failed", reason, [])
     assert log() == ["workflow.triggered", "dag.synced", "workflow.failed"]
-    assert (AirflowState.current().reachable, gateway.breaker().fail_counter) == (True, 0)
+    assert (Airflow.default().reachable, gateway.breaker().fail_counter) == (True, 0)
     shown = as_user(ada).get("/api/v1/dags/etl").json()
     assert (shown["refused"], shown["refused_reason"]) == (["run"], "SVOps' user in Airflow may not run this DAG.")
 
@@ -92,13 +92,13 @@ def test_a_dag_that_is_hidden_from_our_user_is_not_said_to_be_gone(airflow: Stag
 
 def test_a_hidden_dag_that_is_shown_again_is_seen(airflow: StagedAirflow, nightly: Workflow) -> None:
     Dag.objects.update(refused=["run", "see"], is_present=False)
-    AirflowState.current()
-    AirflowState.objects.update(hidden_dags=["etl"])
+    Airflow.default()
+    Airflow.objects.update(hidden_dags=["etl"])
 
     dags.sync_dags(now=timezone.now())
 
     assert (Dag.objects.get().is_present, Dag.objects.get().refused) == (True, ["run"])
-    assert AirflowState.current().hidden_dags == []
+    assert Airflow.default().hidden_dags == []
 
 
 def test_one_dag_whose_tasks_may_not_be_read_does_not_hold_up_the_others(
@@ -128,7 +128,7 @@ def test_a_run_of_a_hidden_dag_holds_up_no_poll_and_is_not_said_to_be_deleted(
 
     assert (refreshed(run).state, story(run)) == ("running", [])
     assert Dag.objects.get().refused == ["see"]
-    assert AirflowState.current().reachable
+    assert Airflow.default().reachable
     shown = as_user(ada).get("/api/v1/runs").json()["results"][0]
     alone = as_user(ada).get(f"/api/v1/workflows/{nightly.pk}/runs/{run.pk}").json()
     assert (shown["stale"], shown["observed_at"], alone["stale"], alone["observed_at"]) == (True, None, True, None)
@@ -145,7 +145,7 @@ def test_a_right_that_every_poll_needs_is_an_outage_with_its_reason(airflow: Sta
 
     assert not poll.tick(now=timezone.now())
 
-    state = AirflowState.current()
+    state = Airflow.default()
     missing = "SVOps' user in Airflow may not GET /dags/~/dagRuns (Forbidden)"
     expected = f"{missing}; manage.py doctor says which right is missing"
     assert (state.reachable, state.last_error) == (False, expected)
@@ -167,7 +167,7 @@ def test_a_right_that_only_adds_something_is_no_outage(airflow: StagedAirflow, n
 
     assert poll.tick(now=timezone.now())
     assert "airflow_down" not in [reason.code for reason in reasons]
-    assert AirflowState.current().reachable
+    assert Airflow.default().reachable
 
 
 def test_a_hidden_dag_whose_task_goes_on_holds_up_no_poll(airflow: StagedAirflow, nightly: Workflow) -> None:
@@ -183,5 +183,5 @@ def test_a_hidden_dag_whose_task_goes_on_holds_up_no_poll(airflow: StagedAirflow
 
     assert poll.tick(now=timezone.now())
 
-    assert AirflowState.current().reachable
+    assert Airflow.default().reachable
     assert ("POST", "/dags/~/dagRuns/~/taskInstances/list") in airflow.calls

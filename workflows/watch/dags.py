@@ -34,7 +34,7 @@ from workflows.airflow.errors import (
 from workflows.deeds import Deed
 from workflows.eventlog import events
 from workflows.lifecycle import freezing
-from workflows.models import AirflowState, Dag
+from workflows.models import Airflow, Dag
 from workflows.watch import dag_files, pauses
 from workflows.watch.storable import is_storable, storable
 
@@ -72,10 +72,10 @@ def sync_dags(*, now: datetime, whole: bool = False) -> SyncResult:
     and what was learnt meanwhile is newer. While another worker syncs, this raises `BusyError`: at once, or, with
     `whole`, after a wait for that sync to end.
     """
-    AirflowState.current()
+    Airflow.default()
     gives_up_at = time.monotonic() + (LONGEST_WAIT if whole else 0)
     while True:
-        with leases.held(AirflowState.objects.all(), now=now, length=LEASE, field="dags_leased_until") as is_held:
+        with leases.held(Airflow.objects.all(), now=now, length=LEASE, field="dags_leased_until") as is_held:
             if is_held:
                 return _sync(now=now, whole=whole)
         if time.monotonic() >= gives_up_at:

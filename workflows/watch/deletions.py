@@ -20,7 +20,7 @@ from workflows.airflow import AirflowClient
 from workflows.airflow.errors import AirflowError, AirflowUnavailableError
 from workflows.eventlog import events
 from workflows.lifecycle import deletions
-from workflows.models import AirflowState, Event, Run, RunQuerySet
+from workflows.models import Airflow, Event, Run, RunQuerySet
 from workflows.states import TERMINAL
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ AROUND = timedelta(seconds=5)
 
 def look_for_deletions(client: AirflowClient, *, now: datetime) -> None:
     """Compare the next page of ended runs with Airflow, and record those that Airflow no longer has."""
-    page = list(_next_page(AirflowState.current().compared_run, now=now))
+    page = list(_next_page(Airflow.default().compared_run, now=now))
     last = page[-1] if len(page) == PAGE else None
     listed = _listed(client, page)
     missing = [run for run in page if (run.dag_id, run.dag_run_id) not in listed]
@@ -42,7 +42,7 @@ def look_for_deletions(client: AirflowClient, *, now: datetime) -> None:
         _read(client, run, now=now)
     if len(missing) > READ_AT_ONCE:
         last = missing[READ_AT_ONCE - 1]
-    AirflowState.objects.update(compared_run=last.pk if last else None)
+    Airflow.objects.update(compared_run=last.pk if last else None)
 
 
 def _next_page(after: uuid.UUID | None, *, now: datetime) -> RunQuerySet:

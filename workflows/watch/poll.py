@@ -17,7 +17,7 @@ from workflows.airflow import AirflowClient
 from workflows.airflow.errors import AirflowError, AirflowForbiddenError
 from workflows.eventlog import publication
 from workflows.lifecycle import exits
-from workflows.models import AirflowState, Run, Workflow
+from workflows.models import Airflow, Run, Workflow
 from workflows.watch import questions, stops, sweeps, unshown
 from workflows.watch.apply import all_tasks, apply
 from workflows.watch.pauses import follow_pauses
@@ -35,16 +35,16 @@ def tick(*, now: datetime) -> bool:
     What was read is applied before the cursor moves, so a crash repeats a poll and loses nothing.
     """
     publication.publish()
-    AirflowState.current()
-    AirflowState.objects.update(ticked_at=now)
-    with leases.held(AirflowState.objects.all(), now=now, length=LEASE) as is_held:
+    Airflow.default()
+    Airflow.objects.update(ticked_at=now)
+    with leases.held(Airflow.objects.all(), now=now, length=LEASE) as is_held:
         return is_held and _work(now)
 
 
 def tick_if_no_worker_does() -> None:
     """Poll Airflow from a command whose user waits, if no worker seems to be running."""
     now = timezone.now()
-    ticked_at = AirflowState.current().ticked_at
+    ticked_at = Airflow.default().ticked_at
     if ticked_at is None or now - ticked_at > NO_WORKER_AFTER:
         tick(now=now)
 
@@ -57,7 +57,7 @@ def _work(now: datetime) -> bool:
             questions.ask(client, now=timezone.now())
             if is_sweep_due:
                 sweeps.sweep(client, now=timezone.now())
-                AirflowState.objects.update(swept_at=now)
+                Airflow.objects.update(swept_at=now)
             stops.look_for_proofs(exits.awaited(now=now))
             gateway.record_up(version=client.version(), now=timezone.now())
     except AirflowError as exc:
@@ -85,7 +85,7 @@ def _poll(client: AirflowClient, *, at: datetime, before_a_sweep: bool) -> None:
         apply(client, runs=runs, tasks=tasks, at=at)
     else:
         client.health()  # there is nothing to read yet, but whether Airflow answers matters
-    AirflowState.objects.update(looked_at=at)
+    Airflow.objects.update(looked_at=at)
 
 
 def _read_up_to(at: datetime, *, before_a_sweep: bool) -> datetime:
@@ -93,7 +93,7 @@ def _read_up_to(at: datetime, *, before_a_sweep: bool) -> datetime:
 
     The poll before a sweep reads everything since the last sweep again, for rows that Airflow committed very late.
     """
-    state = AirflowState.current()
+    state = Airflow.default()
     waiting = Run.objects.open().filter(end_seen_at__isnull=False).aggregate(first=Min("end_seen_at"))["first"]
     swept_at = state.swept_at if before_a_sweep else None
     times: list[datetime | None] = [state.looked_at or at, waiting, swept_at]

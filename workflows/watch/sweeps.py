@@ -19,7 +19,7 @@ from workflows import rights
 from workflows.airflow import AirflowClient, types
 from workflows.airflow.errors import AirflowForbiddenError, AirflowNotFoundError
 from workflows.lifecycle import exits
-from workflows.models import AirflowCommand, AirflowState, CommandKind, Run, RunQuerySet, TaskInstance
+from workflows.models import Airflow, AirflowCommand, CommandKind, Run, RunQuerySet, TaskInstance
 from workflows.states import OPEN, RunState
 from workflows.watch import questions, stops
 from workflows.watch.apply import all_tasks, apply
@@ -35,7 +35,7 @@ AROUND = timedelta(seconds=5)
 
 
 def is_due(now: datetime) -> bool:
-    swept_at = AirflowState.current().swept_at
+    swept_at = Airflow.default().swept_at
     return swept_at is None or now - swept_at >= timedelta(seconds=settings.SWEEP_INTERVAL)
 
 
@@ -65,7 +65,7 @@ class _Share:
 
     def next(self) -> tuple[list[Run], bool]:
         """Return the runs to compare, and whether there are more behind them."""
-        after: uuid.UUID | None = getattr(AirflowState.current(), self.cursor)
+        after: uuid.UUID | None = getattr(Airflow.default(), self.cursor)
         last = Run.objects.filter(pk=after).first() if after else None
         at = last and getattr(last, self.time)
         behind = Q(**{f"{self.time}__gt": at}) | Q(**{self.time: at}, pk__gt=after) if at else Q()
@@ -74,7 +74,7 @@ class _Share:
         return share, len(share) < len(page)
 
     def go_on_behind(self, run: Run | None) -> None:
-        AirflowState.objects.update(**{self.cursor: run.pk if run else None})
+        Airflow.objects.update(**{self.cursor: run.pk if run else None})
 
 
 def _with_few_tasks(runs: Sequence[Run]) -> list[Run]:

@@ -19,7 +19,7 @@ from svops.logging import JsonLines, TextLines
 from tests.attack.rights.conftest import Office
 from workflows import gateway
 from workflows.eventlog import events
-from workflows.models import AirflowState, DagFileError, Event
+from workflows.models import Airflow, DagFileError, Event
 from workflows.states import RunState
 from workflows.tests.stage import NOW, StagedAirflow, new_run
 from workflows.watch import dags
@@ -173,11 +173,11 @@ def test_an_error_answer_quotes_no_password(office: Office) -> None:
 
 def test_an_outage_is_recorded_without_the_password(office: Office) -> None:
     """Before: `system.airflow_down` goes to everybody, with whatever the error said."""
-    AirflowState.objects.all().delete()
+    Airflow.objects.all().delete()
 
     gateway.record_down(reason=f"no answer from {URL}", now=NOW)
 
-    assert SECRET not in AirflowState.current().last_error
+    assert SECRET not in Airflow.default().last_error
     assert SECRET not in str(Event.objects.get(type="system.airflow_down").data)
 
 

@@ -18,7 +18,7 @@ from accounts.models import ApiKey, AuditEntry, AuditHead, Identity, Role, SignI
 from workflows.admin.tests.pages import NOW, everything, new_run, populate
 from workflows.dagrules import DagRule
 from workflows.models import (
-    AirflowState,
+    Airflow,
     DagFileError,
     LogHead,
     Workflow,
@@ -30,7 +30,7 @@ def one_of_each(workflow: Workflow, root: User) -> None:
     LogHead.objects.get_or_create(pk=1)
     DagFileError.objects.create(filename="broken.py", error="SyntaxError")
     DagRule.objects.create(match="tag", value="public")
-    AirflowState.current()
+    Airflow.default()
     Group.objects.create(name="on call")
     beat.CrontabSchedule.objects.create()
     beat.SolarSchedule.objects.create(event="sunrise", latitude=1, longitude=1)
@@ -61,7 +61,7 @@ def test_every_model_of_ours_is_in_the_admin() -> None:
         "Event",
         "LogHead",
         "AirflowCommand",
-        "AirflowState",
+        "Airflow",
     }
     assert {model.__name__ for model in REGISTERED if model._meta.app_label == "workflows"} == ours
 
@@ -113,7 +113,7 @@ def test_a_list_of_30_costs_as_many_queries_as_a_list_of_1(operator: Client, wor
             assert operator.get(f"/admin/workflows/{name}/").status_code == 200
         return len(captured)
 
-    AirflowState.current()
+    Airflow.default()
     populate(workflow, 1)
     of_one = queries()
     populate(workflow, 29)

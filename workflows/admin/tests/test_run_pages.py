@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from workflows.admin.tests.pages import NOW, act, everything, messages_of, new_run
 from workflows.models import (
+    Airflow,
     AirflowCommand,
-    AirflowState,
     CommandKind,
     Event,
     Run,
@@ -52,8 +52,8 @@ def test_the_page_of_a_run_escapes_text_of_others(operator: Client, workflow: Wo
 
 
 def poll_airflow(*, ago: timedelta) -> None:
-    AirflowState.current()
-    AirflowState.objects.update(reachable=True, looked_at=timezone.now() - ago)
+    Airflow.default()
+    Airflow.objects.update(reachable=True, looked_at=timezone.now() - ago)
 
 
 def test_open_runs_are_stale_while_airflow_is_not_polled(operator: Client, workflow: Workflow) -> None:
@@ -135,8 +135,8 @@ def test_an_action_that_does_not_fit_the_state_is_a_warning_and_changes_nothing(
 
 
 def test_a_refusal_of_one_run_does_not_stop_the_others(operator: Client, workflow: Workflow) -> None:
-    AirflowState.current()
-    AirflowState.objects.update(reachable=False, last_error="it is down")
+    Airflow.default()
+    Airflow.objects.update(reachable=False, last_error="it is down")
     ended, running = new_run(workflow, RunState.FAILED), new_run(workflow)
 
     said = dict(text.split(": ", 1)[::-1] for _, text in act(operator, "run", "stop", ended, running))

@@ -8,7 +8,7 @@ from typing import Any
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from workflows.models import AirflowCommand, AirflowState, Dag, Event, Run, TaskInstance, Workflow
+from workflows.models import Airflow, AirflowCommand, Dag, Event, Run, TaskInstance, Workflow
 
 V1 = "/api/v1"
 AsUser = Callable[[User], APIClient]
@@ -16,13 +16,13 @@ AsUser = Callable[[User], APIClient]
 
 def everything() -> list[dict[str, Any]]:
     """Return all rows of the core: a refusal must not change them."""
-    models: tuple[Any, ...] = (Dag, Workflow, Run, TaskInstance, Event, AirflowCommand, AirflowState)
+    models: tuple[Any, ...] = (Dag, Workflow, Run, TaskInstance, Event, AirflowCommand, Airflow)
     return [row for model in models for row in model.objects.order_by("pk").values()]
 
 
 def refused(call: Callable[[], Any], status: int, code: str, **more: Any) -> dict[str, Any]:
     """Assert that the call is refused and changes nothing; return the body of the error."""
-    AirflowState.current()
+    Airflow.default()
     before = everything()
     answer = call()
     body: dict[str, Any] = answer.json()

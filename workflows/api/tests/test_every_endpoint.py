@@ -12,7 +12,7 @@ from pytest_django import DjangoAssertNumQueries
 from accounts.models import User
 from workflows.api.tests.asking import V1, AsUser, runs_of
 from workflows.conftest import bearer, token_of
-from workflows.models import AirflowState, Dag, Event, Visibility, Workflow
+from workflows.models import Airflow, Dag, Event, Visibility, Workflow
 from workflows.tests.stage import NOW, StagedAirflow, new_run
 
 pytestmark = pytest.mark.django_db
@@ -68,7 +68,7 @@ def test_a_list_of_any_length_costs_the_same_number_of_queries(
     path: str,
     queries: int,
 ) -> None:
-    AirflowState.current()
+    Airflow.default()
     run = new_run(nightly)
     client = bearer(token_of(ada))
     url = f"{V1}/{path.format(id=nightly.pk, run=run.pk)}"

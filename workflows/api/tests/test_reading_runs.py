@@ -12,7 +12,7 @@ from pytest_django import Settings
 
 from accounts.models import User
 from workflows.api.tests.asking import V1, AsUser, path_of, refused, runs_of
-from workflows.models import AirflowState, Event, Run, Workflow
+from workflows.models import Airflow, Event, Run, Workflow
 from workflows.states import RunState
 from workflows.tests.stage import NOW, at, new_run
 
@@ -25,11 +25,11 @@ def test_a_run_shows_when_it_was_observed_and_whether_it_is_stale(
     settings.STALE_AFTER = 20
     now = timezone.now()
     run = new_run(nightly, RunState.RUNNING, observed_at=NOW)
-    state = AirflowState.current()
+    state = Airflow.default()
     client = as_user(ada)
 
     def shown(looked_at: Any, *, reachable: bool = True) -> tuple[str, bool]:
-        AirflowState.objects.filter(pk=state.pk).update(looked_at=looked_at, reachable=reachable)
+        Airflow.objects.filter(pk=state.pk).update(looked_at=looked_at, reachable=reachable)
         body = client.get(path_of(run)).json()
         return body["observed_at"], body["stale"]
 

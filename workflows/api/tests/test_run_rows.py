@@ -15,7 +15,7 @@ from rest_framework.renderers import JSONRenderer
 from accounts.models import User
 from workflows.api.run_serializers import ListedRunSerializer
 from workflows.api.tests.asking import V1, AsUser
-from workflows.models import AirflowState, Run, TriggerType, Workflow
+from workflows.models import Airflow, Run, TriggerType, Workflow
 from workflows.models.workflows import LARGE_OF_DAG
 from workflows.states import RunState
 from workflows.tests.stage import NOW, at, new_run
@@ -64,7 +64,7 @@ def described(run: Run) -> dict[str, Any]:
 def test_a_row_is_what_the_serializer_writes(
     as_user: AsUser, ada: User, nightly: Workflow, state: RunState, looked_at: datetime | None
 ) -> None:
-    AirflowState.objects.update_or_create(pk=1, defaults={"looked_at": looked_at})
+    Airflow.objects.update_or_create(pk=1, defaults={"looked_at": looked_at})
     runs = [new_run(nightly, state) for _ in CASES]
     for run, case in zip(runs, CASES, strict=True):
         Run.objects.filter(pk=run.pk).update(**case)
@@ -109,7 +109,7 @@ def test_the_tasks_of_a_page_are_read_only_if_a_run_of_it_may_be_pausing(
     paused: bool,
     queries: int,
 ) -> None:
-    AirflowState.current()
+    Airflow.default()
     for _ in range(3):
         new_run(nightly, RunState.RUNNING, paused=paused)
     client = as_user(root)

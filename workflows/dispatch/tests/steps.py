@@ -10,7 +10,7 @@ from django.utils import timezone
 from workflows import gateway, services
 from workflows.dispatch import dispatcher, sending
 from workflows.dispatch.sending import Sent
-from workflows.models import AirflowCommand, AirflowState, Run, TriggerType, Workflow
+from workflows.models import Airflow, AirflowCommand, Run, TriggerType, Workflow
 
 TRIGGER = ("POST", "/dags/etl/dagRuns")
 
@@ -28,7 +28,7 @@ def dispatch_pending(command: AirflowCommand | None = None) -> bool:
     """Dispatch the pending commands, as if they were due by now."""
     AirflowCommand.objects.filter(finished_at__isnull=True).update(due_at=timezone.now())
     gateway.breaker().close()
-    AirflowState.objects.update(reachable=True)
+    Airflow.objects.update(reachable=True)
     if command:
         return was_taken(command)
     return dispatcher.dispatch_due(now=timezone.now()) > 0

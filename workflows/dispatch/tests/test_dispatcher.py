@@ -15,7 +15,7 @@ from workflows import services
 from workflows.airflow import Timeout
 from workflows.airflow.tests.scripted import Drip, Hold
 from workflows.dispatch.tests.steps import TRIGGER, dispatch_pending, later, trigger, waiting, was_taken
-from workflows.models import AirflowCommand, AirflowState, Run, Workflow
+from workflows.models import Airflow, AirflowCommand, Run, Workflow
 from workflows.tests.stage import StagedAirflow
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -51,9 +51,9 @@ def test_only_one_of_two_workers_at_once_dispatches_the_command(
 def test_what_a_dead_worker_had_begun_is_not_overtaken_when_another_takes_over_the_dispatch(
     airflow: StagedAirflow, nightly: Workflow, pending: AirflowCommand
 ) -> None:
-    AirflowState.objects.update(reachable=False)
+    Airflow.objects.update(reachable=False)
     trigger(nightly)
-    AirflowState.objects.update(reachable=True)
+    Airflow.objects.update(reachable=True)
     AirflowCommand.objects.filter(pk=pending.pk).update(leased_until=later(20), attempts=1, may_have_arrived=True)
 
     assert dispatch_pending() is False
@@ -87,11 +87,11 @@ def test_a_worker_that_has_lost_its_lease_leaves_the_lease_of_another_alone(
         working = pool.submit(closing(dispatch_pending))
         assert held.arrived.wait(30)
         others = later(100)
-        AirflowState.objects.update(dispatch_leased_until=others)
+        Airflow.objects.update(dispatch_leased_until=others)
         held.released.set()
         working.result(30)
 
-    assert AirflowState.current().dispatch_leased_until == others
+    assert Airflow.default().dispatch_leased_until == others
 
 
 def test_an_expired_lease_is_taken_over(airflow: StagedAirflow, pending: AirflowCommand) -> None:

@@ -13,7 +13,7 @@ from workflows import services
 from workflows.airflow.tests.scripted import HangUp, Reply
 from workflows.dispatch.tests.steps import dispatch_pending, later, refreshed, trigger, waiting
 from workflows.eventlog.events import RetryMode
-from workflows.models import AirflowState, Run, Workflow
+from workflows.models import Airflow, Run, Workflow
 from workflows.states import RunState
 from workflows.tests.stage import StagedAirflow, story
 
@@ -56,8 +56,8 @@ def test_a_retry_clears_in_airflow_what_its_mode_says(
 
 def retry_later(run: Run, actor: User) -> Run:
     """Retry while Airflow does not answer, so that only the clear is sent to it later."""
-    AirflowState.current()
-    AirflowState.objects.update(reachable=False)
+    Airflow.default()
+    Airflow.objects.update(reachable=False)
     return services.retry_run(run=run, actor=actor)
 
 
@@ -112,8 +112,8 @@ def test_a_retry_of_one_mapped_instance_clears_only_this_one(
 
 
 def test_airflow_2_repeats_no_single_instance(airflow: StagedAirflow, failed: Run, ada: User) -> None:
-    AirflowState.current()
-    AirflowState.objects.update(version="2.11.2")
+    Airflow.default()
+    Airflow.objects.update(version="2.11.2")
     failed.tasks.create(task_id="transform", map_index=1, state="failed", try_number=1)
 
     with pytest.raises(InvalidInputError) as refused:
@@ -154,7 +154,7 @@ def test_a_retry_for_which_airflow_has_nothing_to_clear_fails_the_run_again(
 
 
 def test_a_run_is_retried_and_stopped_in_this_order(airflow: StagedAirflow, failed: Run, ada: User) -> None:
-    AirflowState.objects.update(reachable=False)
+    Airflow.objects.update(reachable=False)
     run = services.retry_run(run=failed, actor=ada)
     services.stop_run(run=run, actor=ada)
     assert waiting() == ["clear", "stop"]

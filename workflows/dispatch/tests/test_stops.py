@@ -8,7 +8,7 @@ from accounts.models import User
 from workflows import services
 from workflows.airflow.tests.scripted import HangUp
 from workflows.dispatch.tests.steps import TRIGGER, dispatch_pending, refreshed, trigger, waiting
-from workflows.models import AirflowCommand, AirflowState, Run, Workflow
+from workflows.models import Airflow, AirflowCommand, Run, Workflow
 from workflows.tests.stage import StagedAirflow, story
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -36,7 +36,7 @@ def test_a_run_stopped_while_it_is_unknown_whether_airflow_has_it_ends_there_too
 ) -> None:
     airflow.next_api_calls.append(HangUp(after_doing_it=done))
     run = trigger(nightly)
-    AirflowState.objects.update(reachable=True)
+    Airflow.objects.update(reachable=True)
     services.stop_run(run=run, actor=ada)
 
     while waiting() and dispatch_pending():

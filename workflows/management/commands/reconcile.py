@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from workflows.models import AirflowState
+from workflows.models import Airflow
 from workflows.watch import poll
 
 
@@ -16,7 +16,7 @@ class Command(BaseCommand):
         if poll.tick(now=timezone.now()):
             self.stdout.write("Polled.")
             return
-        state = AirflowState.current()
+        state = Airflow.default()
         if not state.reachable:
             raise CommandError(f"Airflow does not answer: {state.last_error}")
         self.stdout.write("Another process is polling now.")

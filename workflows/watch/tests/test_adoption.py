@@ -11,7 +11,7 @@ from accounts.models import User
 from workflows import gateway
 from workflows.airflow import types
 from workflows.airflow.tests.scripted import HangUp, run_json
-from workflows.models import AirflowState, Dag, Event, Run, TriggerType, Visibility, Workflow
+from workflows.models import Airflow, Dag, Event, Run, TriggerType, Visibility, Workflow
 from workflows.tests.stage import NOW, StagedAirflow, at, iso, new_run, story
 from workflows.watch import poll
 from workflows.watch.adoption import adopters
@@ -177,8 +177,8 @@ def test_a_push_while_airflow_does_not_answer_adopts_nothing_and_harms_no_other_
 
 
 def test_while_airflow_is_known_to_be_down_a_push_does_not_ask_it(airflow: StagedAirflow, nightly: Workflow) -> None:
-    AirflowState.current()
-    AirflowState.objects.update(reachable=False)
+    Airflow.default()
+    Airflow.objects.update(reachable=False)
 
     push(pushed())
 

@@ -18,7 +18,7 @@ from workflows import services, tasks
 from workflows.airflow.errors import AirflowUnavailableError
 from workflows.airflow.tests.scripted import Hold, Reply
 from workflows.dispatch.tests.steps import trigger
-from workflows.models import AirflowState, Dag, DagFileError, Event, Run, Workflow
+from workflows.models import Airflow, Dag, DagFileError, Event, Run, Workflow
 from workflows.tests.stage import NOW, StagedAirflow, at
 from workflows.watch.dags import SyncResult, sync_dags
 
@@ -424,14 +424,14 @@ def test_a_sync_that_somebody_asks_for_waits_for_the_one_that_goes_on(airflow: S
 
 
 def test_two_syncs_at_once_are_one(airflow: StagedAirflow, etl: Dag) -> None:
-    AirflowState.current()
-    AirflowState.objects.update(dags_leased_until=timezone.now() + timedelta(seconds=60))
+    Airflow.default()
+    Airflow.objects.update(dags_leased_until=timezone.now() + timedelta(seconds=60))
 
     with pytest.raises(BusyError):
         sync_dags(now=timezone.now())
     tasks.sync_dags()
 
     assert airflow.calls == []
-    AirflowState.objects.update(dags_leased_until=None)
+    Airflow.objects.update(dags_leased_until=None)
     assert sync_dags(now=timezone.now()).seen == ["etl"]
-    assert AirflowState.current().dags_leased_until is None
+    assert Airflow.default().dags_leased_until is None

@@ -11,7 +11,7 @@ from pytest_django import Settings
 from accounts.models import User
 from workflows import gateway, services
 from workflows.airflow.tests.scripted import Reply
-from workflows.models import AirflowState, Run, Workflow
+from workflows.models import Airflow, Run, Workflow
 from workflows.services.errors import WrongStateError
 from workflows.states import RunState
 from workflows.tests.stage import StagedAirflow, at, new_run, story, task
@@ -34,7 +34,7 @@ def delete(airflow: StagedAirflow, run: Run) -> None:
 
 
 def sweep() -> None:
-    AirflowState.current()
+    Airflow.default()
     with gateway.watched() as client:
         sweeps.sweep(client, now=timezone.now())
 
@@ -161,7 +161,7 @@ def test_a_run_made_anew_under_the_id_of_a_deleted_one_is_another_attempt(
     delete(airflow, run)
     sweep()
     recorded = len(story(run))
-    AirflowState.objects.update(compared_run=None)
+    Airflow.objects.update(compared_run=None)
     now = (timezone.now() - at(0)).total_seconds()
 
     polled(run, now + 10, "running", task(run, "extract", "running", start=now + 6), start=now + 5)

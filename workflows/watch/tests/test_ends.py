@@ -12,7 +12,7 @@ from accounts.models import User
 from workflows import services
 from workflows.dispatch import dispatcher
 from workflows.lifecycle import exits, moves
-from workflows.models import AirflowCommand, AirflowState, CommandKind, Run, Workflow
+from workflows.models import Airflow, AirflowCommand, CommandKind, Run, Workflow
 from workflows.states import RunState
 from workflows.tests.stage import NOW, StagedAirflow, at, dag_run, new_run, story, task
 from workflows.watch import poll
@@ -80,8 +80,8 @@ def test_the_end_of_a_run_whose_tasks_never_end_waits_for_15_seconds(run: Run, s
 
 
 def test_while_an_end_waits_each_poll_reads_from_before_it(run: Run) -> None:
-    AirflowState.current()
-    AirflowState.objects.update(looked_at=at(60))
+    Airflow.default()
+    Airflow.objects.update(looked_at=at(60))
     look(run, 12, "failed", task(run, "load", None, tries=0), start=1, end=11)
 
     assert poll._read_up_to(at(62), before_a_sweep=False) == at(12)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from workflows.dispatch import commands
-from workflows.models import AirflowState, Run, Workflow
+from workflows.models import Airflow, Run, Workflow
 from workflows.states import RunState
 from workflows.tests.stage import NOW, StagedAirflow, at, dag_run, new_run, story, task
 from workflows.watch import observe, poll
@@ -90,8 +90,8 @@ def test_a_poll_corrects_the_times_of_an_ended_run_that_were_pushed_before_airfl
     observe.observe(run.pk, Observation(at=at(12), run=pushed, all_tasks=True, pushed=True))
     before = story(run)
     airflow.put(run, "success", start=start, end=end)
-    AirflowState.current()
-    AirflowState.objects.update(swept_at=at(0))
+    Airflow.default()
+    Airflow.objects.update(swept_at=at(0))
 
     for second in (20, 22):
         assert poll.tick(now=at(second))

@@ -15,7 +15,7 @@ from rest_framework.test import APIClient
 from accounts.models import User
 from workflows import gateway, services
 from workflows.airflow.tests.scripted import Hold
-from workflows.models import AirflowCommand, AirflowState, CommandKind, Dag, Event, Run, Workflow
+from workflows.models import Airflow, AirflowCommand, CommandKind, Dag, Event, Run, Workflow
 from workflows.states import RunState
 from workflows.tests.stage import StagedAirflow, dag_run, new_run, story, task
 from workflows.watch import dags, poll
@@ -30,8 +30,8 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def run(airflow: StagedAirflow, nightly: Workflow) -> Run:
     """Running in Airflow, and known to be. No sweep is due."""
-    AirflowState.current()
-    AirflowState.objects.update(swept_at=timezone.now() + timedelta(hours=1))
+    Airflow.default()
+    Airflow.objects.update(swept_at=timezone.now() + timedelta(hours=1))
     run = new_run(nightly, RunState.RUNNING, started_at=timezone.now())
     airflow.put(run, "running", start=1)
     return run

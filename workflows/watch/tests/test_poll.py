@@ -16,7 +16,7 @@ from pytest_django import Settings
 from accounts.models import User
 from workflows import gateway, services
 from workflows.airflow.tests.scripted import HangUp, Hold, Reply, run_json, task_json
-from workflows.models import AirflowState, Dag, Run, TaskInstance, TriggerType, Workflow
+from workflows.models import Airflow, Dag, Run, TaskInstance, TriggerType, Workflow
 from workflows.states import RunState
 from workflows.tests.stage import StagedAirflow, at, log, new_run, run_of, story
 from workflows.watch import poll, sweeps
@@ -32,8 +32,8 @@ def tick(second: float = 10) -> bool:
 @pytest.fixture
 def swept(airflow: StagedAirflow) -> None:
     """A sweep has just been made."""
-    AirflowState.current()
-    AirflowState.objects.update(swept_at=at(0))
+    Airflow.default()
+    Airflow.objects.update(swept_at=at(0))
 
 
 def sweep(now: datetime | None = None) -> None:
@@ -63,7 +63,7 @@ def test_a_poll_brings_runs_and_tasks_up_to_date(airflow: StagedAirflow, nightly
     run.refresh_from_db()
     assert (run.state, run.observed_at) == ("success", at(10))
     assert log() == ["workflow.started", "task.started", "task.completed", "workflow.completed"]
-    state = AirflowState.current()
+    state = Airflow.default()
     assert (state.looked_at, state.ticked_at, state.leased_until) == (at(10), at(10), None)
 
 
@@ -357,7 +357,7 @@ def test_a_share_has_few_tasks_but_at_least_one_run(
     reached = []
     for _ in range(3):
         sweep()
-        reached.append(AirflowState.current().swept_run)
+        reached.append(Airflow.default().swept_run)
 
     assert reached == [runs[0].pk, None, runs[0].pk]
 
@@ -369,7 +369,7 @@ def test_a_sweep_is_made_when_it_is_due(settings: Settings) -> None:
 
     for second in (0, 59, 60, 61):
         tick(second)
-        swept_at.append(AirflowState.current().swept_at)
+        swept_at.append(Airflow.default().swept_at)
 
     assert swept_at == [at(0), at(0), at(60), at(60)]
 
@@ -407,17 +407,17 @@ def test_airflow_going_away_and_coming_back_is_recorded_once_each(airflow: Stage
     tick(0)
     airflow.answers["GET", "/dags/~/dagRuns"] = lambda request: Reply(503, {"detail": "busy"})
     assert [tick(2), tick(3), tick(4), tick(5)] == [False] * 4
-    assert (log(), AirflowState.current().reachable) == ([], True)
+    assert (log(), Airflow.default().reachable) == ([], True)
     assert [tick(6), tick(7)] == [False, False]
     assert log() == ["system.airflow_down"]
-    assert (AirflowState.current().reachable, AirflowState.current().last_error) == (False, "busy")
+    assert (Airflow.default().reachable, Airflow.default().last_error) == (False, "busy")
 
     del airflow.answers["GET", "/dags/~/dagRuns"]
     gateway.breaker().close()
     assert [tick(8), tick(10)] == [True, True]
 
     assert log() == ["system.airflow_down", "system.airflow_up"]
-    state = AirflowState.current()
+    state = Airflow.default()
     assert (state.reachable, state.version, state.last_error) == (True, "3.3.2", "")
 
 
@@ -426,7 +426,7 @@ def test_changes_during_an_outage_are_found_when_airflow_is_back(airflow: Staged
     tick(0)
     airflow.answers["GET", "/dags/~/dagRuns"] = lambda request: Reply(503, {"detail": "busy"})
     tick(2)
-    assert AirflowState.current().looked_at == at(0)
+    assert Airflow.default().looked_at == at(0)
     del airflow.answers["GET", "/dags/~/dagRuns"]
     gateway.breaker().close()
 
@@ -441,17 +441,17 @@ def test_changes_during_an_outage_are_found_when_airflow_is_back(airflow: Staged
 def test_a_tick_without_airflow_still_shows_that_beat_runs() -> None:
     assert not tick(10)
 
-    state = AirflowState.current()
+    state = Airflow.default()
     assert (state.ticked_at, state.looked_at, state.leased_until, state.reachable) == (at(10), None, None, False)
 
 
 def test_cached_state_is_stale_when_airflow_was_not_polled_for_a_while(settings: Settings) -> None:
     settings.STALE_AFTER = 20
-    state = AirflowState(reachable=True, looked_at=at(0))
+    state = Airflow(reachable=True, looked_at=at(0))
 
     assert [state.is_stale(at(second)) for second in (0, 20, 21)] == [False, False, True]
-    assert AirflowState(reachable=False, looked_at=at(0)).is_stale(at(0))
-    assert AirflowState(reachable=True).is_stale(at(0))
+    assert Airflow(reachable=False, looked_at=at(0)).is_stale(at(0))
+    assert Airflow(reachable=True).is_stale(at(0))
 
 
 # --- One at a time --------------------------------------------------------------------------------------------
@@ -482,8 +482,8 @@ def test_two_ticks_at_once_make_one_poll(airflow: StagedAirflow) -> None:
 
 @pytest.mark.usefixtures("airflow", "nightly")
 def test_the_lease_of_a_crashed_tick_expires() -> None:
-    AirflowState.current()
-    AirflowState.objects.update(leased_until=at(60))
+    Airflow.default()
+    Airflow.objects.update(leased_until=at(60))
 
     assert [tick(10), tick(59), tick(61)] == [False, False, True]
 
@@ -491,7 +491,7 @@ def test_the_lease_of_a_crashed_tick_expires() -> None:
 @pytest.mark.usefixtures("airflow", "nightly")
 def test_a_tick_that_outlived_its_lease_leaves_the_lease_of_the_next_alone(airflow: StagedAirflow) -> None:
     def overtaken(request: Any) -> Reply:
-        AirflowState.objects.update(leased_until=at(500))
+        Airflow.objects.update(leased_until=at(500))
         connection.close()
         return Reply(200, {"dag_runs": [], "total_entries": 0})
 
@@ -499,7 +499,7 @@ def test_a_tick_that_outlived_its_lease_leaves_the_lease_of_the_next_alone(airfl
 
     tick(0)
 
-    assert AirflowState.current().leased_until == at(500)
+    assert Airflow.default().leased_until == at(500)
 
 
 def test_runs_of_a_dag_whose_workflow_was_deleted_are_still_watched(

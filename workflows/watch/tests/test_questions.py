@@ -8,7 +8,7 @@ import pytest
 
 from workflows import gateway
 from workflows.airflow.tests.scripted import Handler, Reply, Request, paged
-from workflows.models import AirflowState, Run, Workflow
+from workflows.models import Airflow, Run, Workflow
 from workflows.tests.stage import StagedAirflow, at, iso, new_run, story
 from workflows.watch import poll, push, sweeps
 
@@ -29,8 +29,8 @@ QUESTION: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def _swept(airflow: StagedAirflow) -> None:
     """A sweep has just been made."""
-    AirflowState.current()
-    AirflowState.objects.update(swept_at=at(0))
+    Airflow.default()
+    Airflow.objects.update(swept_at=at(0))
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_airflow_that_does_not_say_what_is_asked_holds_nothing_up(
     assert (unknown["subject"], unknown["options"], unknown["respondents"]) == ("", [], [])
     assert run.tasks.get().question == {}
     assert asked(airflow) == 1
-    assert AirflowState.current().reachable
+    assert Airflow.default().reachable
 
 
 def test_a_sweep_reads_the_question_that_airflow_did_not_say_before(airflow: StagedAirflow, run: Run) -> None:

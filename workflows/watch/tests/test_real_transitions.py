@@ -17,7 +17,7 @@ from accounts.models import Role, User
 from runner.versions import is_airflow_2
 from workflows import gateway, services
 from workflows.airflow import AirflowClient
-from workflows.models import AirflowState, Dag, Run, TaskInstance, TriggerType, Workflow
+from workflows.models import Airflow, Dag, Run, TaskInstance, TriggerType, Workflow
 from workflows.states import TERMINAL
 from workflows.tests.real import connect_to, serve
 from workflows.tests.test_real_airflow import insist
@@ -175,7 +175,7 @@ def follow(
     before = in_airflow(client, runs)
     while True:
         # No sweep: it would find what the polls miss.
-        AirflowState.objects.update(swept_at=timezone.now())
+        Airflow.objects.update(swept_at=timezone.now())
         gateway.breaker().close()
         is_polled = poll.tick(now=timezone.now())
         ours, after = here(runs), in_airflow(client, runs)
@@ -196,7 +196,7 @@ def have_ended(*dag_ids: str) -> Callable[[Shown], bool]:
 
 @pytest.mark.timeout(1500)
 def test_each_poll_sees_every_run_and_task_as_airflow_shows_it(client: AirflowClient, runs: dict[str, Run]) -> None:
-    AirflowState.current()
+    Airflow.default()
     all_runs = list(runs.values())
     by_itself = [dag_id for dag_id in IDS if dag_id != "long"]
 

@@ -16,7 +16,7 @@ from accounts.models import Role, User
 from runner.versions import is_airflow_2
 from workflows import services
 from workflows.airflow import AirflowClient
-from workflows.models import AirflowState, Dag, Run, TriggerType, Workflow
+from workflows.models import Airflow, Dag, Run, TriggerType, Workflow
 from workflows.tests.real import SOURCE, connect_to, serve, until, work
 from workflows.tests.stage import story
 from workflows.tests.test_real_airflow import insist
@@ -118,7 +118,7 @@ def test_waiting_tasks_count_from_their_first_start_a_pause_waits_for_them_and_a
     (tmp_path / "dags" / SOURCE).unlink()
     delete_dag("waits")
     for _ in range(2):
-        AirflowState.objects.update(swept_at=None)
+        Airflow.objects.update(swept_at=None)
         work()
 
     run.refresh_from_db()

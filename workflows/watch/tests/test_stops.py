@@ -14,7 +14,7 @@ from accounts.models import User
 from workflows import gateway, services
 from workflows.airflow.tests.scripted import Reply, Request
 from workflows.dispatch import dispatcher
-from workflows.models import AirflowCommand, AirflowState, Run, Workflow
+from workflows.models import Airflow, AirflowCommand, Run, Workflow
 from workflows.tests.stage import StagedAirflow, dag_run, new_run, story, task
 from workflows.watch import observe, poll, stops
 from workflows.watch.observation import Observation
@@ -31,8 +31,8 @@ def _settled(settings: Settings) -> None:
 @pytest.fixture
 def run(airflow: StagedAirflow, nightly: Workflow) -> Run:
     """A run that is known to be running `transform`."""
-    AirflowState.current()
-    AirflowState.objects.update(swept_at=timezone.now() + timedelta(hours=1))
+    Airflow.default()
+    Airflow.objects.update(swept_at=timezone.now() + timedelta(hours=1))
     run = new_run(nightly)
     airflow.put(run, "running", start=1)
     airflow.put_task(run, "extract", "success", start=2, end=3)
@@ -240,7 +240,7 @@ def test_a_log_that_cannot_be_read_is_no_exit_proof_and_says_nothing_about_airfl
         airflow.answers["GET", path] = lambda _request, refusal=refusal: refusal
         tick()
 
-        assert (state_of(run), AirflowState.current().reachable) == ("stopping", True)
+        assert (state_of(run), Airflow.default().reachable) == ("stopping", True)
 
 
 def test_one_turn_reads_so_many_logs_and_the_next_turn_the_others(
@@ -312,9 +312,9 @@ def test_a_process_that_still_writes_is_not_presumed_to_have_ended(airflow: Stag
 
 
 def sweep() -> None:
-    AirflowState.objects.update(swept_at=None)
+    Airflow.objects.update(swept_at=None)
     tick()
-    AirflowState.objects.update(swept_at=timezone.now() + timedelta(hours=1))
+    Airflow.objects.update(swept_at=timezone.now() + timedelta(hours=1))
 
 
 def test_a_stop_whose_log_airflow_prepares_for_long_holds_up_no_poll_and_completes_with_it(

@@ -1,14 +1,14 @@
-"""The commands to Airflow, and what is known of Airflow itself."""
+"""The commands to an Airflow."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
 from workflows import leases
+from workflows.models.airflows import airflow_of_many
 from workflows.models.runs import Run
 from workflows.models.workflows import Dag, Workflow
 
@@ -53,6 +53,7 @@ class AirflowCommand(models.Model):
     It is for a run, or for a whole DAG that is to be paused or unpaused.
     """
 
+    airflow = airflow_of_many()
     run = models.ForeignKey(Run, on_delete=models.CASCADE, null=True, blank=True, related_name="commands")
     dag = models.ForeignKey(Dag, on_delete=models.CASCADE, null=True, blank=True, related_name="commands")
     workflow = models.ForeignKey(
@@ -88,58 +89,3 @@ class AirflowCommand(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.run_id or self.dag_id}"
-
-
-class AirflowState(models.Model):
-    """The one row about Airflow itself: whether it answers, and up to when it was polled."""
-
-    reachable = models.BooleanField(default=True)
-    version = models.CharField(max_length=50, blank=True)
-    last_error = models.TextField(blank=True)
-    ticked_at = models.DateTimeField(null=True, blank=True, help_text="Beat's last tick, whatever came of it.")
-    looked_at = models.DateTimeField(null=True, blank=True, help_text="The change feed has been read up to here.")
-    swept_at = models.DateTimeField(null=True, blank=True)
-    swept_run = models.UUIDField(
-        null=True, blank=True, help_text="The next sweep of the runs that have begun goes on behind this one."
-    )
-    swept_queued_run = models.UUIDField(
-        null=True, blank=True, help_text="The next sweep of the queued runs goes on behind this one."
-    )
-    compared_run = models.UUIDField(
-        null=True, blank=True, help_text="The search for deleted runs goes on behind this one."
-    )
-    hidden_dags = models.JSONField(
-        default=list,
-        blank=True,
-        help_text="The DAGs that Airflow hides from SVOps' user: nothing is known of their runs.",
-    )
-    leased_until = models.DateTimeField(null=True, blank=True, help_text="While a worker polls.")
-    dags_leased_until = models.DateTimeField(null=True, blank=True, help_text="While a worker syncs the DAGs.")
-    dispatch_leased_until = models.DateTimeField(null=True, blank=True, help_text="While a worker dispatches.")
-
-    class Meta:
-        verbose_name = verbose_name_plural = "Airflow state"
-        constraints = [models.CheckConstraint(condition=Q(pk=1), name="one_airflow_state")]
-
-    def __str__(self) -> str:
-        return "reachable" if self.reachable else "unreachable"
-
-    @classmethod
-    def current(cls) -> AirflowState:
-        return cls.objects.get_or_create(pk=1)[0]
-
-    def confirmed_at(self, observed_at: datetime | None, *, dag_id: str, ended: bool) -> datetime | None:
-        """Return when Airflow last confirmed the state of a run of this DAG that was observed then."""
-        if ended or observed_at is None or self.looked_at is None or dag_id in self.hidden_dags:
-            return observed_at
-        # A poll of the change feed that shows nothing new of an open run has confirmed it.
-        return max(observed_at, self.looked_at)
-
-    def is_run_stale(self, dag_id: str, *, now: datetime) -> bool:
-        """Return whether what we know of a run of this DAG may be older than Airflow's."""
-        return dag_id in self.hidden_dags or self.is_stale(now)
-
-    def is_stale(self, now: datetime) -> bool:
-        """Return whether our state may be older than Airflow's."""
-        limit = timedelta(seconds=settings.STALE_AFTER)
-        return not self.reachable or self.looked_at is None or now - self.looked_at > limit
