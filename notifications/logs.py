@@ -24,8 +24,9 @@ FOLDS = ("::group::", "::endgroup::")  # of Airflow's log view
 
 @dataclass(frozen=True)
 class Reference:
-    """One try of one task, as Airflow names it."""
+    """One try of one task, as its Airflow names it."""
 
+    airflow: str
     dag_id: str
     dag_run_id: str
     task_id: str
@@ -35,13 +36,14 @@ class Reference:
 
 def reference(event: Event) -> Reference | None:
     """Return the task whose log says why the run failed; None if there is none, or Airflow is not reachable."""
-    if event.type != WorkflowFailed.type or event.run is None or not Airflow.default().reachable:
+    if event.type != WorkflowFailed.type or event.run is None or not Airflow.named(event.run.airflow_name).reachable:
         return None
     failed = TaskInstance.objects.filter(run=event.run, state="failed", try_number__gt=0).order_by("ended_at", "id")
     task = failed.first()
     if task is None:
         return None
-    return Reference(event.run.dag_id, event.run.dag_run_id, task.task_id, task.map_index, task.try_number)
+    run = event.run
+    return Reference(run.airflow_name, run.dag_id, run.dag_run_id, task.task_id, task.map_index, task.try_number)
 
 
 def with_log(message: Message, log: Reference | None) -> Message:
@@ -83,7 +85,7 @@ def _tail(log: Reference) -> str:
     tail: deque[str] = deque(maxlen=LINES)
     at = {"try_number": log.try_number, "map_index": log.map_index}
     with (
-        gateway.patient(hurried=True) as client,
+        gateway.patient(log.airflow, hurried=True) as client,
         closing(client.tasks.log_lines(log.dag_id, log.dag_run_id, log.task_id, **at)) as lines,
     ):
         for line in lines:

@@ -33,6 +33,7 @@ from svops.shared import Shared
 from workflows import gateway
 from workflows.airflow.errors import AirflowError
 from workflows.models import Airflow
+from workflows.naming import DEFAULT
 
 BEAT_AGE_LIMIT = timedelta(seconds=15)
 
@@ -142,17 +143,17 @@ def _redis() -> Facts:
 
 def _airflow() -> Facts:
     # A prober waits for the answer; while the breaker is open, Airflow gets no calls.
-    if not gateway.breaker_is_closed():
+    if not gateway.breaker_is_closed(DEFAULT):
         raise NotReadyError("it does not answer: the breaker is open")
-    health = gateway.airflow(hurried=True, purpose=gateway.Purpose.LOOKS).health()
+    health = gateway.client_of(DEFAULT, hurried=True).health()
     parts = {"metadatabase": health.metadatabase.status, "scheduler": health.scheduler.status}
     if bad := [name for name, status in parts.items() if status != "healthy"]:
         raise NotReadyError(f"not healthy: {', '.join(bad)}")
-    return {"version": gateway.airflow(hurried=True, purpose=gateway.Purpose.LOOKS).version()}
+    return {"version": gateway.client_of(DEFAULT, hurried=True).version()}
 
 
 def _beat() -> Facts:
-    ticked_at = Airflow.objects.values_list("ticked_at", flat=True).first()
+    ticked_at = Airflow.objects.filter(name=DEFAULT).values_list("ticked_at", flat=True).first()
     if ticked_at is None:
         raise NotReadyError("no tick yet: are beat and a worker running?")
     age = timezone.now() - ticked_at

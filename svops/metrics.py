@@ -18,7 +18,8 @@ from rest.views import reads_only
 from svops.shared import Shared
 from workflows import gateway
 from workflows.eventlog import publication
-from workflows.models import AirflowCommand, Airflow, Event, Run
+from workflows.models import Airflow, AirflowCommand, Event, Run
+from workflows.naming import DEFAULT
 from workflows.states import OPEN, RunState
 
 
@@ -33,7 +34,7 @@ class PlatformCollector(Collector):
         yield _gauge(
             "svops_airflow_circuit_closed",
             "Whether the breaker lets calls to Airflow through.",
-            gateway.breaker_is_closed(),
+            gateway.breaker_is_closed(DEFAULT),
         )
         yield _gauge("svops_beat_age_seconds", "Seconds since a worker did beat's last tick.", age)
         yield _gauge("svops_commands_owed", "Commands to Airflow that are due and not finished.", due.count())

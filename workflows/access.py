@@ -56,7 +56,7 @@ class DagRights:
         return dag.pk in self._errors_readable
 
     def _is_opened(self, dag: Dag, level: DagLevel) -> bool:
-        return any(rule.allows(level) and rule.opens(dag.airflow_id, dag.dag_id, dag.tags) for rule in self._rules)
+        return any(rule.allows(level) and rule.opens(dag.airflow_name, dag.dag_id, dag.tags) for rule in self._rules)
 
     @cached_property
     def _errors_readable(self) -> set[int]:
@@ -101,7 +101,7 @@ def require_dag_runner(dag: Dag, user: User) -> None:
     """
     if user.is_superuser and user.bounds == UNBOUNDED:
         return
-    with_open_runs = Run.objects.open().filter(dag_id=dag.dag_id).values("workflow")
+    with_open_runs = Run.objects.open().of_dag(dag).values("workflow")
     concerned = Workflow.objects.filter(Q(dag=dag, deleted_at__isnull=True) | Q(pk__in=with_open_runs))
     granted = Grant.objects.held_by(user).filter(level__in=(Level.RUN, Level.MANAGE)).values("workflow")
     runnable = Workflow.objects.visible_to(user)

@@ -12,6 +12,7 @@ from accounts import services as accounts
 from accounts.models import Role, User
 from workflows import gateway
 from workflows.models import Dag, Visibility, Workflow
+from workflows.naming import DEFAULT
 from workflows.tests.stage import SCHEMA, StagedAirflow, dag_task
 
 PASSWORD = "correct horse battery"
@@ -122,7 +123,7 @@ def _point_at(url: str, settings: Settings) -> None:
 
 def _forget() -> None:
     """Forget the client, and what the breaker knows of the earlier Airflow."""
-    gateway.breaker().close()
-    if gateway.airflow.cache_info().currsize:
-        gateway.airflow().close()
-    gateway.airflow.cache_clear()
+    gateway.breaker(DEFAULT).close()
+    if gateway.pooled_client.cache_info().currsize:
+        gateway.client_of(DEFAULT).close()
+    gateway.pooled_client.cache_clear()

@@ -82,10 +82,10 @@ def _reason(code: str, reason: str, who: Who, action: str) -> Reason:
 def _marks(run: Run) -> list[types.Mark]:
     """Return what people have marked in Airflow since a failed run began, or in it, the latest first."""
     begun = run.started_at or run.queued_at
-    if run.state != RunState.FAILED or run.ended_at is None or begun is None or not gateway.answers():
+    if run.state != RunState.FAILED or run.ended_at is None or begun is None or not gateway.answers(run.airflow_name):
         return []
     try:
-        with gateway.watched(hurried=True) as client:
+        with gateway.watched(run.airflow_name, hurried=True) as client:
             marks = client.runs.marks(run.dag_id, run.dag_run_id)
     except AirflowError:
         return []
@@ -122,7 +122,7 @@ def _failures(run: Run, marks: Sequence[types.Mark], *, may_see_logs: bool) -> I
             text = f"{task} was marked failed in Airflow by {by}."
             yield _reason("task_marked", text, "operator", f"Ask {by} why, or retry the run.")
             continue
-        error = _error_of(run, task) if may_see_logs and n < LOGS_ASKED and gateway.answers() else ""
+        error = _error_of(run, task) if may_see_logs and n < LOGS_ASKED and gateway.answers(run.airflow_name) else ""
         tries = f"on try {task.try_number} of {max(task.max_tries + 1, task.try_number)}"
         text = f"{task} failed {tries}" + (f": {error}" if error else ".")
         yield _reason("task_failed", text, "author", "Read its log and fix the cause.")
@@ -130,7 +130,7 @@ def _failures(run: Run, marks: Sequence[types.Mark], *, may_see_logs: bool) -> I
 
 def _timed_out(run: Run) -> Iterator[Reason]:
     """Yield that the run reached its DAG's `dagrun_timeout`, and which tasks this has cut off."""
-    if run.state != RunState.FAILED or not run.started_at or not run.ended_at or not gateway.answers():
+    if run.state != RunState.FAILED or not run.started_at or not run.ended_at or not gateway.answers(run.airflow_name):
         return
     cut = [task for task in run.tasks.all() if _was_cut_off(task, run.ended_at)]
     limit = _run_timeout(run) if cut else None
@@ -154,7 +154,7 @@ def _was_cut_off(task: TaskInstance, ended_at: datetime) -> bool:
 
 def _run_timeout(run: Run) -> timedelta | None:
     try:
-        with gateway.watched(hurried=True) as client:
+        with gateway.watched(run.airflow_name, hurried=True) as client:
             return client.dags.get(run.dag_id).run_timeout
     except AirflowError:
         return None
@@ -190,7 +190,7 @@ def _ended(run: Run, *, names_task: bool, may_retry: bool) -> Reason:
 
 
 def _here(run: Run, *, now: datetime) -> Iterator[Reason]:
-    state = Airflow.default()
+    state = Airflow.named(run.airflow_name)
     if run.state == RunState.PENDING and run.paused:
         yield _reason("held", "The run is paused before its start.", "you", "Resume it.")
     if run.state == RunState.PENDING and run.run_at and run.run_at > now:
@@ -220,7 +220,7 @@ def _failing(command: AirflowCommand) -> Reason:
 
 def _look(run: Run) -> Surroundings:
     try:
-        with gateway.watched(hurried=True) as client:
+        with gateway.watched(run.airflow_name, hurried=True) as client:
             active = client.runs.list(dag_ids=[run.dag_id], states=("running",))
             pools = {pool.name: pool for pool in _pools(client)}
             return Surroundings(health=client.health(), pools=pools, active_runs=len(active))

@@ -1,4 +1,7 @@
-"""The way to Airflow: the clients of this process, the breaker around them, and what is known of its health."""
+"""The way to each Airflow: the clients of this process, the breaker around them, and what is known of its health.
+
+Each Airflow has clients, connections and a breaker of its own, so that one that is down or slow takes none of another.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from http import HTTPStatus
 
 import pybreaker
@@ -20,7 +23,7 @@ from django.utils import timezone
 from rest.errors import BusyError, SVOpsError, UnavailableError
 from rest.masking import mask
 from workflows import rights, way_in
-from workflows.airflow import AirflowClient, Timeout
+from workflows.airflow import Access, AirflowClient, Timeout
 from workflows.airflow.errors import (
     AirflowAuthError,
     AirflowBusyError,
@@ -31,6 +34,7 @@ from workflows.airflow.errors import (
 )
 from workflows.eventlog import events
 from workflows.models import Airflow, AirflowCommand
+from workflows.naming import DEFAULT
 
 logger = logging.getLogger(__name__)
 
@@ -43,16 +47,22 @@ class Purpose(StrEnum):
     LOGS = "logs"
 
 
-# Always called with both arguments, or a purpose would have several clients.
-@cache
-def airflow(*, hurried: bool = False, purpose: Purpose = Purpose.LOOKS) -> AirflowClient:
-    """Return a pooled, thread-safe client of this process. `hurried` is for calls while a caller waits."""
+def client_of(airflow: str, *, hurried: bool = False, purpose: Purpose = Purpose.LOOKS) -> AirflowClient:
+    """Return a pooled, thread-safe client of this process. `hurried` is for calls while a caller waits.
+
+    Raises `AirflowUnavailableError` if there is no Airflow of that name, or if its way in cannot be read.
+    """
+    return pooled_client(airflow, way_in.access(airflow), hurried, purpose)
+
+
+@lru_cache(maxsize=200)
+def pooled_client(airflow: str, access: Access, hurried: bool, purpose: Purpose) -> AirflowClient:
     read = settings.DISPATCH_BUDGET if hurried else settings.AIRFLOW_READ_TIMEOUT
     total = read if hurried else Timeout.total
     is_patient = purpose == Purpose.LOGS and not hurried
-    access = way_in.access()
     return AirflowClient(
         access,
+        name=airflow,
         keeper=way_in.keeper(access),
         pace=way_in.pace(access),
         timeout=Timeout(
@@ -67,11 +77,17 @@ def airflow(*, hurried: bool = False, purpose: Purpose = Purpose.LOOKS) -> Airfl
     )
 
 
-def separate() -> AirflowClient:
+def separate(airflow: str) -> AirflowClient:
     """Return a client with one connection of its own, for checks: what it asks opens no breaker. Close it."""
-    access = way_in.access()
-    timeout = Timeout(connect=settings.AIRFLOW_CONNECT_TIMEOUT, read=settings.AIRFLOW_READ_TIMEOUT)
-    return AirflowClient(access, keeper=way_in.keeper(access), pace=way_in.pace(access), timeout=timeout, pool_size=1)
+    access = way_in.access(airflow)
+    return AirflowClient(
+        access,
+        name=airflow,
+        keeper=way_in.keeper(access),
+        pace=way_in.pace(access),
+        timeout=Timeout(connect=settings.AIRFLOW_CONNECT_TIMEOUT, read=settings.AIRFLOW_READ_TIMEOUT),
+        pool_size=1,
+    )
 
 
 def _pool_size(purpose: Purpose) -> int:
@@ -84,14 +100,14 @@ def _pool_size(purpose: Purpose) -> int:
 
 
 @cache
-def _slots(purpose: Purpose) -> threading.BoundedSemaphore:
+def _slots(airflow: str, purpose: Purpose) -> threading.BoundedSemaphore:
     return threading.BoundedSemaphore(_pool_size(purpose))
 
 
 @contextmanager
-def _slot(purpose: Purpose) -> Iterator[None]:
+def _slot(airflow: str, purpose: Purpose) -> Iterator[None]:
     """Hold one of our own connections. Waiting for it is no outage, so this comes before the breaker."""
-    slots = _slots(purpose)
+    slots = _slots(airflow, purpose)
     if not slots.acquire(timeout=settings.AIRFLOW_POOL_WAIT):
         raise AirflowBusyError(f"all {_pool_size(purpose)} connections for {purpose} are in use")
     try:
@@ -109,18 +125,19 @@ class _Storage(pybreaker.CircuitRedisStorage):
 
 
 @cache
-def breaker() -> pybreaker.CircuitBreaker:
+def breaker(airflow: str) -> pybreaker.CircuitBreaker:
     """Return the breaker that all processes share through Redis. Without Redis it is closed: calls go through."""
     connection = redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=1, socket_timeout=1)
+    namespace = "svops:airflow" if airflow == DEFAULT else f"svops:airflow:{airflow}"
     storage = _Storage(
-        pybreaker.STATE_CLOSED, connection, namespace="svops:airflow", fallback_circuit_state=pybreaker.STATE_CLOSED
+        pybreaker.STATE_CLOSED, connection, namespace=namespace, fallback_circuit_state=pybreaker.STATE_CLOSED
     )
     return pybreaker.CircuitBreaker(
         fail_max=settings.BREAKER_FAILURES,
         reset_timeout=settings.BREAKER_RESET,
         state_storage=storage,
         exclude=[_is_no_outage],
-        name="airflow",
+        name=airflow,
         throw_new_error_on_trip=False,
     )
 
@@ -133,51 +150,51 @@ def _is_no_outage(exc: BaseException) -> bool:
 
 
 @contextmanager
-def watched(*, hurried: bool = False, purpose: Purpose = Purpose.LOOKS) -> Iterator[AirflowClient]:
-    """Give the client, behind the breaker, and record when a call shows that Airflow is down. Errors pass through.
+def watched(airflow: str, *, hurried: bool = False, purpose: Purpose = Purpose.LOOKS) -> Iterator[AirflowClient]:
+    """Give the client, behind its breaker, and record when a call shows that Airflow is down. Errors pass through.
 
     If all connections for this purpose stay in use, this raises `AirflowBusyError`, which counts for nothing.
     One answer that says "not now" is no outage: the caller tries again. Several in a row open the breaker, and that
     is an outage. While the breaker is open, this raises `AirflowUnavailableError` without a call.
     """
-    with _slot(purpose):
-        yield from _behind_the_breaker(airflow(hurried=hurried, purpose=purpose))
+    with _slot(airflow, purpose):
+        yield from _behind_the_breaker(client_of(airflow, hurried=hurried, purpose=purpose))
 
 
 def _behind_the_breaker(client: AirflowClient) -> Iterator[AirflowClient]:
     since = timezone.now()
     try:
-        with breaker().calling():
+        with breaker(client.name).calling():
             yield client
     except pybreaker.CircuitBreakerError as exc:
         message = f"the breaker is open: Airflow is tried again after {settings.BREAKER_RESET:g} s"
-        if answers():
+        if answers(client.name):
             # The process that opened it died before it could record the outage.
-            record_down(reason=message, since=since, now=timezone.now())
+            record_down(client.name, reason=message, since=since, now=timezone.now())
         raise AirflowUnavailableError(message, sent=False) from exc
     except AirflowForbiddenError as exc:
-        rights.record_refused(exc)
+        rights.record_refused(client.name, exc)
         raise
     except AirflowError as exc:
-        if _is_outage(exc):
-            record_down(reason=str(exc), since=since, now=timezone.now())
+        if _is_outage(client.name, exc):
+            record_down(client.name, reason=str(exc), since=since, now=timezone.now())
         raise
 
 
 @contextmanager
-def patient(*, hurried: bool = False) -> Iterator[AirflowClient]:
+def patient(airflow: str, *, hurried: bool = False) -> Iterator[AirflowClient]:
     """Yield the client for logs. A large or slow log says nothing about Airflow, so the breaker counts no such call.
 
     Without a call, this raises `AirflowUnavailableError` while the breaker is open, and `AirflowBusyError` if all
     connections for logs stay in use. It touches no database.
     """
-    if not breaker_is_closed():
+    if not breaker_is_closed(airflow):
         raise AirflowUnavailableError("the breaker is open", sent=False)
-    with _slot(Purpose.LOGS):
-        yield airflow(hurried=hurried, purpose=Purpose.LOGS)
+    with _slot(airflow, Purpose.LOGS):
+        yield client_of(airflow, hurried=hurried, purpose=Purpose.LOGS)
 
 
-def _is_outage(exc: AirflowError) -> bool:
+def _is_outage(airflow: str, exc: AirflowError) -> bool:
     """Return whether this error means an outage: no answer, refused credentials, or an open breaker.
 
     A missing right is none (`AirflowForbiddenError`), unless a poll needs it, which then sees nothing.
@@ -187,44 +204,46 @@ def _is_outage(exc: AirflowError) -> bool:
     no_answer = isinstance(exc, AirflowUnavailableError) and exc.status is None
     if no_answer or isinstance(exc, AirflowAuthError):
         return True
-    return not _is_no_outage(exc) and not breaker_is_closed()
+    return not _is_no_outage(exc) and not breaker_is_closed(airflow)
 
 
-def breaker_is_closed() -> bool:
-    """Return whether the breaker lets calls through."""
-    return breaker().current_state != pybreaker.STATE_OPEN
+def breaker_is_closed(airflow: str) -> bool:
+    """Return whether the breaker lets calls to this Airflow through."""
+    return breaker(airflow).current_state != pybreaker.STATE_OPEN
 
 
-def answers() -> bool:
-    """Return whether Airflow answered the last call."""
-    return Airflow.default().reachable
+def answers(airflow: str) -> bool:
+    """Return whether this Airflow answered the last call."""
+    return Airflow.named(airflow).reachable
 
 
 @transaction.atomic
-def record_down(*, reason: str, now: datetime, since: datetime | None = None) -> None:
-    """Record that Airflow did not answer a call made at `since`, or else `now`. Only the first call records an event.
+def record_down(airflow: str, *, reason: str, now: datetime, since: datetime | None = None) -> None:
+    """Record that it did not answer a call made at `since`, or else `now`. Only the first call records an event.
 
     A call that hung in an outage may fail when the outage has ended. If a later poll was answered, it is ignored.
     """
-    Airflow.default()
     reason = mask(reason)
-    if Airflow.objects.filter(looked_at__gt=since or now).exists():
+    its = Airflow.objects.filter(pk=Airflow.named(airflow).pk)
+    if its.filter(looked_at__gt=since or now).exists():
         return
-    if Airflow.objects.filter(reachable=True).update(reachable=False, last_error=reason):
-        logger.warning("Airflow does not answer", extra={"reason": reason})
-        events.record(events.AirflowDown(reason=reason), now=now)
+    if its.filter(reachable=True).update(reachable=False, last_error=reason):
+        logger.warning("Airflow does not answer", extra={"airflow": airflow, "reason": reason})
+        events.record(events.AirflowDown(airflow=airflow, reason=reason), now=now)
     else:
-        Airflow.objects.update(last_error=reason)
+        its.update(last_error=reason)
 
 
 @transaction.atomic
-def record_up(*, version: str, now: datetime) -> None:
-    """Record that Airflow answers again. Only the first call records an event."""
-    if Airflow.objects.filter(reachable=False).update(reachable=True, version=version, last_error=""):
-        logger.info("Airflow answers again", extra={"version": version})
+def record_up(airflow: str, *, version: str, now: datetime) -> None:
+    """Record that an Airflow answers again. Only the first call records an event."""
+    its = Airflow.objects.filter(name=airflow)
+    if its.filter(reachable=False).update(reachable=True, version=version, last_error=""):
+        logger.info("Airflow answers again", extra={"airflow": airflow, "version": version})
         # Commands that wait for their next attempt do not have to wait any longer.
-        AirflowCommand.objects.pending().filter(attempts__gt=0, due_at__gt=now).update(due_at=now)
-        events.record(events.AirflowUp(version=version), now=now)
+        waiting = AirflowCommand.objects.pending().filter(airflow__name=airflow, attempts__gt=0, due_at__gt=now)
+        waiting.update(due_at=now)
+        events.record(events.AirflowUp(airflow=airflow, version=version), now=now)
 
 
 class UpstreamError(SVOpsError):

@@ -28,32 +28,32 @@ DEED_OF = {
 }
 
 
-def record_refused(exc: AirflowForbiddenError) -> None:
+def record_refused(airflow: str, exc: AirflowForbiddenError) -> None:
     """Show what Airflow has refused on the DAG that it is about."""
     logger.warning("a right is missing in Airflow", extra={"error": str(exc)})
     if exc.about:
         dag_id, deed = exc.about
         # What we do not see of its runs, we do not see of the DAG.
-        _set(dag_id, Deed.SEE if deed == Deed.SEE_RUNS else deed, refused=True)
+        _set(airflow, dag_id, Deed.SEE if deed == Deed.SEE_RUNS else deed, refused=True)
 
 
 def record_allowed(dag: Dag | None, deed: Deed) -> None:
     """Note that this has worked. `dag` is as it was read before: without a refusal there, nothing is asked."""
     if dag is not None and deed in dag.refused:
-        _set(dag.dag_id, deed, refused=False)
+        _set(dag.airflow_name, dag.dag_id, deed, refused=False)
 
 
 @transaction.atomic
-def _set(dag_id: str, deed: Deed, *, refused: bool) -> None:
-    dag = Dag.objects.select_for_update(of=("self",)).brief().filter(dag_id=dag_id).first()
+def _set(airflow: str, dag_id: str, deed: Deed, *, refused: bool) -> None:
+    dags = Dag.objects.of(airflow)
+    dag = dags.select_for_update(of=("self",)).brief().filter(dag_id=dag_id).first()
     if dag is None or deed not in SHOWN or (deed in dag.refused) == refused:
         return
     others = [word for word in dag.refused if word != deed]
     dag.refused = sorted([*others, deed] if refused else others)
     dag.save(update_fields=["refused"])
     if deed == Deed.SEE:
-        refusing = Dag.objects.exclude(refused=[]).values_list("dag_id", "refused")
+        refusing = dags.exclude(refused=[]).values_list("dag_id", "refused")
         hidden = sorted(name for name, deeds in refusing if Deed.SEE in deeds)
-        Airflow.default()
-        Airflow.objects.update(hidden_dags=hidden)
-    events.record(events.DagSynced(dag_id=dag_id, changed=["refused"]), now=timezone.now(), dag=dag)
+        Airflow.objects.filter(name=airflow).update(hidden_dags=hidden)
+    events.record(events.synced(dag, changed=["refused"]), now=timezone.now(), dag=dag)

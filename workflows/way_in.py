@@ -1,11 +1,14 @@
-"""The way in to Airflow, from the settings, and what the processes of SVOps share on it: credentials and the pace."""
+"""The way in to each Airflow, and what the processes of SVOps share on it: credentials and the pace.
+
+That to the default one comes from the settings, and that to a further one from its row.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import cache
@@ -19,8 +22,11 @@ from rest.sealing import UnsealableError, seal, unseal
 from workflows.airflow import Access, Password
 from workflows.airflow import access as kinds
 from workflows.airflow.credentials import Credentials, Keeper
+from workflows.airflow.errors import AirflowUnavailableError
 from workflows.airflow.pace import OwnPace, Pace, too_many
 from workflows.airflow.ways import is_kept, keep
+from workflows.models import Airflow
+from workflows.naming import DEFAULT
 
 logger = logging.getLogger(__name__)
 
@@ -38,48 +44,94 @@ return string.format('%.6f', moment - now)
 """
 
 
-def access() -> Access:
-    """Return the way to the Airflow of the settings."""
+# The options of each way to an Airflow, as the settings AIRFLOW_… are called. The rows of further ones have them too.
+OPTIONS = (
+    "url", "auth", "username", "password", "token", "token_file", "oauth2_token_url", "oauth2_client_id",
+    "oauth2_client_secret", "oauth2_scope", "oauth2_audience", "oauth2_method", "google_credentials",
+    "google_audience", "mwaa_environment", "mwaa_region", "token_command", "token_command_env", "token_timeout",
+    "headers", "ca_file", "client_cert", "client_key", "proxy", "max_requests_per_second",
+)  # fmt: skip
+# How long a process goes on with the options that it has read.
+OPTIONS_KEPT = 10.0  # seconds
+_kept: dict[str, tuple[float, Mapping[str, Any]]] = {}
+
+
+def access(airflow: str) -> Access:
+    """Return the way to an Airflow. Raises `AirflowUnavailableError` if there is none of that name, or no way to it."""
+    if airflow == DEFAULT:
+        return _described({name: getattr(settings, f"AIRFLOW_{name.upper()}") for name in OPTIONS})
+    return _described(_options_of(airflow))
+
+
+def ingest_secret(airflow: str) -> str:
+    """Return the secret that signs the pushes of an Airflow; "" if none may push. Raises as `access` does."""
+    return str(settings.INGEST_SECRET if airflow == DEFAULT else _options_of(airflow).get("ingest_secret", ""))
+
+
+def forget(airflow: str) -> None:
+    """Read the options of an Airflow again when they are needed next, because this process has changed them."""
+    _kept.pop(airflow, None)
+
+
+def _options_of(airflow: str) -> Mapping[str, Any]:
+    until, known = _kept.get(airflow, (0.0, {}))
+    if until < time.monotonic():
+        known = _stored(airflow)
+        _kept[airflow] = (time.monotonic() + OPTIONS_KEPT, known)
+    return known
+
+
+def _stored(airflow: str) -> dict[str, Any]:
+    row = Airflow.objects.active().filter(name=airflow).first()
+    if row is None:
+        raise AirflowUnavailableError(f"there is no active Airflow named {airflow}", sent=False)
+    try:
+        secrets = json.loads(unseal(row.secrets)) if row.secrets else {}
+    except UnsealableError as exc:
+        raise AirflowUnavailableError(f"the way to {airflow} cannot be read: {exc}", sent=False) from exc
+    return {**row.options, **secrets}
+
+
+def _described(options: Mapping[str, Any]) -> Access:
     return Access(
-        base_url=settings.AIRFLOW_URL,
-        way=_way(),
-        headers=tuple(settings.AIRFLOW_HEADERS.items()),
-        ca_file=settings.AIRFLOW_CA_FILE,
-        client_cert=settings.AIRFLOW_CLIENT_CERT,
-        client_key=settings.AIRFLOW_CLIENT_KEY,
-        proxy=settings.AIRFLOW_PROXY,
-        requests_per_second=settings.AIRFLOW_MAX_REQUESTS_PER_SECOND,
-        token_timeout=settings.AIRFLOW_TOKEN_TIMEOUT,
+        base_url=options["url"],
+        way=_way(options),
+        headers=tuple(options.get("headers", {}).items()),
+        ca_file=options.get("ca_file", ""),
+        client_cert=options.get("client_cert", ""),
+        client_key=options.get("client_key", ""),
+        proxy=options.get("proxy", ""),
+        requests_per_second=options.get("max_requests_per_second", 0.0),
+        token_timeout=options.get("token_timeout", settings.AIRFLOW_TOKEN_TIMEOUT),
     )
 
 
-def _way() -> kinds.Way:
-    match settings.AIRFLOW_AUTH:
+def _way(options: Mapping[str, Any]) -> kinds.Way:
+    match options.get("auth", kinds.PASSWORD):
         case kinds.TOKEN:
             # The file is read when it is needed: it may change.
-            file = settings.AIRFLOW_TOKEN_FILE
-            return kinds.StaticToken(value="" if file else settings.AIRFLOW_TOKEN, file=file)
+            file = options.get("token_file", "")
+            return kinds.StaticToken(value="" if file else options["token"], file=file)
         case kinds.OAUTH2:
             return kinds.OAuth2(
-                token_url=settings.AIRFLOW_OAUTH2_TOKEN_URL,
-                client_id=settings.AIRFLOW_OAUTH2_CLIENT_ID,
-                client_secret=settings.AIRFLOW_OAUTH2_CLIENT_SECRET,
-                scope=settings.AIRFLOW_OAUTH2_SCOPE,
-                audience=settings.AIRFLOW_OAUTH2_AUDIENCE,
-                method=settings.AIRFLOW_OAUTH2_METHOD,
+                token_url=options.get("oauth2_token_url", ""),
+                client_id=options["oauth2_client_id"],
+                client_secret=options["oauth2_client_secret"],
+                scope=options.get("oauth2_scope", ""),
+                audience=options.get("oauth2_audience", ""),
+                method=options.get("oauth2_method", "client_secret_basic"),
             )
         case kinds.GOOGLE:
             return kinds.Google(
-                credentials_file=settings.AIRFLOW_GOOGLE_CREDENTIALS, audience=settings.AIRFLOW_GOOGLE_AUDIENCE
+                credentials_file=options.get("google_credentials", ""), audience=options.get("google_audience", "")
             )
         case kinds.MWAA:
-            return kinds.Mwaa(environment=settings.AIRFLOW_MWAA_ENVIRONMENT, region=settings.AIRFLOW_MWAA_REGION)
+            return kinds.Mwaa(environment=options["mwaa_environment"], region=options.get("mwaa_region", ""))
         case kinds.COMMAND:
-            return kinds.Command(
-                argv=tuple(settings.AIRFLOW_TOKEN_COMMAND), environment=tuple(settings.AIRFLOW_TOKEN_COMMAND_ENV)
-            )
+            environment = tuple(options.get("token_command_env", ()))
+            return kinds.Command(argv=tuple(options["token_command"]), environment=environment)
         case _:
-            return Password(username=settings.AIRFLOW_USERNAME, password=settings.AIRFLOW_PASSWORD)
+            return Password(username=options["username"], password=options["password"])
 
 
 @cache

@@ -9,6 +9,7 @@ from benchmarks.table.row import Row, Work, at_least
 from benchmarks.table.stage import Stage
 from workflows.dispatch import dispatcher
 from workflows.models import AirflowCommand, CommandKind, Run, TaskInstance, Workflow
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 
 WORKFLOWS = 10  # the runs of one are dispatched one at a time
@@ -39,7 +40,7 @@ def _drain(stage: Stage) -> Work:
     def work() -> float:
         began = timezone.now()
         while AirflowCommand.objects.pending().exists():
-            assert dispatcher.dispatch_due(now=timezone.now()), "nothing was dispatched"
+            assert dispatcher.dispatch_due(DEFAULT, now=timezone.now()), "nothing was dispatched"
         return count / (timezone.now() - began).total_seconds()
 
     return work

@@ -9,6 +9,7 @@ from benchmarks.table.row import QUERIES, REQUESTS, Prepare, Row, Work, at_most
 from benchmarks.table.stage import Stage
 from workflows import gateway
 from workflows.models import Dag, Run
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 from workflows.watch import dags, poll, sweeps
 
@@ -17,7 +18,7 @@ COUNTED = 300
 
 
 def _poll(stage: Stage) -> None:
-    assert poll.tick(now=timezone.now())
+    assert poll.tick(DEFAULT, now=timezone.now())
 
 
 def _nothing_changes(count: int) -> Prepare:
@@ -56,7 +57,7 @@ def _sweep(count: int) -> Prepare:
         stage.airflow.control(touch=True)
 
         def work() -> None:
-            with gateway.watched() as client:
+            with gateway.watched(DEFAULT) as client:
                 sweeps.sweep(client, now=timezone.now())
 
         return work
@@ -68,10 +69,10 @@ def _sync(stage: Stage) -> Work:
     """A sync after one that has read everything."""
     known = Dag.objects.values_list("dag_id", "tasks")
     stage.airflow.control(dags={dag_id: dag_json(dag_id, [t["task_id"] for t in tasks]) for dag_id, tasks in known})
-    dags.sync_dags(now=timezone.now())
+    dags.sync_dags(DEFAULT, now=timezone.now())
 
     def work() -> None:
-        dags.sync_dags(now=timezone.now())
+        dags.sync_dags(DEFAULT, now=timezone.now())
 
     return work
 

@@ -10,6 +10,7 @@ from benchmarks.table.names import BENCH_DAG
 from benchmarks.table.row import QUERIES, Prepare, Row, Work, at_most, ratio
 from benchmarks.table.stage import Stage, instance_id
 from workflows.models import Run, TaskInstance
+from workflows.naming import DEFAULT
 from workflows.watch import push
 
 Record = dict[str, Any]
@@ -19,11 +20,11 @@ def _of_loaded_runs(stage: Stage) -> Work:
     """Pushes about runs of the loaded data, in which nothing is new: what is left is to find the runs."""
     runs = list(Run.objects.exclude(dag_id=BENCH_DAG).order_by("created_at")[2_000 : 2_000 + 20])
     records = [_run_record(run, "running") for run in runs]
-    push.receive(records, now=timezone.now())
+    push.receive(DEFAULT, records, now=timezone.now())
 
     def work() -> None:
         for _ in range(stage.many):
-            push.receive(records, now=timezone.now())
+            push.receive(DEFAULT, records, now=timezone.now())
 
     return work
 
@@ -35,7 +36,7 @@ def _many_states(stage: Stage) -> Work:
     records = [_task_record(run, name) for run in runs for name in names]
 
     def work() -> None:
-        push.receive(records, now=timezone.now())
+        push.receive(DEFAULT, records, now=timezone.now())
         ended = TaskInstance.objects.filter(run__in=[run.pk for run in runs], state="success")
         assert ended.count() == len(records)
 
@@ -70,7 +71,7 @@ def _one_of_mapped(count: int) -> Prepare:
 
         def work() -> None:
             for record in records:
-                push.receive([record], now=timezone.now())
+                push.receive(DEFAULT, [record], now=timezone.now())
 
         return work
 

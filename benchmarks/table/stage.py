@@ -29,6 +29,7 @@ from benchmarks.table.names import ADMIN, BENCH_DAG
 from benchmarks.table.row import BYTES, COUNTING, QUICK, REQUESTS
 from workflows import gateway
 from workflows.models import Airflow, Run, TaskInstance, Workflow
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 
 ANSWER_BYTES = "answer bytes"
@@ -203,7 +204,7 @@ class Stage:
         Airflow.objects.update(
             reachable=True, version="3.3.2", looked_at=now, swept_at=now, leased_until=None, dispatch_leased_until=None
         )
-        gateway.breaker().close()
+        gateway.breaker(DEFAULT).close()
 
     def clear(self) -> None:
         """Remove what the row before has made, here and in Airflow."""

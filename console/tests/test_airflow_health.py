@@ -11,6 +11,7 @@ from console.tests.screen import place_of, sign_in
 from console.tests.site import Site
 from workflows import gateway
 from workflows.models import Airflow, Workflow
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 from workflows.tests.stage import new_run
 
@@ -22,9 +23,9 @@ def test_the_banner_appears_while_airflow_is_down(page: Page, site: Site, nightl
 
     # No longer in the future: a failure older than the last successful look would not count.
     Airflow.objects.update(looked_at=timezone.now())
-    gateway.record_down(reason="refused", now=timezone.now())
+    gateway.record_down(DEFAULT, reason="refused", now=timezone.now())
     expect(page.locator("#banner")).to_contain_text("Airflow does not answer.")
-    gateway.record_up(version="3.3.2", now=timezone.now())
+    gateway.record_up(DEFAULT, version="3.3.2", now=timezone.now())
 
     expect(page.locator("#banner")).to_be_hidden()
     expect(page.locator("#toasts")).to_contain_text("Airflow answers again.")

@@ -17,6 +17,7 @@ from console.tests.site import Site, until
 from workflows import gateway
 from workflows.dispatch import dispatcher
 from workflows.models import Airflow, Dag, Run, Workflow
+from workflows.naming import DEFAULT
 from workflows.states import TERMINAL
 from workflows.watch import dags, poll
 
@@ -26,8 +27,8 @@ def test_a_run_triggered_from_the_form_is_followed_to_its_end_and_its_retry_is_p
     page: Page, database: str, log_folder: Path, olga: User, airflow_server: AirflowServer, settings: Settings
 ) -> None:
     settings.AIRFLOW_URL = airflow_server.url
-    gateway.airflow.cache_clear()
-    dags.sync_dags(now=timezone.now())
+    gateway.pooled_client.cache_clear()
+    dags.sync_dags(DEFAULT, now=timezone.now())
     Airflow.objects.update(looked_at=timezone.now())
     dag = Dag.objects.get(dag_id="simple_workflow_example")
     workflow = Workflow.objects.create(name="Simple", dag=dag, owner=olga)
@@ -54,12 +55,12 @@ def test_a_run_triggered_from_the_form_is_followed_to_its_end_and_its_retry_is_p
         expect(page.locator(".names code")).to_have_text(["processing", "completion"])
     finally:
         site.kill()
-        gateway.airflow.cache_clear()
+        gateway.pooled_client.cache_clear()
 
 
 def tick_until_ended(run: Run) -> bool:
     """Do what the worker does every two seconds, and return whether the run has ended."""
-    dispatcher.dispatch_due(now=timezone.now())
-    poll.tick(now=timezone.now())
+    dispatcher.dispatch_due(DEFAULT, now=timezone.now())
+    poll.tick(DEFAULT, now=timezone.now())
     run.refresh_from_db()
     return run.state in TERMINAL

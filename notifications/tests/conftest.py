@@ -18,6 +18,7 @@ from notifications.models import Attempt, Delivery, NotificationConfig
 from notifications.tests.receiver import Receiver, running
 from workflows.eventlog import events
 from workflows.models import Dag, Event, Run, Workflow
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -103,14 +104,19 @@ def start_run(workflow: Workflow, user: User | None = None, **fields: Any) -> Ru
 
 def fail(run: Run, *tasks: str, duration_s: float | None = 12.0) -> Event:
     data = events.WorkflowFailed(
-        state=RunState.FAILED, attempt=1, reason="exit 1", failed_tasks=list(tasks or ("load",)), duration_s=duration_s
+        airflow=DEFAULT,
+        state=RunState.FAILED,
+        attempt=1,
+        reason="exit 1",
+        failed_tasks=list(tasks or ("load",)),
+        duration_s=duration_s,
     )
     with transaction.atomic():
         return events.record(data, now=timezone.now(), run=run)
 
 
 def complete(run: Run, *, duration_s: float | None = 12.0) -> Event:
-    data = events.WorkflowCompleted(state=RunState.SUCCESS, attempt=1, duration_s=duration_s)
+    data = events.WorkflowCompleted(airflow=DEFAULT, state=RunState.SUCCESS, attempt=1, duration_s=duration_s)
     with transaction.atomic():
         return events.record(data, now=timezone.now(), run=run)
 

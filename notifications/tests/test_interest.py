@@ -19,6 +19,7 @@ from notifications.tests.conftest import MakeConfig, complete, fail, start_run
 from workflows.eventlog import events
 from workflows.eventlog.events import Entry
 from workflows.models import Dag, Event, Visibility, Workflow
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 
 pytestmark = pytest.mark.django_db
@@ -36,14 +37,16 @@ def other(ada: User) -> Workflow:
 def batch(*workflows: Workflow, user: User | None = None) -> list[Event]:
     """Record a failure and a task's failure of each workflow, and an outage of Airflow, in one batch."""
     now = timezone.now()
-    failed = events.WorkflowFailed(state=RunState.FAILED, attempt=1, reason="x", failed_tasks=["load"], duration_s=3.0)
+    failed = events.WorkflowFailed(
+        airflow=DEFAULT, state=RunState.FAILED, attempt=1, reason="x", failed_tasks=["load"], duration_s=3.0
+    )
     task = events.TaskFailed(state="failed", map_index=-1, try_number=1)
     runs = [start_run(workflow, user=user) for workflow in workflows]
     with transaction.atomic():
         return events.record_all(
             [
                 *(Entry(data=data, now=now, run=run) for run in runs for data in (failed, task)),
-                Entry(data=events.AirflowDown(reason="refused"), now=now),
+                Entry(data=events.AirflowDown(airflow=DEFAULT, reason="refused"), now=now),
             ]
         )
 
@@ -204,8 +207,10 @@ def test_a_failure_and_the_success_after_it_in_one_batch_are_an_alert_and_its_en
 ) -> None:
     make_config(fold_repeats=True)
     run, now = start_run(workflow), timezone.now()
-    failed = events.WorkflowFailed(state=RunState.FAILED, attempt=1, reason="x", failed_tasks=["load"], duration_s=3.0)
-    ended = events.WorkflowCompleted(state=RunState.SUCCESS, attempt=2, duration_s=3.0)
+    failed = events.WorkflowFailed(
+        airflow=DEFAULT, state=RunState.FAILED, attempt=1, reason="x", failed_tasks=["load"], duration_s=3.0
+    )
+    ended = events.WorkflowCompleted(airflow=DEFAULT, state=RunState.SUCCESS, attempt=2, duration_s=3.0)
 
     with transaction.atomic():
         events.record_all([Entry(data=data, now=now, run=run) for data in (failed, failed, ended)])

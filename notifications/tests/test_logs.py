@@ -12,6 +12,7 @@ from notifications.tests.conftest import MakeConfig, deliver, fail, start_run
 from notifications.tests.receiver import Receiver
 from workflows import gateway
 from workflows.models import Airflow, Run, TaskInstance, Workflow
+from workflows.naming import DEFAULT
 from workflows.tests.stage import StagedAirflow
 
 pytestmark = pytest.mark.django_db
@@ -28,8 +29,8 @@ def airflow(settings: Settings) -> Iterator[StagedAirflow]:
 
 
 def _forget() -> None:
-    gateway.breaker().close()
-    gateway.airflow.cache_clear()
+    gateway.breaker(DEFAULT).close()
+    gateway.pooled_client.cache_clear()
     logs._tail.cache_clear()
 
 

@@ -14,6 +14,7 @@ from notifications.tests.conftest import MakeConfig, attempts, deliver, fail, st
 from notifications.tests.receiver import Receiver
 from workflows.eventlog import events
 from workflows.models import Event, Visibility, Workflow
+from workflows.naming import DEFAULT
 
 pytestmark = pytest.mark.django_db
 
@@ -104,7 +105,7 @@ def test_events_without_a_workflow_are_reported_to_the_users_they_concern(
     failed = events.NotificationFailed(config_id=0, name="x", reason="y", disabled=False)
 
     with transaction.atomic():
-        events.record(events.AirflowDown(reason="refused"), now=timezone.now())
+        events.record(events.AirflowDown(airflow=DEFAULT, reason="refused"), now=timezone.now())
         events.record(failed, now=timezone.now(), user=bob)
 
     rows = Delivery.objects.order_by("event", "config__name").values_list("event__type", "config__name")

@@ -22,6 +22,7 @@ from workflows.airflow import AirflowClient
 from workflows.airflow.errors import AirflowError
 from workflows.airflow.types import Dag
 from workflows.models import Workflow
+from workflows.naming import DEFAULT
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 def examine(*, dag_id: str = "", progress: Progress = lambda _: None) -> Iterator[Finding]:
     """Yield what each check finds. With `dag_id`, a real run of this DAG is started and stopped."""
     yield from surroundings.checks(progress)
-    with closing(gateway.separate()) as client:
+    with closing(gateway.separate(DEFAULT)) as client:
         progress("Airflow")
         airflow, findings = airflow_checks.reach(client)
         yield from findings

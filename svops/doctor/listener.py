@@ -18,6 +18,7 @@ from django.utils import timezone
 from svops.doctor.airflow import Airflow
 from svops.doctor.findings import Finding, Outcome, timed
 from workflows.airflow.errors import AirflowError
+from workflows.naming import DEFAULT
 from workflows.watch import arrivals
 from workflows.watch.arrivals import LISTENER_VERSION
 
@@ -108,7 +109,7 @@ def arrived(since: datetime | None, *, patience: float) -> Finding:
 def _last(since: datetime | None, *, patience: float) -> arrivals.Arrival | None:
     gives_up_at = time.monotonic() + patience
     while True:
-        last = arrivals.last()
+        last = arrivals.last(DEFAULT)
         if since is None or (last and last.at >= since) or time.monotonic() >= gives_up_at:
             return last
         time.sleep(POLL)

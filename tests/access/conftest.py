@@ -12,6 +12,7 @@ from pytest_django import Settings
 from runner.ports import free_port
 from tests.access.world import World, new_world
 from workflows import gateway
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 from workflows.tests.stage import NOW, StagedAirflow
 
@@ -45,7 +46,7 @@ def world(db: None, settings: Settings, closed_port: int) -> World:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     settings.AIRFLOW_URL = f"http://127.0.0.1:{closed_port}"
     settings.INGEST_SECRET = "a secret of the listener"
-    gateway.airflow.cache_clear()
+    gateway.pooled_client.cache_clear()
     return new_world()
 
 
@@ -74,7 +75,7 @@ def without_airflow(world: World) -> Iterator[None]:
 
 
 def _forget_airflow() -> None:
-    gateway.breaker().close()
-    if gateway.airflow.cache_info().currsize:
-        gateway.airflow().close()
-    gateway.airflow.cache_clear()
+    gateway.breaker(DEFAULT).close()
+    if gateway.pooled_client.cache_info().currsize:
+        gateway.client_of(DEFAULT).close()
+    gateway.pooled_client.cache_clear()

@@ -17,6 +17,7 @@ from tests.live.conftest import new_run, new_user, new_workflow, token_of
 from workflows import gateway
 from workflows.airflow.tests.scripted import Reply, Request, ScriptedAirflow, task_json
 from workflows.models import Event, Run
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 
 FOLLOWERS = 44
@@ -70,7 +71,7 @@ def streams(web: Target, run: Run, user: User, task_ids: list[str], stack: ExitS
 
 def no_outage() -> bool:
     down = Event.objects.filter(type="system.airflow_down").exists()
-    return gateway.breaker_is_closed() and gateway.answers() and not down
+    return gateway.breaker_is_closed(DEFAULT) and gateway.answers(DEFAULT) and not down
 
 
 def test_one_user_with_44_log_followers_is_no_outage_for_anybody(

@@ -22,7 +22,7 @@ from tests.chaos.journal import Journal
 from tests.chaos.stand import DAG_IDS, Stand, is_task_process
 from tests.chaos.violation import Violation
 from tests.live.readers import Reader
-from workflows.models import AirflowCommand, Airflow, Event, Run, TaskInstance
+from workflows.models import Airflow, AirflowCommand, Event, Run, TaskInstance
 from workflows.states import OPEN, RunState
 
 ALIVE_IN_AIRFLOW = {"running", "queued", "scheduled", "restarting", "deferred", "up_for_reschedule", "up_for_retry"}

@@ -12,6 +12,7 @@ from accounts.models import User
 from tests.control.staged import ControlledAirflow
 from workflows import gateway
 from workflows.conftest import ada, as_user, bearer, etl, eve, nightly, token_of, vera
+from workflows.naming import DEFAULT
 
 __all__ = ["ada", "as_user", "etl", "eve", "nightly", "vera"]
 
@@ -46,8 +47,8 @@ def api(ada: User) -> APIClient:
 
 def forget_airflow() -> None:
     """Forget the clients of this process, and what the breaker knows of an earlier Airflow."""
-    gateway.breaker().close()
+    gateway.breaker(DEFAULT).close()
     gateway.breaker.cache_clear()
     for hurried in (False, True):
-        gateway.airflow(hurried=hurried).close()
-    gateway.airflow.cache_clear()
+        gateway.client_of(DEFAULT, hurried=hurried).close()
+    gateway.pooled_client.cache_clear()

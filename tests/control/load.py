@@ -18,6 +18,7 @@ from tests.live.parts import until
 from workflows.conftest import bearer, token_of
 from workflows.dispatch import dispatcher
 from workflows.models import AirflowCommand, Event, Workflow
+from workflows.naming import DEFAULT
 from workflows.watch import poll
 
 CALLERS = 4
@@ -32,8 +33,8 @@ class Answer(NamedTuple):
 
 def tick() -> None:
     """Do what beat triggers every second or two."""
-    poll.tick(now=timezone.now())
-    dispatcher.dispatch_due(now=timezone.now())
+    poll.tick(DEFAULT, now=timezone.now())
+    dispatcher.dispatch_due(DEFAULT, now=timezone.now())
 
 
 class Callers:

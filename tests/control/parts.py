@@ -23,6 +23,7 @@ from tests.control.staged import Exchange
 from tests.live.parts import test_database_url, until
 from workflows.dispatch import dispatcher
 from workflows.eventlog import publication
+from workflows.naming import DEFAULT
 
 NAME = "svops-victim"
 
@@ -131,5 +132,5 @@ def _has_sessions() -> bool:
 
 def carry_on() -> None:
     """Do what beat's tasks do after the leases of a dead process have expired."""
-    dispatcher.dispatch_due(now=timezone.now() + timedelta(seconds=settings.DISPATCH_LEASE + 1))
+    dispatcher.dispatch_due(DEFAULT, now=timezone.now() + timedelta(seconds=settings.DISPATCH_LEASE + 1))
     publication.publish()

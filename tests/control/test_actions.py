@@ -17,7 +17,8 @@ from workflows.airflow.tests.scripted import HangUp
 from workflows.dispatch import dispatcher
 from workflows.eventlog import publication
 from workflows.lifecycle import moves
-from workflows.models import AirflowCommand, Airflow, Dag, Event, Run, RunAttempt, TaskInstance, Workflow
+from workflows.models import Airflow, AirflowCommand, Dag, Event, Run, RunAttempt, TaskInstance, Workflow
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 from workflows.tests.stage import NOW, at, new_run, story
 from workflows.watch import dags, poll
@@ -371,13 +372,13 @@ def test_a_pause_of_a_dag_without_runs_is_sent_to_the_streams(stage: Stage) -> N
         of_dag = Event.objects.filter(type__startswith="dag.", position__gt=before).order_by("position")
         return list(of_dag.values_list("type", "data"))
 
-    dags.sync_dags(now=timezone.now())
+    dags.sync_dags(DEFAULT, now=timezone.now())
     publication.publish()
     before = publication.head()
 
     switch(stage, "pause")
     switch(stage, "pause")
-    dags.sync_dags(now=timezone.now())
+    dags.sync_dags(DEFAULT, now=timezone.now())
 
     changed = ("dag.synced", {"dag_id": "etl", "changed": ["is_paused"]})
     assert recorded() == [changed]
@@ -413,7 +414,7 @@ def test_a_run_started_or_cleared_in_airflow_while_its_dag_is_paused_is_paused(s
     for key in (("etl", "manual__1"), ("etl", run.dag_run_id)):
         stage.airflow.runs[key] |= {"state": "queued", "start_date": None, "end_date": None}
 
-    assert poll.tick(now=now)
+    assert poll.tick(DEFAULT, now=now)
 
     run.refresh_from_db()
     assert (run.state, run.paused) == ("queued", True)
@@ -424,7 +425,7 @@ def test_a_run_started_or_cleared_in_airflow_while_its_dag_is_paused_is_paused(s
 
 
 def test_a_pause_and_a_resume_in_airflow_are_recorded_for_each_frozen_run(stage: Stage) -> None:
-    dags.sync_dags(now=timezone.now())
+    dags.sync_dags(DEFAULT, now=timezone.now())
     runs = {name: STATES[name](stage) for name in ("delayed", "queued", "running", "stopping", "failed")}
     recorded = {name: story(run) for name, run in runs.items()}
 
@@ -432,7 +433,7 @@ def test_a_pause_and_a_resume_in_airflow_are_recorded_for_each_frozen_run(stage:
         for part in ("listed", "details"):
             stage.airflow.dags["etl"][part]["is_paused"] = paused
         for _ in range(2):
-            dags.sync_dags(now=timezone.now())
+            dags.sync_dags(DEFAULT, now=timezone.now())
 
         new = {name: story(run)[len(recorded[name]) :] for name, run in runs.items()}
         frozen = {"queued", "running"}
@@ -468,9 +469,9 @@ def test_a_held_run_that_airflow_may_have_after_all_is_stopped_there_too(stage: 
     status, answer = stage.control(run, "stop")
 
     assert (status, answer["state"], answer["paused"]) == (200, "stopping", False)
-    dispatcher.dispatch_due(now=timezone.now() + timedelta(minutes=2))
+    dispatcher.dispatch_due(DEFAULT, now=timezone.now() + timedelta(minutes=2))
     assert stage.airflow.runs[run.dag_id, run.dag_run_id]["state"] == "failed"
-    assert poll.tick(now=timezone.now())
+    assert poll.tick(DEFAULT, now=timezone.now())
     run.refresh_from_db()
     assert (run.state, story(run)[-1]) == ("stopped", "workflow.stopped")
 
@@ -487,9 +488,9 @@ def test_a_retry_that_got_no_answer_is_not_run_twice_though_it_was_quick(stage: 
         stage.airflow.put_task(run, task_id, "failed", tries=2, start=21, end=24)
     stage.reachable(True)
 
-    dispatcher.dispatch_due(now=timezone.now() + timedelta(minutes=2))
+    dispatcher.dispatch_due(DEFAULT, now=timezone.now() + timedelta(minutes=2))
 
     assert len(stage.airflow.cleared) == 1
-    assert poll.tick(now=timezone.now())
+    assert poll.tick(DEFAULT, now=timezone.now())
     run.refresh_from_db()
     assert (run.state, run.attempt, run.started_at, run.ended_at) == ("failed", 2, at(20), at(25))

@@ -13,6 +13,7 @@ from rest_framework.test import APIClient
 
 from tests.control.staged import ControlledAirflow
 from workflows.models import Airflow, Workflow
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 from workflows.watch import poll
 
@@ -40,7 +41,7 @@ def cost(call: Callable[[], Any]) -> int:
 @pytest.fixture
 def path(airflow: ControlledAirflow, nightly: Workflow, api: APIClient) -> str:
     """Where to trigger, when all that is read once has been read."""
-    assert poll.tick(now=timezone.now())
+    assert poll.tick(DEFAULT, now=timezone.now())
     path = f"/api/v1/workflows/{nightly.pk}/runs"
     assert api.post(path, {}).json()["state"] == RunState.QUEUED
     return path

@@ -15,8 +15,8 @@ from tests.control.staged import ControlledAirflow, Exchange
 from workflows.conftest import token_of
 from workflows.eventlog import events
 from workflows.models import (
-    AirflowCommand,
     Airflow,
+    AirflowCommand,
     CommandKind,
     Event,
     IdempotencyKey,
@@ -24,6 +24,7 @@ from workflows.models import (
     Run,
     Workflow,
 )
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 from workflows.tests.stage import at, new_run, story
 from workflows.watch import poll
@@ -136,7 +137,7 @@ class Tally:
         return run
 
     def close(self) -> None:
-        assert poll.tick(now=timezone.now())
+        assert poll.tick(DEFAULT, now=timezone.now())
         runs = Run.objects.order_by("created_at")
         assert sorted(self._airflow.order) == sorted(run.dag_run_id for run in runs)
         assert {run.state for run in runs} == {RunState.QUEUED}
@@ -257,7 +258,7 @@ def test_a_dispatch_of_several_workflows_killed_at_any_step_starts_each_run_once
 def finish(airflow: ControlledAirflow, run: Run) -> None:
     """Let Airflow finish its commands, and let the platform poll it."""
     carry_on()
-    assert poll.tick(now=timezone.now())
+    assert poll.tick(DEFAULT, now=timezone.now())
     run.refresh_from_db()
 
 

@@ -18,6 +18,7 @@ from workflows.airflow.tests.scripted import Reply, paged
 from workflows.conftest import bearer, token_of
 from workflows.lifecycle import deletions
 from workflows.models import Airflow, Dag, Run, TaskInstance, Workflow
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 from workflows.tests.stage import at, dag_run, new_run
 from workflows.watch import dags, poll
@@ -32,8 +33,8 @@ Reported = list[tuple[str, str]]
 @pytest.fixture(autouse=True)
 def _watched(airflow: ControlledAirflow, nightly: Workflow) -> None:
     """The worker has mirrored the DAGs and polled Airflow a moment ago."""
-    dags.sync_dags(now=timezone.now())
-    assert poll.tick(now=timezone.now())
+    dags.sync_dags(DEFAULT, now=timezone.now())
+    assert poll.tick(DEFAULT, now=timezone.now())
 
 
 def explained(api: APIClient, run: Run) -> list[dict[str, str]]:
@@ -240,7 +241,7 @@ def test_a_log_may_take_longer_than_a_trigger_and_that_is_no_outage(
     reason, _ = explained(api, run)
 
     assert reason["reason"] == "extract failed on try 2 of 2: ValueError: no rows for 2026-03-01"
-    assert gateway.answers()
+    assert gateway.answers(DEFAULT)
 
 
 def test_all_failed_tasks_are_named_and_only_a_few_logs_are_read(
@@ -355,7 +356,7 @@ def test_a_run_whose_dag_was_paused_in_airflow_says_so_after_a_sync(
 ) -> None:
     run = trigger(api, nightly)
     airflow.dags["etl"]["listed"]["is_paused"] = True
-    dags.sync_dags(now=timezone.now())
+    dags.sync_dags(DEFAULT, now=timezone.now())
 
     assert why(api, run) == [("dag_paused", "you")]
 
@@ -366,8 +367,8 @@ def test_a_run_that_waits_for_an_airflow_that_is_down_names_the_error(
     with airflow.away("answers 503"):
         run = trigger(api, nightly)
         assert run.state == RunState.PENDING
-        while gateway.breaker_is_closed():
-            assert not poll.tick(now=timezone.now())
+        while gateway.breaker_is_closed(DEFAULT):
+            assert not poll.tick(DEFAULT, now=timezone.now())
 
         down, waiting = explained(api, run)
 
@@ -383,7 +384,7 @@ def test_a_running_run_in_an_airflow_that_is_down_says_so_too(
 ) -> None:
     run = new_run(nightly, RunState.RUNNING)
     with airflow.away("answers 503"):
-        assert not poll.tick(now=timezone.now())
+        assert not poll.tick(DEFAULT, now=timezone.now())
 
         assert why(api, run) == [("airflow_down", "operator")]
 
@@ -395,8 +396,8 @@ def test_an_open_breaker_is_reported_and_airflow_is_not_asked(
     gateway.breaker.cache_clear()
     run = new_run(nightly, RunState.RUNNING)
     with airflow.away("refuses"):
-        assert not poll.tick(now=timezone.now())
-    assert not gateway.breaker_is_closed()
+        assert not poll.tick(DEFAULT, now=timezone.now())
+    assert not gateway.breaker_is_closed(DEFAULT)
     asked = len(airflow.requests)
 
     [reason] = explained(api, run)
@@ -444,7 +445,7 @@ def test_a_dag_that_airflow_cannot_import_is_for_its_author(
     run = trigger(api, nightly)
     error = {"filename": "etl.py", "stack_trace": "SyntaxError: line 3", "timestamp": None, "bundle_name": None}
     airflow.import_errors = [error]
-    dags.sync_dags(now=timezone.now())
+    dags.sync_dags(DEFAULT, now=timezone.now())
 
     [reason] = explained(api, run)
 
@@ -457,7 +458,7 @@ def test_a_dag_that_airflow_does_not_have_any_more_is_for_its_author(
 ) -> None:
     run = trigger(api, nightly)
     airflow.dags.clear()
-    dags.sync_dags(now=timezone.now())
+    dags.sync_dags(DEFAULT, now=timezone.now())
 
     assert why(api, run) == [("dag_gone", "author")]
 
@@ -467,7 +468,7 @@ def test_a_queued_run_behind_max_active_runs_says_so(
 ) -> None:
     for part in ("listed", "details"):
         airflow.dags["etl"][part]["max_active_runs"] = 2
-    dags.sync_dags(now=timezone.now())
+    dags.sync_dags(DEFAULT, now=timezone.now())
     ahead = [new_run(nightly, RunState.RUNNING) for _ in range(2)]
     airflow.put(ahead[0], "running", start=0)
     run = trigger(api, nightly)
@@ -612,7 +613,7 @@ def test_a_run_that_was_deleted_in_airflow_says_so(
     api: APIClient, nightly: Workflow, airflow: ControlledAirflow
 ) -> None:
     run = new_run(nightly, RunState.FAILED, started_at=at(0), ended_at=at(5))
-    with gateway.watched() as client:
+    with gateway.watched(DEFAULT) as client:
         assert deletions.is_gone(client, run, now=timezone.now())
 
     said = explained(api, run)[-1]

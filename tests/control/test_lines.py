@@ -27,7 +27,8 @@ from workflows import gateway
 from workflows.airflow.tests.scripted import Reply, Request
 from workflows.conftest import token_of
 from workflows.dispatch import dispatcher, wake
-from workflows.models import AirflowCommand, Airflow, Run, Workflow
+from workflows.models import Airflow, AirflowCommand, Run, Workflow
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 from workflows.tests.stage import new_run, story
 
@@ -102,7 +103,7 @@ def test_what_has_waited_is_dispatched_several_at_once_and_each_workflow_keeps_i
     accepted = accept_while_airflow_is_down(api, several, rounds=3)
     counting = Counting(airflow, together=at_once)
 
-    assert dispatcher.dispatch_due(now=timezone.now()) == 3 * len(several)
+    assert dispatcher.dispatch_due(DEFAULT, now=timezone.now()) == 3 * len(several)
 
     assert counting.most == at_once
     assert started(airflow, accepted) == accepted
@@ -124,13 +125,13 @@ def test_airflow_that_goes_away_in_the_middle_gets_the_rest_later_in_the_order_o
         return airflow._trigger("etl", request.body)
 
     airflow.answers[TRIGGER] = then_away
-    dispatcher.dispatch_due(now=timezone.now())
+    dispatcher.dispatch_due(DEFAULT, now=timezone.now())
     assert len(airflow.order) == len(several)
-    assert not gateway.answers()
+    assert not gateway.answers(DEFAULT)
     tried = AirflowCommand.objects.filter(attempts__gt=0).count()
 
     # While it is known to be away, nothing is tried.
-    dispatcher.dispatch_due(now=timezone.now())
+    dispatcher.dispatch_due(DEFAULT, now=timezone.now())
     assert AirflowCommand.objects.filter(attempts__gt=0).count() == tried < 3 * len(several)
 
     del airflow.answers[TRIGGER]
@@ -153,7 +154,7 @@ def test_a_stop_does_not_wait_for_the_triggers_of_its_workflow_but_follows_its_o
         assert api.post(path, {"action": "stop"}).status_code == 200
     Airflow.objects.update(reachable=True)
 
-    assert dispatcher.dispatch_due(now=timezone.now()) == 5
+    assert dispatcher.dispatch_due(DEFAULT, now=timezone.now()) == 5
 
     assert nothing_is_pending()
     assert airflow.order[1:] == waiting[1:]
@@ -220,5 +221,5 @@ def test_a_trigger_behind_one_that_waits_wakes_a_worker_unless_one_is_dispatchin
         message = json.loads(cast("bytes", broker.lpop("celery")))
         assert message["headers"]["task"] == wake.TASK
 
-    dispatcher.dispatch_due(now=timezone.now())
+    dispatcher.dispatch_due(DEFAULT, now=timezone.now())
     assert airflow.order == [first, second["dag_run_id"], third["dag_run_id"]]

@@ -26,6 +26,7 @@ from workflows.dispatch import dispatcher
 from workflows.eventlog import events
 from workflows.eventlog.tests.layers import layers_at
 from workflows.models import AirflowCommand, Run, Workflow
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 from workflows.tests.stage import new_run, story
 from workflows.watch import poll
@@ -61,13 +62,13 @@ def test_triggers_that_come_while_airflow_goes_away_and_comes_back_all_end_up_th
         usual = max(answer.seconds for answer in callers.answers)
         with airflow.away(how):
             unnoticed = callers.begin(12)
-            run_until(lambda: not gateway.answers() and not gateway.breaker_is_closed())
+            run_until(lambda: not gateway.answers(DEFAULT) and not gateway.breaker_is_closed(DEFAULT))
             run_until(unnoticed)
             before = len(callers.answers)
             run_until(callers.begin(24))
             during = callers.answers[before:]
         back = callers.begin(12)
-        run_until(gateway.answers)
+        run_until(lambda: gateway.answers(DEFAULT))
         run_until(back)
         run_until(callers.begin(12))
     run_until(nothing_is_pending)
@@ -140,7 +141,7 @@ def test_triggers_at_once_are_answered_within_the_budget_when_nobody_has_noticed
     with airflow.away(how):
         answers = at_once(ada, [(path, {"task_id": n}) for n in range(16)])
         # One "not now" is no outage yet, and how many have called by now is chance.
-        run_until(lambda: not gateway.answers())
+        run_until(lambda: not gateway.answers(DEFAULT))
 
     assert [(answer.status, answer.state) for answer in answers] == [(201, RunState.PENDING)] * 16
     assert max(answer.seconds for answer in answers) < limit(usual)
@@ -169,12 +170,16 @@ def test_an_answer_that_says_not_now_is_no_outage_until_the_breaker_opens(
 ) -> None:
     tick()
     with airflow.away("answers 503"):
-        assert not poll.tick(now=timezone.now())
-        assert (gateway.answers(), gateway.breaker_is_closed(), outages()) == (True, True, [])
-        assert not poll.tick(now=timezone.now())
-        assert (gateway.answers(), gateway.breaker_is_closed(), outages()) == (False, False, ["system.airflow_down"])
+        assert not poll.tick(DEFAULT, now=timezone.now())
+        assert (gateway.answers(DEFAULT), gateway.breaker_is_closed(DEFAULT), outages()) == (True, True, [])
+        assert not poll.tick(DEFAULT, now=timezone.now())
+        assert (gateway.answers(DEFAULT), gateway.breaker_is_closed(DEFAULT), outages()) == (
+            False,
+            False,
+            ["system.airflow_down"],
+        )
 
-    run_until(gateway.answers)
+    run_until(lambda: gateway.answers(DEFAULT))
 
     assert outages() == ["system.airflow_down", "system.airflow_up"]
 
@@ -201,11 +206,11 @@ def test_an_open_breaker_that_nobody_has_recorded_is_an_outage(
 ) -> None:
     settings.BREAKER_RESET = 60  # on a busy machine too, it is still open when the test looks
     tick()
-    gateway.breaker().open()
+    gateway.breaker(DEFAULT).open()
 
-    assert not poll.tick(now=timezone.now())
+    assert not poll.tick(DEFAULT, now=timezone.now())
 
-    assert (gateway.answers(), outages()) == (False, ["system.airflow_down"])
+    assert (gateway.answers(DEFAULT), outages()) == (False, ["system.airflow_down"])
 
 
 def test_a_call_that_hung_in_an_outage_and_fails_after_it_records_no_second_outage(
@@ -213,12 +218,12 @@ def test_a_call_that_hung_in_an_outage_and_fails_after_it_records_no_second_outa
 ) -> None:
     tick()
     began = timezone.now()
-    gateway.record_down(reason="it hangs", since=began, now=timezone.now())
+    gateway.record_down(DEFAULT, reason="it hangs", since=began, now=timezone.now())
     tick()
 
-    gateway.record_down(reason="the other one that hung", since=began, now=timezone.now())
+    gateway.record_down(DEFAULT, reason="the other one that hung", since=began, now=timezone.now())
 
-    assert gateway.answers()
+    assert gateway.answers(DEFAULT)
     assert outages() == ["system.airflow_down", "system.airflow_up"]
 
 
@@ -230,19 +235,19 @@ def test_the_breaker_opens_after_its_failures_for_every_process_and_closes_when_
     with Victims() as others:
         assert others.live(circuit).outcome is True
         with airflow.away("refuses"):
-            poll.tick(now=timezone.now())
-            assert (gateway.breaker_is_closed(), others.live(circuit).outcome) == (True, True)
-            poll.tick(now=timezone.now())
-            assert (gateway.breaker_is_closed(), others.live(circuit).outcome) == (False, False)
+            poll.tick(DEFAULT, now=timezone.now())
+            assert (gateway.breaker_is_closed(DEFAULT), others.live(circuit).outcome) == (True, True)
+            poll.tick(DEFAULT, now=timezone.now())
+            assert (gateway.breaker_is_closed(DEFAULT), others.live(circuit).outcome) == (False, False)
             # The breaker is open: Airflow is not called.
             asked = len(airflow.requests)
-        assert not poll.tick(now=timezone.now())
+        assert not poll.tick(DEFAULT, now=timezone.now())
         assert len(airflow.requests) == asked
 
-        gateway.breaker().reset_timeout = 0
-        run_until(gateway.answers)
+        gateway.breaker(DEFAULT).reset_timeout = 0
+        run_until(lambda: gateway.answers(DEFAULT))
 
-        assert (gateway.breaker_is_closed(), others.live(circuit).outcome) == (True, True)
+        assert (gateway.breaker_is_closed(DEFAULT), others.live(circuit).outcome) == (True, True)
     assert outages() == ["system.airflow_down", "system.airflow_up"]
 
 
@@ -268,7 +273,7 @@ def test_without_redis_triggers_reach_airflow_and_controls_work(
     path = f"/api/v1/workflows/{nightly.pk}/runs"
     answer = api.post(path, {})
     assert (answer.status_code, answer.json()["state"]) == (201, RunState.QUEUED)
-    assert gateway.breaker_is_closed()
+    assert gateway.breaker_is_closed(DEFAULT)
 
     stopped = api.post(f"{path}/{answer.json()['id']}/control", {"action": "stop"})
 
@@ -288,7 +293,7 @@ def test_without_redis_and_airflow_triggers_are_accepted_and_dispatched_later(
         answers = [api.post(path, {}) for _ in range(4)]
         for _ in range(4):
             tick()
-        assert gateway.breaker_is_closed()
+        assert gateway.breaker_is_closed(DEFAULT)
     assert [(answer.status_code, answer.json()["state"]) for answer in answers] == [(201, RunState.PENDING)] * 4
 
     run_until(nothing_is_pending)
@@ -311,11 +316,11 @@ def test_a_trigger_that_could_not_be_dispatched_fails_with_the_reason_at_its_dea
     run = pending_run(airflow, nightly, api)
     deadline = run.created_at + timedelta(seconds=settings.DISPATCH_DEADLINE)
 
-    dispatcher.dispatch_due(now=deadline)
+    dispatcher.dispatch_due(DEFAULT, now=deadline)
     run.refresh_from_db()
     assert run.state == RunState.PENDING
 
-    dispatcher.dispatch_due(now=deadline + timedelta(seconds=1))
+    dispatcher.dispatch_due(DEFAULT, now=deadline + timedelta(seconds=1))
     run.refresh_from_db()
 
     reason = "Could not dispatch the run to Airflow: down for maintenance; the deadline has passed"
@@ -324,7 +329,7 @@ def test_a_trigger_that_could_not_be_dispatched_fails_with_the_reason_at_its_dea
     failed = run.events.get(type=events.WorkflowFailed.type)
     assert failed.data["reason"] == reason
     airflow.come_back()
-    run_until(lambda: gateway.answers() and nothing_is_pending())
+    run_until(lambda: gateway.answers(DEFAULT) and nothing_is_pending())
     assert airflow.order == []
 
 
@@ -335,11 +340,11 @@ def test_the_deadline_of_a_delayed_run_counts_from_its_time(
     run = pending_run(airflow, nightly, api)
     late = pending_run(airflow, nightly, api, run_at=run_at.isoformat())
 
-    dispatcher.dispatch_due(now=run_at + timedelta(seconds=settings.DISPATCH_DEADLINE - 1))
+    dispatcher.dispatch_due(DEFAULT, now=run_at + timedelta(seconds=settings.DISPATCH_DEADLINE - 1))
 
     states = dict(Run.objects.values_list("pk", "state"))
     assert (states[run.pk], states[late.pk]) == (RunState.FAILED, RunState.PENDING)
-    dispatcher.dispatch_due(now=run_at + timedelta(seconds=settings.DISPATCH_DEADLINE + 1))
+    dispatcher.dispatch_due(DEFAULT, now=run_at + timedelta(seconds=settings.DISPATCH_DEADLINE + 1))
     late.refresh_from_db()
     assert late.state == RunState.FAILED
 
@@ -351,7 +356,7 @@ def test_a_held_run_has_no_deadline(
     held = api.post(f"/api/v1/workflows/{nightly.pk}/runs/{run.pk}/control", {"action": "pause"})
     assert (held.status_code, held.json()["paused"]) == (200, True)
 
-    dispatcher.dispatch_due(now=run.created_at + timedelta(seconds=settings.DISPATCH_DEADLINE + 1))
+    dispatcher.dispatch_due(DEFAULT, now=run.created_at + timedelta(seconds=settings.DISPATCH_DEADLINE + 1))
 
     run.refresh_from_db()
     assert (run.state, run.paused) == (RunState.PENDING, True)
@@ -365,7 +370,7 @@ def test_a_trigger_that_airflow_refuses_for_good_fails_at_once_and_delays_no_oth
     airflow.refuse_run(first.dag_run_id, status=400, body=refuse)
     airflow.come_back()
 
-    run_until(lambda: gateway.answers() and nothing_is_pending())
+    run_until(lambda: gateway.answers(DEFAULT) and nothing_is_pending())
 
     first.refresh_from_db()
     second.refresh_from_db()

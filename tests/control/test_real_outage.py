@@ -15,6 +15,7 @@ from tests.control.conftest import forget_airflow
 from tests.control.load import Callers, nothing_is_pending, outages, run_until, tick
 from workflows import gateway, services
 from workflows.models import Dag, Run
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 from workflows.watch import dags
 
@@ -35,7 +36,7 @@ def test_each_trigger_accepted_while_a_real_airflow_is_stopped_and_started_ends_
     settings.DISPATCH_LEASE = 120.0
     forget_airflow()
     try:
-        dags.sync_dags(now=timezone.now())
+        dags.sync_dags(DEFAULT, now=timezone.now())
         dag = Dag.objects.get(dag_id=DAG)
         workflow = services.create_workflow(owner=ada, dag=dag, name="Real")
         # Created but not run: only the dispatch matters here.
@@ -46,12 +47,12 @@ def test_each_trigger_accepted_while_a_real_airflow_is_stopped_and_started_ends_
             unnoticed = callers.begin(8)
             airflow.stop()
             run_until(unnoticed)
-            run_until(lambda: not gateway.answers())
+            run_until(lambda: not gateway.answers(DEFAULT))
             run_until(callers.begin(16))
             during = callers.answers[-8:]
             airflow = Served("airflow", home=tmp_path, env=where)
             run_until(callers.begin(8), within=180)
-            run_until(gateway.answers, within=180)
+            run_until(lambda: gateway.answers(DEFAULT), within=180)
         run_until(nothing_is_pending, within=180)
 
         assert [answer.status for answer in callers.answers] == [201] * 40
@@ -59,7 +60,7 @@ def test_each_trigger_accepted_while_a_real_airflow_is_stopped_and_started_ends_
         runs = {str(run.pk): run for run in Run.objects.all()}
         assert sorted(runs) == sorted(answer.run_id for answer in callers.answers)
         assert {(run.state, run.paused) for run in runs.values()} == {(RunState.QUEUED, True)}
-        there = gateway.airflow().runs.list(dag_ids=[DAG])
+        there = gateway.client_of(DEFAULT).runs.list(dag_ids=[DAG])
         assert sorted(run.dag_run_id for run in there) == sorted(run.dag_run_id for run in runs.values())
         # A real Airflow on SQLite sometimes answers 500 to simultaneous calls. That is recorded as an outage too.
         recorded = outages()

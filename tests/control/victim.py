@@ -34,6 +34,7 @@ from rest_framework.test import APIClient  # noqa: E402
 
 from workflows import gateway  # noqa: E402
 from workflows.dispatch import dispatcher  # noqa: E402
+from workflows.naming import DEFAULT  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENT = APIClient()
@@ -92,12 +93,12 @@ def request(order: dict[str, Any]) -> Any:
 
 def dispatch(order: dict[str, Any]) -> Any:
     """Do what the beat task does."""
-    return dispatcher.dispatch_due(now=timezone.now())
+    return dispatcher.dispatch_due(DEFAULT, now=timezone.now())
 
 
 def circuit(order: dict[str, Any]) -> Any:
     """Return whether the breaker of this process lets calls through."""
-    return gateway.breaker_is_closed()
+    return gateway.breaker_is_closed(DEFAULT)
 
 
 ACTIONS = {action.__name__: action for action in (request, dispatch, circuit)}

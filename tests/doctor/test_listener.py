@@ -21,6 +21,7 @@ from svops.doctor.examination import examine
 from svops.doctor.findings import Finding, Outcome
 from tests.doctor.conftest import Guard
 from tests.doctor.test_rights import ALL
+from workflows.naming import DEFAULT
 from workflows.watch import arrivals
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -30,8 +31,8 @@ SECRET = "the secret of the listener"
 @pytest.fixture(autouse=True)
 def _nothing_has_arrived(settings: Settings) -> None:
     settings.INGEST_SECRET = SECRET
-    arrivals._redis().delete(arrivals.KEY)
-    arrivals._noted = (0.0, "")
+    arrivals._redis().delete(arrivals._key(DEFAULT))
+    arrivals._noted.clear()
 
 
 def rows() -> dict[str, Finding]:

@@ -20,6 +20,7 @@ from svops.doctor.examination import examine
 from svops.doctor.findings import Finding, Outcome
 from tests.doctor.test_rights import READS, WRITES, found
 from workflows import gateway
+from workflows.naming import DEFAULT
 
 pytestmark = [pytest.mark.airflow, pytest.mark.django_db]
 
@@ -78,7 +79,7 @@ def only_what_is_needed(airflow_server: AirflowServer, settings: Settings) -> It
 
 def examined() -> list[Finding]:
     """Try the calls alone: on a busy machine, an Airflow takes a while for all of them."""
-    with closing(gateway.separate()) as client:
+    with closing(gateway.separate(DEFAULT)) as client:
         airflow, _ = reach(client)
         assert airflow
         return calls(airflow, Asked(client=client, dag_id="simple_workflow_example"), progress=lambda _: None)

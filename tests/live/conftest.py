@@ -81,7 +81,7 @@ def web(webs: list[Web]) -> Web:
 def airflow(scripted_airflow: ScriptedAirflow, settings: Settings) -> Iterator[ScriptedAirflow]:
     """The Airflow of the web processes, which this process polls too. Nothing has changed in it."""
     settings.AIRFLOW_URL, settings.AIRFLOW_USERNAME, settings.AIRFLOW_PASSWORD = scripted_airflow.url, "admin", "admin"
-    gateway.airflow.cache_clear()
+    gateway.pooled_client.cache_clear()
     shows(scripted_airflow, [], [])
     # No DAG is paused.
     scripted_airflow.answers["GET", "/dags"] = {"dags": [], "total_entries": 0}
@@ -90,7 +90,7 @@ def airflow(scripted_airflow: ScriptedAirflow, settings: Settings) -> Iterator[S
     Airflow.objects.update(swept_at=timezone.now() + timedelta(days=1))
     yield scripted_airflow
     scripted_airflow.answers.clear()
-    gateway.airflow.cache_clear()
+    gateway.pooled_client.cache_clear()
 
 
 @pytest.fixture(scope="package")

@@ -15,6 +15,7 @@ from django.utils import timezone
 from tests.live.parts import Web
 from workflows.airflow.tests.scripted import ScriptedAirflow, paged, run_json, task_json
 from workflows.models import Event, Run, TaskInstance
+from workflows.naming import DEFAULT
 from workflows.watch import poll
 
 SECRET = "shared with the plugin"
@@ -95,4 +96,4 @@ def polled_task(run: Run, task_id: str, state: str, *, start: float, end: float 
 
 
 def poll_airflow() -> None:
-    assert poll.tick(now=timezone.now())
+    assert poll.tick(DEFAULT, now=timezone.now())

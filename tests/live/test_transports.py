@@ -21,6 +21,7 @@ from tests.live.parts import Web, until
 from tests.live.readers import Loop, PollingReader, Reader, SSEReader, WebSocketReader, get, have, reading, server_sent
 from workflows.eventlog import events, publication
 from workflows.models import Run, Workflow
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 
 AWKWARD = 'é ☃ \u2028 \U0001f600 </script> "quoted" \\ \n line'
@@ -32,7 +33,7 @@ def record(run: Run, data: events.EventData, **more: Any) -> None:
 
 
 def retried(note: str = "") -> events.WorkflowRetried:
-    return events.WorkflowRetried(state=RunState.QUEUED, attempt=2, mode="all", note=note, by="ada")
+    return events.WorkflowRetried(airflow=DEFAULT, state=RunState.QUEUED, attempt=2, mode="all", note=note, by="ada")
 
 
 def ask(web: Web, token: str, path: str, **headers: str) -> requests.Response:

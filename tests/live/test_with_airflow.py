@@ -28,6 +28,7 @@ from workflows.airflow import AirflowClient
 from workflows.airflow.errors import AirflowUnavailableError
 from workflows.eventlog import publication
 from workflows.models import Airflow, Dag, Event, Run, TriggerType, Workflow
+from workflows.naming import DEFAULT
 from workflows.watch import dags, poll
 
 pytestmark = pytest.mark.airflow
@@ -77,16 +78,16 @@ def pair(directory: Path) -> Iterator[Pair]:
 @pytest.fixture
 def client(pair: Pair, settings: Settings) -> Iterator[AirflowClient]:
     settings.AIRFLOW_URL, settings.AIRFLOW_USERNAME, settings.AIRFLOW_PASSWORD = pair.url, "admin", pair.password
-    gateway.airflow.cache_clear()
-    gateway.breaker().close()
-    yield gateway.airflow()
-    gateway.airflow().close()
-    gateway.airflow.cache_clear()
+    gateway.pooled_client.cache_clear()
+    gateway.breaker(DEFAULT).close()
+    yield gateway.client_of(DEFAULT)
+    gateway.client_of(DEFAULT).close()
+    gateway.pooled_client.cache_clear()
 
 
 @pytest.fixture
 def simple(client: AirflowClient, ada: User) -> Iterator[Workflow]:
-    insist(lambda: dags.sync_dags(now=timezone.now()))
+    insist(lambda: dags.sync_dags(DEFAULT, now=timezone.now()))
     Airflow.default()
     workflow = new_workflow(ada, dag_id=DAG)
     yield workflow
@@ -120,9 +121,9 @@ def ended_in_airflow(client: AirflowClient, dag_run_id: str) -> bool:
 
 
 def poll_airflow() -> None:
-    gateway.breaker().close()
+    gateway.breaker(DEFAULT).close()
     Airflow.objects.update(swept_at=timezone.now())
-    until(lambda: poll.tick(now=timezone.now()), within=60)
+    until(lambda: poll.tick(DEFAULT, now=timezone.now()), within=60)
 
 
 def test_pushes_alone_bring_all_events_of_a_run_and_a_poll_adds_nothing(
@@ -189,7 +190,7 @@ def test_a_dag_paused_and_resumed_in_airflow_becomes_a_change_of_the_dag(
     start = publication.head()
     for is_paused in (True, False):
         insist(lambda paused=is_paused: client.dags.set_paused(DAG, paused))  # type: ignore[misc]
-        insist(lambda: dags.sync_dags(now=timezone.now()))
+        insist(lambda: dags.sync_dags(DEFAULT, now=timezone.now()))
         assert Dag.objects.get(dag_id=DAG).is_paused is is_paused
 
     changes = Event.objects.filter(position__gt=start, type="dag.synced").order_by("position")

@@ -31,6 +31,7 @@ from workflows.models import (
     Run,
     Workflow,
 )
+from workflows.naming import DEFAULT
 from workflows.watch import dags
 
 
@@ -146,7 +147,7 @@ class DagAdmin(ReadOnlyPages):
             return HttpResponse("You are not allowed to sync DAGs.", status=403)
         try:
             with gateway.translated():
-                done = dags.sync_dags(now=timezone.now(), whole=True)
+                done = dags.sync_dags(DEFAULT, now=timezone.now(), whole=True)
         except SVOpsError as exc:
             self.message_user(request, f"The DAGs were not synced. {exc}", messages.ERROR)
         else:

@@ -217,7 +217,7 @@ class RunAdmin(NewestFirstPages):
             after = RUN_ACTIONS[action](request, run)
             pending = after.commands.filter(finished_at__isnull=True).last()
             if pending:
-                why = pending.last_error or Airflow.default().last_error or "it does not answer"
+                why = pending.last_error or Airflow.named(after.airflow_name).last_error or "it does not answer"
                 raise NotDispatchedError(
                     f"it is {after.state} here, but Airflow does not know yet: {why}. SVOps retries."
                 )

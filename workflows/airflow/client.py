@@ -61,18 +61,20 @@ class AirflowClient:
 
     Version and credentials are read when they are first needed. Every method may raise an `AirflowError`. Its
     `retryable` says whether the same call may work later. `keeper` and `pace` are what clients share; without them, a
-    client has its own credentials and no pace.
+    client has its own credentials and no pace. `name` is what its user calls this Airflow.
     """
 
     def __init__(
         self,
         access: Access,
         *,
+        name: str = "",
         keeper: Keeper | None = None,
         pace: Pace | None = None,
         timeout: Timeout = Timeout(),  # noqa: B008  (frozen)
         pool_size: int = 8,
     ) -> None:
+        self.name = name
         self._connection = Connection(access, keeper=keeper, pace=pace, timeout=timeout, pool_size=pool_size)
         self.dags = Dags(self._connection)
         self.tasks = Tasks(self._connection)

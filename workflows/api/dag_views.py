@@ -23,6 +23,7 @@ from workflows.access import DagRights
 from workflows.api.dag_serializers import DagDetailSerializer, DagSerializer, SyncSerializer
 from workflows.api.filters import DagFilter
 from workflows.models import Dag
+from workflows.naming import DEFAULT
 from workflows.watch import dags
 
 
@@ -66,5 +67,5 @@ class DagViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Dag]):
     def sync(self, request: Request) -> Response:
         validated(NoInput, request.data)
         with gateway.translated():
-            result = dags.sync_dags(now=timezone.now(), whole=True)
+            result = dags.sync_dags(DEFAULT, now=timezone.now(), whole=True)
         return Response(asdict(result))

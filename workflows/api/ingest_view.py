@@ -8,7 +8,6 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
-from django.conf import settings
 from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
@@ -17,7 +16,9 @@ from django.views.decorators.http import require_POST
 from accounts import limits
 from rest.error_responses import response_to
 from rest.errors import InvalidInputError, SVOpsError
+from workflows import way_in
 from workflows.airflow.errors import AirflowError
+from workflows.naming import DEFAULT
 from workflows.watch import arrivals
 from workflows.watch import push as listener
 
@@ -26,26 +27,36 @@ logger = logging.getLogger(__name__)
 
 @csrf_exempt  # the request is signed and uses no cookie
 @require_POST
-def ingest(request: HttpRequest) -> JsonResponse:
+def ingest(request: HttpRequest, airflow: str = DEFAULT) -> JsonResponse:
     """Take a batch and answer 202. Records that need a question to Airflow while it is down wait for the next poll."""
     try:
         limits.require(limits.Rate.INGEST, limits.by_address(request))
-        if not settings.INGEST_SECRET:
-            raise listener.NotSignedError("SVOPS_INGEST_SECRET is not set here: pushes are refused.")
         listener.check_signature(
             request.body,
+            secret=_secret_of(airflow),
             timestamp=request.headers.get("X-SVOps-Timestamp", ""),
             signature=request.headers.get("X-SVOps-Signature", ""),
             now=timezone.now(),
         )
         records, told = _read(request.body)
         if records:
-            arrivals.note(version=told.version, dropped=told.dropped, now=timezone.now())
+            arrivals.note(airflow, version=told.version, dropped=told.dropped, now=timezone.now())
         with suppress(AirflowError):
-            listener.receive(records, now=timezone.now())
+            listener.receive(airflow, records, now=timezone.now())
     except SVOpsError as exc:
         return response_to(exc)
     return JsonResponse({"taken": len(records)}, status=HTTPStatus.ACCEPTED)
+
+
+def _secret_of(airflow: str) -> str:
+    try:
+        secret = way_in.ingest_secret(airflow)
+    except AirflowError as exc:
+        raise listener.NotSignedError("No active Airflow has this name.") from exc
+    if not secret:
+        what = "SVOPS_INGEST_SECRET is not set here" if airflow == DEFAULT else "It has no ingest_secret here"
+        raise listener.NotSignedError(f"{what}: pushes are refused.")
+    return secret
 
 
 class _Told(NamedTuple):

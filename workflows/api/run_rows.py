@@ -18,9 +18,9 @@ from workflows.models import Airflow, Run, TaskInstance
 from workflows.states import TERMINAL, RunState
 
 COLUMNS = (
-    "id", "workflow_id", "workflow__name", "dag_id", "dag_run_id", "state", "state_reason", "paused", "trigger_type",
-    "user_id", "user__username", "task_id", "dataset_id", "note", "attempt", "created_at", "run_at", "logical_date",
-    "data_interval_start", "data_interval_end", "queued_at", "started_at", "ended_at", "observed_at",
+    "id", "workflow_id", "workflow__name", "airflow_id", "dag_id", "dag_run_id", "state", "state_reason", "paused",
+    "trigger_type", "user_id", "user__username", "task_id", "dataset_id", "note", "attempt", "created_at", "run_at",
+    "logical_date", "data_interval_start", "data_interval_end", "queued_at", "started_at", "ended_at", "observed_at",
 )  # fmt: skip
 Row = Mapping[str, Any]
 
@@ -33,12 +33,9 @@ def columns(runs: QuerySet[Run], *, parameters: bool) -> QuerySet[Run, dict[str,
 
 def shown(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return the rows as they are answered."""
-    airflow, now = Airflow.default(), timezone.now()
+    airflows, now = Airflow.by_name(), timezone.now()
     pausing = _pausing(rows)
-    return [
-        _shown(row, airflow, stale=airflow.is_run_stale(row["dag_id"], now=now), pausing=row["id"] in pausing)
-        for row in rows
-    ]
+    return [_shown(row, airflows[row["airflow_id"]], now=now, pausing=row["id"] in pausing) for row in rows]
 
 
 def _pausing(rows: Sequence[Row]) -> Set[uuid.UUID]:
@@ -47,12 +44,13 @@ def _pausing(rows: Sequence[Row]) -> Set[uuid.UUID]:
     return TaskInstance.objects.runs_at_work(asked) if asked else frozenset()
 
 
-def _shown(row: Row, airflow: Airflow, *, stale: bool, pausing: bool) -> dict[str, Any]:
+def _shown(row: Row, airflow: Airflow, *, now: datetime, pausing: bool) -> dict[str, Any]:
     observed_at = airflow.confirmed_at(row["observed_at"], dag_id=row["dag_id"], ended=row["state"] in TERMINAL)
     return {
         "id": str(row["id"]),
         "workflow_id": row["workflow_id"],
         "workflow_name": row["workflow__name"],
+        "airflow": row["airflow_id"],
         "dag_id": row["dag_id"],
         "dag_run_id": row["dag_run_id"],
         "state": row["state"],
@@ -76,7 +74,7 @@ def _shown(row: Row, airflow: Airflow, *, stale: bool, pausing: bool) -> dict[st
         "ended_at": _moment(row["ended_at"]),
         "duration_s": _seconds(row["started_at"], row["ended_at"]),
         "observed_at": _moment(observed_at),
-        "stale": stale,
+        "stale": airflow.is_run_stale(row["dag_id"], now=now),
     }
 
 

@@ -25,22 +25,23 @@ class FreshnessMixin(serializers.Serializer[Any]):
         help_text="True while Airflow does not answer, or hides the run's DAG from SVOps' user."
     )
 
-    def _airflow(self) -> Airflow:
+    def _airflow_of(self, run: Run) -> Airflow:
         # Read once for all rows of an answer, which share their outermost serializer.
-        if not hasattr(self.root, "airflow_state"):
-            self.root.airflow_state = self.context.get("airflow") or Airflow.default()  # type: ignore[attr-defined]
-        state: Airflow = self.root.airflow_state  # type: ignore[attr-defined]
-        return state
+        if not hasattr(self.root, "airflows"):
+            self.root.airflows = self.context.get("airflows") or Airflow.by_name()  # type: ignore[attr-defined]
+        airflow: Airflow = self.root.airflows[run.airflow_name]  # type: ignore[attr-defined]
+        return airflow
 
     def _run(self, obj: Any) -> Run:
         return obj if isinstance(obj, Run) else obj.run
 
     def get_observed_at(self, obj: Any) -> datetime | None:
         run = self._run(obj)
-        return self._airflow().confirmed_at(run.observed_at, dag_id=run.dag_id, ended=run.is_terminal)
+        return self._airflow_of(run).confirmed_at(run.observed_at, dag_id=run.dag_id, ended=run.is_terminal)
 
     def get_stale(self, obj: Any) -> bool:
-        return self._airflow().is_run_stale(self._run(obj).dag_id, now=timezone.now())
+        run = self._run(obj)
+        return self._airflow_of(run).is_run_stale(run.dag_id, now=timezone.now())
 
 
 class DataIntervalSerializer(serializers.Serializer[DataInterval]):
@@ -53,6 +54,7 @@ class RunSerializer(FreshnessMixin, serializers.ModelSerializer[Run]):
 
     workflow_id = serializers.IntegerField()
     workflow_name = serializers.CharField(source="workflow.name")
+    airflow = serializers.CharField(source="airflow_id", help_text="The name of the Airflow that it is in.")
     user_id = serializers.IntegerField(allow_null=True, help_text="Who triggered it; null if Airflow did.")
     username = serializers.CharField(source="user.username", read_only=True, allow_null=True)
     task_id = ReferenceField(allow_null=True, help_text="The caller's own reference.")
@@ -71,7 +73,7 @@ class RunSerializer(FreshnessMixin, serializers.ModelSerializer[Run]):
     class Meta:
         model = Run
         fields = [
-            "id", "workflow_id", "workflow_name", "dag_id", "dag_run_id", "state", "state_reason", "paused",
+            "id", "workflow_id", "workflow_name", "airflow", "dag_id", "dag_run_id", "state", "state_reason", "paused",
             "pausing", "trigger_type", "user_id", "username", "task_id", "dataset_id", "parameters", "note", "attempt",
             "created_at", "run_at", "logical_date", "data_interval", "queued_at", "started_at", "ended_at",
             "duration_s", "observed_at", "stale",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any, TypedDict, cast
@@ -182,7 +182,8 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
             workflow=workflow, user=current_user(request), trigger_type=TriggerType.API, request=asked
         )
         headers = {"Idempotent-Replayed": "true"} if replayed else None
-        shown = RunSerializer(run, context={"airflow": airflow})
+        known = {airflow.name: airflow} if airflow else None
+        shown = RunSerializer(run, context={"airflows": known})
         return Response(shown.data, status=status.HTTP_201_CREATED, headers=headers)
 
     @extend_schema(
@@ -319,17 +320,17 @@ def _trigger_all(workflow: Workflow, request: Request, items: Sequence[Any], *, 
         workflow=workflow, user=current_user(request), trigger_type=TriggerType.API, requests=list(asked.values())
     )
     found = {**wrong, **dict(zip(asked, outcomes, strict=True))}
-    airflow = Airflow.default()
-    return [_batched(found[place], airflow) for place in range(len(items))]
+    airflows = Airflow.by_name()
+    return [_batched(found[place], airflows) for place in range(len(items))]
 
 
-def _batched(outcome: services.Triggered | Exception, airflow: Airflow) -> dict[str, Any]:
+def _batched(outcome: services.Triggered | Exception, airflows: Mapping[str, Airflow]) -> dict[str, Any]:
     if isinstance(outcome, Exception):
         answer = exception_handler(outcome, {})
         return {"status": answer.status_code, "error": answer.data} if answer else {"status": 500}
     return {
         "status": status.HTTP_201_CREATED,
-        "run": BatchedRunSerializer(outcome.run, context={"airflow": airflow}).data,
+        "run": BatchedRunSerializer(outcome.run, context={"airflows": airflows}).data,
     }
 
 

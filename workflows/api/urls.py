@@ -1,6 +1,6 @@
 """Routes below /api/v1."""
 
-from django.urls import path
+from django.urls import path, re_path
 from rest_framework.routers import SimpleRouter
 from rest_framework_nested.routers import NestedSimpleRouter
 
@@ -15,6 +15,7 @@ from workflows.api import (
     ticket_views,
     workflow_views,
 )
+from workflows.naming import PATTERN
 
 router = SimpleRouter(trailing_slash=False)
 router.register("dags", dag_views.DagViewSet)
@@ -33,6 +34,7 @@ urlpatterns = [
     path(LOGS, log_views.TaskLogView.as_view(), name="task-log"),
     path(f"{LOGS}/stream", log_stream.log_stream, name="task-log-stream"),
     path("ingest", ingest_view.ingest, name="ingest"),
+    re_path(rf"^ingest/(?P<airflow>{PATTERN})$", ingest_view.ingest, name="ingest-of"),
     path("events", event_views.EventsView.as_view(), name="events"),
     path("events/stream", event_views.event_stream, name="event-stream"),
 ]

@@ -37,7 +37,10 @@ def record_triggers(runs: Sequence[Run], *, now: datetime, leased_until: datetim
     With `leased_until`, the caller dispatches what starts at once right after the commit. Until then nobody else does,
     and no other trigger waits for it: requests at the same time have no order.
     """
-    commands = [AirflowCommand(kind=CommandKind.TRIGGER, workflow_id=run.workflow_id, run=run) for run in runs]
+    commands = [
+        AirflowCommand(kind=CommandKind.TRIGGER, airflow_id=run.airflow_name, workflow_id=run.workflow_id, run=run)
+        for run in runs
+    ]
     for command, run in zip(commands, runs, strict=True):
         command.created_at, command.due_at = now, run.run_at or now
         if leased_until and not run.run_at:
@@ -64,14 +67,20 @@ def record_clear(run: Run, tasks: TaskSelection, *, now: datetime) -> AirflowCom
 
 def _record(kind: CommandKind, run: Run, arguments: dict[str, Any], *, now: datetime) -> AirflowCommand:
     return AirflowCommand.objects.create(
-        kind=kind, run=run, workflow_id=run.workflow_id, arguments=arguments, created_at=now, due_at=now
+        kind=kind,
+        airflow_id=run.airflow_name,
+        run=run,
+        workflow_id=run.workflow_id,
+        arguments=arguments,
+        created_at=now,
+        due_at=now,
     )
 
 
 def record_pause(dag: Dag, *, paused: bool, now: datetime) -> AirflowCommand:
     """Record that Airflow must pause the DAG, or unpause it."""
     kind = CommandKind.PAUSE if paused else CommandKind.UNPAUSE
-    return AirflowCommand.objects.create(kind=kind, dag=dag, created_at=now, due_at=now)
+    return AirflowCommand.objects.create(kind=kind, airflow_id=dag.airflow_name, dag=dag, created_at=now, due_at=now)
 
 
 def repeat_stop(run: Run, *, at: datetime) -> None:

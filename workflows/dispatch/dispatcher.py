@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from django.db.models import Exists
+from django.db.models import Exists, Q
 from django.utils import timezone
 
 from workflows import gateway
@@ -32,10 +32,11 @@ class Prospect(NamedTuple):
 
 def prospect(workflow: Workflow, *, now: datetime) -> Prospect:
     """Return whether new triggers of the workflow can be sent at once: Airflow answers, and none waits before them."""
-    waiting = AirflowCommand.objects.triggers_due(workflow.pk, now)
-    found = Airflow.objects.annotate(has_waiting=Exists(waiting)).filter(pk=1).first()
-    airflow = found or Airflow.default()
-    must_wait = not airflow.reachable or (found is not None and found.has_waiting)
+    name = workflow.dag.airflow_name
+    waiting = AirflowCommand.objects.triggers_due(workflow.pk, name, now)
+    found = Airflow.objects.annotate(has_waiting=Exists(waiting)).filter(name=name).first()
+    airflow = found or Airflow.named(name)
+    must_wait = not airflow.reachable or getattr(found, "has_waiting", False)
     return Prospect(airflow, None if must_wait else now + sending.lease_time())
 
 
@@ -47,7 +48,7 @@ def dispatch_new(new: Sequence[AirflowCommand], prospect: Prospect) -> None:
         commands.give_back(unsent, now=timezone.now())
     is_due = any(not command.leased_until and command.due_at <= command.created_at for command in new)
     if prospect.airflow.reachable and (unsent or is_due):
-        wake.wake_worker()
+        wake.wake_worker(prospect.airflow.name)
 
 
 def _send_in_order(mine: Sequence[AirflowCommand]) -> Sequence[AirflowCommand]:
@@ -57,18 +58,20 @@ def _send_in_order(mine: Sequence[AirflowCommand]) -> Sequence[AirflowCommand]:
         left = ends - time.monotonic()
         if left <= 0:
             return mine[place:]
-        if sending.send(command, hurried=True, within=left) == Sent.LATER and not gateway.answers():
+        if sending.send(command, hurried=True, within=left) == Sent.LATER and not gateway.answers(command.airflow_name):
             return mine[place + 1 :]
     return ()
 
 
-def dispatch_now(*, run: Run | None = None, dag: Dag | None = None) -> None:
-    """Send the due commands of a run or a DAG at once, unless Airflow is known to be down.
+def dispatch_now(target: Run | Dag) -> None:
+    """Send the due commands of a run or a DAG at once, unless its Airflow is known to be down.
 
     The background sends what is left: commands that fail here, and a trigger that has others before it.
     """
-    if not gateway.answers():
+    airflow = target.airflow_name
+    if not gateway.answers(airflow):
         return
-    for command in AirflowCommand.objects.due(timezone.now()).filter(run=run, dag=dag).with_target():
+    its = Q(run=target, dag=None) if isinstance(target, Run) else Q(run=None, dag=target)
+    for command in AirflowCommand.objects.due(timezone.now()).filter(its).with_target():
         if sending.take_and_send(command, hurried=True, now=timezone.now()) == Sent.NOT_NOW:
-            wake.wake_worker()
+            wake.wake_worker(airflow)

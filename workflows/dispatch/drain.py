@@ -1,8 +1,8 @@
-"""Dispatch everything that is due, several commands at once.
+"""Dispatch everything that is due to an Airflow, several commands at once.
 
 The commands are in lines: the triggers of a workflow, the commands of a run or of a DAG. Each line is worked through in
-order, one command at a time, and does not wait for the others. One worker at a time does this; each command has a lease
-of its own beside, so nothing is lost or sent by two if that worker dies or loses its turn.
+order, one command at a time, and does not wait for the others. One worker at a time does this for an Airflow; each
+command has a lease of its own beside, so nothing is lost or sent by two if that worker dies or loses its turn.
 """
 
 from __future__ import annotations
@@ -22,47 +22,47 @@ from django.utils import timezone
 from workflows import gateway, leases
 from workflows.dispatch import sending
 from workflows.dispatch.sending import Sent
-from workflows.models import Airflow, AirflowCommand, CommandKind
+from workflows.models import Airflow, AirflowCommand, AirflowQuerySet, CommandKind
 
 # After so long, commands that came meanwhile get their turn too.
 ROUND = 1.0  # seconds
 MOST_IN_LINE = 10_000
 
 
-def dispatch_due(*, now: datetime) -> int:
-    """Dispatch what is due, each command once at most. Return how many were taken.
+def dispatch_due(airflow: str, *, now: datetime) -> int:
+    """Dispatch what is due to an Airflow, each command once at most. Return how many were taken.
 
-    While Airflow is down nothing is tried: the poll, every few seconds, notices when it is back.
+    While it is down nothing is tried: the poll, every few seconds, notices when it is back.
     """
-    Airflow.default()
+    row = Airflow.objects.filter(pk=Airflow.named(airflow).pk)
     tried: set[int] = set()
     taken = 0
     while True:
-        lease = _Lease.taken(now)
+        lease = _Lease.taken(row, now)
         if lease is None:
             return taken
         try:
-            _give_up_overdue(now)
-            while lease.renewed() and gateway.answers() and (lines := _lines_due(now, without=tried)):
-                done = _Round(lines, now)
+            _give_up_overdue(airflow, now)
+            while lease.renewed() and gateway.answers(airflow) and (lines := _lines_due(airflow, now, without=tried)):
+                done = _Round(airflow, lines, now)
                 taken += done.work()
                 tried |= done.tried
         finally:
             lease.give_back()
         # Whoever found the lease taken has left its command to us.
-        if not gateway.answers() or not _lines_due(now, without=tried):
+        if not gateway.answers(airflow) or not _lines_due(airflow, now, without=tried):
             return taken
 
 
 class _Lease:
     """The turn of one worker to dispatch. It expires soon after the worker has died."""
 
-    def __init__(self, now: datetime, until: datetime) -> None:
-        self._now, self._until = now, until
+    def __init__(self, row: AirflowQuerySet, now: datetime, until: datetime) -> None:
+        self._row, self._now, self._until = row, now, until
 
     @classmethod
-    def taken(cls, now: datetime) -> _Lease | None:
-        lease = cls(now, now)
+    def taken(cls, row: AirflowQuerySet, now: datetime) -> _Lease | None:
+        lease = cls(row, now, now)
         return lease if lease._take(leases.free(now, field="dispatch_leased_until")) else None
 
     def renewed(self) -> bool:
@@ -71,11 +71,11 @@ class _Lease:
 
     def give_back(self) -> None:
         # Only our own: if it has expired, another worker may have taken it.
-        Airflow.objects.filter(dispatch_leased_until=self._until).update(dispatch_leased_until=None)
+        self._row.filter(dispatch_leased_until=self._until).update(dispatch_leased_until=None)
 
     def _take(self, where: Q) -> bool:
         until = _moment(self._now) + sending.lease_time()
-        if Airflow.objects.filter(where).update(dispatch_leased_until=until) != 1:
+        if self._row.filter(where).update(dispatch_leased_until=until) != 1:
             return False
         self._until = until
         return True
@@ -86,10 +86,11 @@ def _moment(now: datetime) -> datetime:
     return max(now, timezone.now())
 
 
-def _give_up_overdue(now: datetime) -> None:
-    """Give up the triggers whose deadline has passed while Airflow was down."""
+def _give_up_overdue(airflow: str, now: datetime) -> None:
+    """Give up the triggers whose deadline has passed while the Airflow was down."""
     limit = now - timedelta(seconds=settings.DISPATCH_DEADLINE)
-    triggers = AirflowCommand.objects.pending().free(now).filter(kind=CommandKind.TRIGGER, held=False)
+    pending = AirflowCommand.objects.pending().free(now).filter(airflow__name=airflow)
+    triggers = pending.filter(kind=CommandKind.TRIGGER, held=False)
     overdue = triggers.filter(created_at__lt=limit).exclude(run__run_at__gte=limit)
     for command in overdue:
         reason = command.last_error or "it did not answer"
@@ -99,9 +100,10 @@ def _give_up_overdue(now: datetime) -> None:
 Line = deque[int]
 
 
-def _lines_due(now: datetime, *, without: Collection[int]) -> list[Line]:
+def _lines_due(airflow: str, now: datetime, *, without: Collection[int]) -> list[Line]:
     """Return the ids of the due commands in lines, each in order. What is no trigger comes first: a stop is urgent."""
-    due = AirflowCommand.objects.due(_moment(now)).order_by("id").values_list("id", "kind", "workflow", "run", "dag")
+    commands = AirflowCommand.objects.due(_moment(now)).filter(airflow__name=airflow)
+    due = commands.order_by("id").values_list("id", "kind", "workflow", "run", "dag")
     triggers: defaultdict[int | None, Line] = defaultdict(deque)
     others: defaultdict[tuple[object, object], Line] = defaultdict(deque)
     line_of_run: dict[object, Line] = {}
@@ -123,7 +125,8 @@ class _Round:
     that were tried, and those behind one that Airflow did not take.
     """
 
-    def __init__(self, lines: Iterable[Line], now: datetime) -> None:
+    def __init__(self, airflow: str, lines: Iterable[Line], now: datetime) -> None:
+        self._airflow = airflow
         self.tried: set[int] = set()
         self._lines = deque(lines)
         self._now = now
@@ -150,7 +153,7 @@ class _Round:
             pk = line.popleft()
             sent = _send(pk, now=_moment(self._now))
             taken += sent != Sent.NOT_NOW
-            if sent == Sent.LATER and not gateway.answers():
+            if sent == Sent.LATER and not gateway.answers(self._airflow):
                 self._stop()
             self._put_back(pk, line, goes_on=sent == Sent.DONE)
         return taken

@@ -69,7 +69,7 @@ def send(
     """
     try:
         with (
-            gateway.watched(hurried=hurried, purpose=gateway.Purpose.CONTROL) as client,
+            gateway.watched(command.airflow_name, hurried=hurried, purpose=gateway.Purpose.CONTROL) as client,
             client.within(calling_time() if within is None else within),
         ):
             kinds.KINDS[CommandKind(command.kind)](command, client)
@@ -85,7 +85,7 @@ def _dag_of(command: AirflowCommand) -> Dag | None:
     """Return the DAG of the command as it was read with it. That of a run whose workflow got another is not."""
     run = command.run
     dag = command.dag if run is None else run.workflow.dag
-    return dag if dag and (run is None or dag.dag_id == run.dag_id) else None
+    return dag if dag and (run is None or run.is_on(dag)) else None
 
 
 def _lease(command: AirflowCommand, *, now: datetime) -> bool:
@@ -94,7 +94,7 @@ def _lease(command: AirflowCommand, *, now: datetime) -> bool:
     mine = AirflowCommand.objects.pending().free(now).filter(pk=command.pk, attempts=command.attempts, held=False)
     mine = mine.exclude(Exists(before.pending().filter(run=command.run_id, dag=command.dag_id)))
     if command.kind == CommandKind.TRIGGER and command.workflow_id is not None:
-        mine = mine.exclude(Exists(before.triggers_due(command.workflow_id, now)))
+        mine = mine.exclude(Exists(before.triggers_due(command.workflow_id, command.airflow_name, now)))
     until = now + lease_time()
     if mine.update(leased_until=until, attempts=F("attempts") + 1, may_have_arrived=True) != 1:
         return False
@@ -133,7 +133,7 @@ def _why_no_longer_allowed(command: AirflowCommand) -> str:
     if dagrules.is_open() or command.kind not in _FAILS_ITS_RUN:
         return ""
     run = kinds.run_of(command)
-    return why_dag_is_closed(run.workflow, Dag.objects.filter(dag_id=run.dag_id).first())
+    return why_dag_is_closed(run.workflow, Dag.objects.of_run(run).first())
 
 
 @transaction.atomic

@@ -89,7 +89,7 @@ def _managing_all(dags: Iterable[Dag]) -> Audience:
 
 def _opened(dag: Dag, level: DagLevel) -> Audience:
     """Return those to whom rules of this level open the DAG."""
-    opening = [rule for rule in DagRule.objects.of_level(level) if rule.opens(dag.airflow_id, dag.dag_id, dag.tags)]
+    opening = [rule for rule in DagRule.objects.of_level(level) if rule.opens(dag.airflow_name, dag.dag_id, dag.tags)]
     members = Group.objects.filter(pk__in=[rule.group_id for rule in opening if rule.group_id])
     named = {rule.user_id for rule in opening if rule.user_id} | set(members.values_list("user", flat=True)) - {None}
     return Audience(everyone=any(not (rule.user_id or rule.group_id) for rule in opening), user_ids=frozenset(named))

@@ -35,10 +35,14 @@ class EventData:
 
 @dataclass(frozen=True, kw_only=True)
 class RunEventData(EventData):
-    """Base of the events of one run. Each carries the state and the attempt of the run after the event."""
+    """Base of the events of one run. Each carries the state and the attempt of the run after the event.
+
+    `airflow` is the name of the Airflow that the run is in.
+    """
 
     state: RunState
     attempt: int
+    airflow: str
 
 
 class RunFields(TypedDict):
@@ -46,11 +50,12 @@ class RunFields(TypedDict):
 
     state: RunState
     attempt: int
+    airflow: str
 
 
 def fields_of(run: Run) -> RunFields:
     """Return what each event of a run carries: how the run is now."""
-    return {"state": RunState(run.state), "attempt": run.attempt}
+    return {"state": RunState(run.state), "attempt": run.attempt, "airflow": run.airflow_name}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,6 +271,7 @@ class DagSynced(EventData):
     """
 
     type = "dag.synced"
+    airflow: str
     dag_id: str
     changed: list[str]
 
@@ -276,6 +282,7 @@ class DagImportError(EventData):
     """Airflow cannot import a DAG file. Only those who may manage every DAG of the file get this event."""
 
     type = "dag.import_error"
+    airflow: str
     filename: str
     dag_ids: list[str]
     error: str
@@ -287,6 +294,7 @@ class AirflowDown(EventData):
     """Airflow does not answer, or repeatedly says "not now". Runs accepted meanwhile are dispatched later."""
 
     type = "system.airflow_down"
+    airflow: str
     reason: str
 
 
@@ -296,6 +304,7 @@ class AirflowUp(EventData):
     """Airflow answers again."""
 
     type = "system.airflow_up"
+    airflow: str
     version: str
 
 
@@ -309,6 +318,11 @@ class NotificationFailed(EventData):
     name: str
     reason: str
     disabled: bool
+
+
+def synced(dag: Dag, *, changed: list[str]) -> DagSynced:
+    """Return the event of a change in our mirror of the DAG."""
+    return DagSynced(airflow=dag.airflow_name, dag_id=dag.dag_id, changed=changed)
 
 
 # The fields that quote what Airflow, a DAG author or a user has written.

@@ -44,20 +44,23 @@ def missing(tasks: Iterable[TaskInstance]) -> list[TaskInstance]:
     return [task for task in tasks if task.state in TASK_STARTED | {"failed"} and task.receipt_try < task.try_number]
 
 
-def awaited(*, now: datetime) -> RunQuerySet:
-    """Return the stops before their deadline that wait for exit proofs in runs that Airflow has ended, newest first."""
-    return _awaited().filter(stop_requested_at__gte=now - timedelta(seconds=settings.STOP_DEADLINE))
+def awaited(airflow: str, *, now: datetime) -> RunQuerySet:
+    """Return the stops in an Airflow before their deadline, newest first.
+
+    They wait for exit proofs in runs that Airflow has ended.
+    """
+    return _awaited(airflow).filter(stop_requested_at__gte=now - timedelta(seconds=settings.STOP_DEADLINE))
 
 
-def overdue(*, now: datetime) -> RunQuerySet:
-    """Return the stops past their deadline that wait for exit proofs.
+def overdue(airflow: str, *, now: datetime) -> RunQuerySet:
+    """Return the stops in an Airflow past their deadline that wait for exit proofs.
 
     The order is random: a stop whose proof never comes must not keep the others from their turn.
     """
-    late = _awaited().filter(stop_requested_at__lt=now - timedelta(seconds=settings.STOP_DEADLINE))
+    late = _awaited(airflow).filter(stop_requested_at__lt=now - timedelta(seconds=settings.STOP_DEADLINE))
     return late.order_by("?")
 
 
-def _awaited() -> RunQuerySet:
-    ended_in_airflow = Run.objects.filter(state=RunState.STOPPING, ended_at__isnull=False)
+def _awaited(airflow: str) -> RunQuerySet:
+    ended_in_airflow = Run.objects.filter(airflow__name=airflow, state=RunState.STOPPING, ended_at__isnull=False)
     return ended_in_airflow.order_by("-stop_requested_at").prefetch_related("tasks")

@@ -16,16 +16,16 @@ FREEZABLE = (RunState.QUEUED, RunState.RUNNING)
 
 def frozen_with(dag: Dag) -> RunQuerySet:
     """Return the runs in Airflow that start no further task while the DAG is paused."""
-    return Run.objects.filter(dag_id=dag.dag_id, state__in=FREEZABLE)
+    return Run.objects.of_dag(dag).filter(state__in=FREEZABLE)
 
 
-def differing() -> QuerySet[Dag]:
-    """Return the DAGs with a run that is not marked as its DAG is.
+def differing(airflow: str) -> QuerySet[Dag]:
+    """Return the DAGs of an Airflow with a run that is not marked as its DAG is.
 
     A run that Airflow takes while its DAG is paused or unpaused may be marked as the DAG was before.
     """
-    runs = Run.objects.filter(dag_id=OuterRef("dag_id"), state__in=FREEZABLE)
-    return Dag.objects.filter(Exists(runs.exclude(paused=OuterRef("is_paused"))))
+    runs = Run.objects.filter(airflow=OuterRef("airflow"), dag_id=OuterRef("dag_id"), state__in=FREEZABLE)
+    return Dag.objects.of(airflow).filter(Exists(runs.exclude(paused=OuterRef("is_paused"))))
 
 
 def set_paused(
@@ -46,7 +46,7 @@ def set_paused(
 
 
 def is_dag_paused(run: Run) -> bool:
-    return Dag.objects.filter(dag_id=run.dag_id, is_paused=True).exists()
+    return Dag.objects.of_run(run).filter(is_paused=True).exists()
 
 
 def freeze_if_dag_paused(run: Run, *, now: datetime) -> None:

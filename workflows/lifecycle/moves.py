@@ -43,9 +43,9 @@ def why_not_triggerable(workflow: Workflow, *, owners_rights: DagRights | None =
 def why_not_retriable(run: Run) -> str:
     """Return why the run cannot be retried, or "". The workflow may have got another DAG since the run began."""
     hindrance = why_not_triggerable(run.workflow)
-    if hindrance or run.dag_id == run.workflow.dag.dag_id:
+    if hindrance or run.is_on(run.workflow.dag):
         return hindrance
-    dag = Dag.objects.filter(dag_id=run.dag_id).first()
+    dag = Dag.objects.of_run(run).first()
     return why_dag_is_closed(run.workflow, dag) if dag else f"Airflow does not have the DAG {run.dag_id} any more."
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from accounts.models import Role, User
 from rest.errors import InvalidInputError, SVOpsError
-from workflows.models import Event, Run, Workflow
+from workflows.models import Airflow, Event, Run, Workflow
+from workflows.naming import DEFAULT
 from workflows.states import TASK_TERMINAL, RunState
 from workflows.watch import poll
 
@@ -87,6 +88,19 @@ class RunCommand(BaseCommand):
         return run
 
 
+def add_airflow(parser: CommandParser) -> None:
+    parser.add_argument("--airflow", default=DEFAULT, metavar="NAME", help="Which Airflow (by default: default).")
+
+
+def named_airflow(options: Mapping[str, Any]) -> str:
+    """Return the name of the Airflow that the command is about. Raises `CommandError` if there is none."""
+    name = str(options["airflow"])
+    if name != DEFAULT and not Airflow.objects.active().filter(name=name).exists():
+        names = ", ".join(Airflow.objects.active().values_list("name", flat=True))
+        raise CommandError(f"There is no active Airflow {name!r}. There is: {names or DEFAULT}.")
+    return name
+
+
 def _events_until_end(run: Run, *, after: int) -> Iterator[Event]:
     """Yield the run's events after the seq `after`, as they come. Polls Airflow itself if no worker does."""
     while True:
@@ -97,5 +111,5 @@ def _events_until_end(run: Run, *, after: int) -> Iterator[Event]:
             yield event
         if ended:
             return
-        poll.tick_if_no_worker_does()
+        poll.tick_if_no_worker_does(run.airflow_name)
         time.sleep(POLL)

@@ -42,12 +42,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='dag',
             name='airflow',
-            field=models.ForeignKey(db_default='default', db_index=False, default='default', on_delete=django.db.models.deletion.PROTECT, related_name='dags', to='workflows.airflow', to_field='name'),
+            field=models.ForeignKey(db_constraint=False, db_default='default', db_index=False, default='default', on_delete=django.db.models.deletion.PROTECT, related_name='+', to='workflows.airflow', to_field='name'),
         ),
         migrations.AddField(
             model_name='dagfileerror',
             name='airflow',
-            field=models.ForeignKey(db_default='default', db_index=False, default='default', on_delete=django.db.models.deletion.CASCADE, related_name='+', to='workflows.airflow', to_field='name'),
+            field=models.ForeignKey(db_constraint=False, db_default='default', db_index=False, default='default', on_delete=django.db.models.deletion.PROTECT, related_name='+', to='workflows.airflow', to_field='name'),
         ),
         migrations.AddField(
             model_name='dagrule',
@@ -57,7 +57,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='run',
             name='airflow',
-            field=models.ForeignKey(db_constraint=False, db_default='default', db_index=False, default='default', help_text='As it was when the run was triggered, like the DAG.', on_delete=django.db.models.deletion.PROTECT, related_name='+', to='workflows.airflow', to_field='name'),
+            field=models.ForeignKey(db_constraint=False, db_default='default', db_index=False, default='default', on_delete=django.db.models.deletion.PROTECT, related_name='+', to='workflows.airflow', to_field='name'),
         ),
         migrations.AlterField(
             model_name='dag',

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.conf import settings
 from django.core.validators import RegexValidator
@@ -113,12 +112,13 @@ class Airflow(models.Model):
         return not self.reachable or self.looked_at is None or now - self.looked_at > limit
 
 
-def airflow_of_many(**options: Any) -> models.ForeignKey[Airflow, Airflow]:
-    """Return the column that names the Airflow of a row, for tables that may have millions of rows.
+class InAirflow(models.Model):
+    """Base of what belongs to one Airflow.
 
-    It has no constraint in the database, because adding one reads the whole table under a lock.
+    The column has no constraint in the database, because adding one to a large table reads all of it under a lock.
     """
-    return models.ForeignKey(
+
+    airflow = models.ForeignKey(
         Airflow,
         to_field="name",
         on_delete=models.PROTECT,
@@ -127,5 +127,11 @@ def airflow_of_many(**options: Any) -> models.ForeignKey[Airflow, Airflow]:
         related_name="+",
         db_index=False,
         db_constraint=False,
-        **options,
     )
+
+    class Meta:
+        abstract = True
+
+    @property
+    def airflow_name(self) -> str:
+        return str(self.airflow_id)

@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import Q
 
 from workflows import leases
-from workflows.models.airflows import airflow_of_many
+from workflows.models.airflows import InAirflow
 from workflows.models.runs import Run
 from workflows.models.workflows import Dag, Workflow
 
@@ -39,21 +39,20 @@ class AirflowCommandQuerySet(models.QuerySet["AirflowCommand"]):
         """Return the pending commands whose time has come, with those that a worker dispatches."""
         return self.pending().filter(held=False, due_at__lte=now)
 
-    def triggers_due(self, workflow_id: int, now: datetime) -> AirflowCommandQuerySet:
-        """Return the triggers of a workflow whose turn it is. A later trigger of the workflow waits for them.
+    def triggers_due(self, workflow_id: int, airflow: str, now: datetime) -> AirflowCommandQuerySet:
+        """Return the triggers of a workflow there whose turn it is. A later trigger of the workflow waits for them.
 
         A trigger in its own request is not due, and one that failed is not before its next attempt.
         """
-        return self.due(now).filter(kind=CommandKind.TRIGGER, workflow_id=workflow_id)
+        return self.due(now).filter(kind=CommandKind.TRIGGER, workflow_id=workflow_id, airflow__name=airflow)
 
 
-class AirflowCommand(models.Model):
+class AirflowCommand(InAirflow):
     """A command to Airflow: recorded with the change that causes it, dispatched afterwards, retried until done.
 
     It is for a run, or for a whole DAG that is to be paused or unpaused.
     """
 
-    airflow = airflow_of_many()
     run = models.ForeignKey(Run, on_delete=models.CASCADE, null=True, blank=True, related_name="commands")
     dag = models.ForeignKey(Dag, on_delete=models.CASCADE, null=True, blank=True, related_name="commands")
     workflow = models.ForeignKey(

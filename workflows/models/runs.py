@@ -13,7 +13,7 @@ from django.db import models
 from django.db.models import Case, Exists, F, Func, OuterRef, Q, QuerySet, Subquery, Value, When
 from django.db.models.functions import Coalesce
 
-from workflows.models.airflows import airflow_of_many
+from workflows.models.airflows import InAirflow
 from workflows.models.workflows import Dag, Workflow, is_unrestricted
 from workflows.naming import DEFAULT
 from workflows.parameters import CONF_KEY, declared_in
@@ -101,7 +101,7 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     def of_dag(self, dag: Dag) -> RunQuerySet:
         """Return the runs of the DAG where it is, whatever their workflow runs now."""
-        return self.filter(airflow=dag.airflow_id, dag_id=dag.dag_id)
+        return self.filter(airflow__name=dag.airflow_name, dag_id=dag.dag_id)
 
     def with_work(self) -> RunQuerySet:
         """Read with each run whether one of its tasks is at work, for `Run.is_pausing` and `Run.is_paused`.
@@ -133,13 +133,15 @@ class DataInterval(NamedTuple):
     end: datetime
 
 
-class Run(models.Model):
-    """One run of a workflow, known to its Airflow as (`dag_id`, `dag_run_id`)."""
+class Run(InAirflow):
+    """One run of a workflow, known to its Airflow as (`dag_id`, `dag_run_id`).
+
+    Airflow and DAG are those of the workflow when the run was triggered.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     # The indexes below begin with the workflow or the user too.
     workflow = models.ForeignKey(Workflow, on_delete=models.PROTECT, related_name="runs", db_index=False)
-    airflow = airflow_of_many(help_text="As it was when the run was triggered, like the DAG.")
     dag_id = models.CharField(max_length=250, help_text="As it was when the run was triggered.")
     dag_run_id = models.CharField(max_length=250)
     state = models.CharField(max_length=10, choices=RunState, default=RunState.PENDING)
@@ -199,7 +201,7 @@ class Run(models.Model):
 
     def is_on(self, dag: Dag) -> bool:
         """Return whether it runs in this DAG, where the DAG is."""
-        return (self.airflow_id, self.dag_id) == (dag.airflow_id, dag.dag_id)
+        return (self.airflow_name, self.dag_id) == (dag.airflow_name, dag.dag_id)
 
     @property
     def is_terminal(self) -> bool:

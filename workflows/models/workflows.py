@@ -13,8 +13,7 @@ from accounts.models import UNBOUNDED
 from workflows import dagrules
 from workflows.dagrules import DagLevel, DagRule
 from workflows.deeds import WORDS, Deed
-from workflows.models.airflows import Airflow
-from workflows.naming import DEFAULT
+from workflows.models.airflows import InAirflow
 
 if TYPE_CHECKING:
     from accounts.models import User
@@ -30,9 +29,13 @@ class DagQuerySet(models.QuerySet["Dag"]):
         """Read the DAGs without their large fields."""
         return self.defer(*LARGE_OF_DAG)
 
+    def of(self, airflow: str) -> DagQuerySet:
+        """Return the DAGs of the Airflow with this name."""
+        return self.filter(airflow__name=airflow)
+
     def of_run(self, run: Run) -> DagQuerySet:
         """Return the DAG that the run runs in, where it does. Its workflow may have got another one since."""
-        return self.filter(airflow=run.airflow_id, dag_id=run.dag_id)
+        return self.filter(airflow__name=run.airflow_name, dag_id=run.dag_id)
 
     def visible_to(self, user: User | AnonymousUser) -> DagQuerySet:
         """Return the DAGs that `user` may know of: under a visible workflow, or open to the user by a rule.
@@ -77,18 +80,9 @@ def _opened(user: User, level: DagLevel) -> list[int]:
 DagFile = tuple[str, str, str]
 
 
-class Dag(models.Model):
+class Dag(InAirflow):
     """Our mirror of one of an Airflow's DAGs, as of `synced_at`."""
 
-    airflow = models.ForeignKey(
-        Airflow,
-        to_field="name",
-        on_delete=models.PROTECT,
-        default=DEFAULT,
-        db_default=DEFAULT,
-        related_name="dags",
-        db_index=False,
-    )
     dag_id = models.CharField(max_length=250)
     description = models.TextField(blank=True)
     doc_md = models.TextField(blank=True)
@@ -134,31 +128,22 @@ class Dag(models.Model):
     @property
     def file(self) -> DagFile | None:
         if self.relative_fileloc:
-            return (self.airflow_id, self.bundle_name, self.relative_fileloc)
-        return (self.airflow_id, "", self.fileloc) if self.fileloc else None
+            return (self.airflow_name, self.bundle_name, self.relative_fileloc)
+        return (self.airflow_name, "", self.fileloc) if self.fileloc else None
 
     def of_same_file(self) -> DagQuerySet:
         """Return the known DAGs of its file, itself among them."""
         if self.file is None:
             return Dag.objects.filter(pk=self.pk)
-        beside = Dag.objects.filter(airflow=self.airflow_id)
+        beside = Dag.objects.filter(airflow__name=self.airflow_name)
         if self.relative_fileloc:
             return beside.filter(bundle_name=self.bundle_name, relative_fileloc=self.relative_fileloc)
         return beside.filter(relative_fileloc="", fileloc=self.fileloc)
 
 
-class DagFileError(models.Model):
+class DagFileError(InAirflow):
     """A DAG file that Airflow cannot import, as of the last sync, also if no DAG is known of it."""
 
-    airflow = models.ForeignKey(
-        Airflow,
-        to_field="name",
-        on_delete=models.CASCADE,
-        default=DEFAULT,
-        db_default=DEFAULT,
-        related_name="+",
-        db_index=False,
-    )
     bundle_name = models.CharField(max_length=250, blank=True)
     filename = models.CharField(max_length=2000)
     error = models.TextField(blank=True)

@@ -35,7 +35,7 @@ def pause_run(*, run: Run, actor: User, note: str = "", scope: PauseScope = "run
     """
     require_runner(run.workflow, actor)
     _pause(run, actor, note=note, scope=scope, now=timezone.now())
-    dispatcher.dispatch_now(dag=_dag_of(run))
+    dispatcher.dispatch_now(_dag_of(run))
     return dispatch_and_reload(run)
 
 
@@ -64,7 +64,7 @@ def resume_run(*, run: Run, actor: User, note: str = "") -> Run:
     """Undo a pause: release a held run, or unpause the DAG and with it all runs that it froze."""
     require_runner(run.workflow, actor)
     _resume(run, actor, note=note, now=timezone.now())
-    dispatcher.dispatch_now(dag=_dag_of(run))
+    dispatcher.dispatch_now(_dag_of(run))
     return dispatch_and_reload(run)
 
 
@@ -92,7 +92,7 @@ def set_dag_paused(*, dag: Dag, paused: bool, actor: User, note: str = "") -> Da
         if dag.is_paused != paused:
             audit.record("dag.paused" if paused else "dag.resumed", dag, after={"note": note}, actor=actor)
         _switch(dag, paused=paused, note=note, by=actor.get_username(), now=timezone.now())
-    dispatcher.dispatch_now(dag=dag)
+    dispatcher.dispatch_now(dag)
     dag.refresh_from_db()
     return dag
 
@@ -105,7 +105,7 @@ def _switch(dag: Dag, *, paused: bool, note: str, by: str, now: datetime) -> Non
     if dag.is_paused != paused:
         # If there is no run to freeze, this is the only event.
         Dag.objects.filter(pk=dag.pk).update(is_paused=paused)
-        events.record(events.DagSynced(dag_id=dag.dag_id, changed=["is_paused"]), now=now, dag=dag)
+        events.record(events.synced(dag, changed=["is_paused"]), now=now, dag=dag)
     set_paused(runs, paused=paused, scope="workflow", note=note, by=by, now=now)
     commands.record_pause(dag, paused=paused, now=now)
 
@@ -113,7 +113,7 @@ def _switch(dag: Dag, *, paused: bool, note: str, by: str, now: datetime) -> Non
 def _dag_of(run: Run) -> Dag:
     """Return the DAG that the run runs in. Its workflow may have got another one since."""
     dag = run.workflow.dag
-    return dag if dag.dag_id == run.dag_id else Dag.objects.get(dag_id=run.dag_id)
+    return dag if run.is_on(dag) else Dag.objects.of_run(run).get()
 
 
 def _would_freeze(others: RunQuerySet) -> WouldFreezeError:

@@ -105,7 +105,7 @@ def preview_retry(
     tasks = _tasks_of_retry(run, asked)
     if deletions.was_deleted(run):
         raise _deleted(run)
-    with gateway.translated(), gateway.watched() as client:
+    with gateway.translated(), gateway.watched(run.airflow_name) as client:
         try:
             refs = kinds.clear(client, run, tasks, dry_run=True)
         except AirflowNotFoundError:
@@ -149,7 +149,7 @@ def _check_begin(run: Run, asked: RetryRequest) -> None:
             f"The task {asked.task_id!r} has no instance {asked.map_index}; it has {min(indexes)} to {max(indexes)}."
         )
         raise InvalidInputError({"map_index": [message]})
-    if asked.map_index >= 0 and Airflow.default().version.startswith("2."):
+    if asked.map_index >= 0 and Airflow.named(run.airflow_name).version.startswith("2."):
         raise InvalidInputError({"map_index": ["Airflow 2 can only run all instances of a mapped task again."]})
 
 
@@ -175,8 +175,8 @@ def _tasks_of_retry(run: Run, asked: RetryRequest) -> TaskSelection:
 def _require_in_airflow(run: Run) -> None:
     """Raise `WrongStateError` if the run was deleted in Airflow. While that does not answer, nothing new is learnt."""
     gone = deletions.was_deleted(run)
-    if not gone and gateway.answers():
-        with suppress(AirflowError), gateway.watched(hurried=True) as client:
+    if not gone and gateway.answers(run.airflow_name):
+        with suppress(AirflowError), gateway.watched(run.airflow_name, hurried=True) as client:
             gone = deletions.is_gone(client, run, now=timezone.now())
     if gone:
         raise _deleted(run)
@@ -227,5 +227,5 @@ def _retry(run: Run, actor: User, asked: RetryRequest, *, now: datetime) -> None
 
 def dispatch_and_reload(run: Run) -> Run:
     """After the commit: dispatch the run's commands, with a short budget. Return the run as it is then."""
-    dispatcher.dispatch_now(run=run)
+    dispatcher.dispatch_now(run)
     return Run.objects.select_related("workflow__dag", "user").get(pk=run.pk)

@@ -177,6 +177,7 @@ def _new_run(request: RunRequest, workflow: Workflow, user: User, trigger_type: 
     return Run(
         id=run_id,
         workflow=workflow,
+        airflow_id=workflow.dag.airflow_name,
         dag_id=workflow.dag.dag_id,
         dag_run_id=f"svops__{run_id}",
         trigger_type=trigger_type,

@@ -48,8 +48,9 @@ FORGOTTEN_AFTER = 3600.0  # seconds without a reader
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try of one task instance, as Airflow names it."""
+    """One try of one task instance, as its Airflow names it."""
 
+    airflow: str
     dag_id: str
     dag_run_id: str
     task_id: str
@@ -237,7 +238,7 @@ class Copies:
     def _read(self, attempt: Attempt, copy: Copy, seen: Seen, user_id: int, now: datetime) -> None:
         error: AirflowError | None = AirflowProtocolError("the log cannot be read")
         try:
-            with gateway.patient() as client:
+            with gateway.patient(attempt.airflow) as client:
                 ending = client.tasks.ending()
                 with closing(_log_lines(client, attempt)) as lines:
                     end = end_of(_stored(copy, lines), ending)

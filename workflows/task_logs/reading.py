@@ -42,7 +42,7 @@ def read(run: Run, query: LogQuery, *, user_id: int, now: datetime) -> LogPage |
     and what `translated` raises. While Airflow is known to be away, this answers at once.
     """
     with gateway.translated():
-        if not gateway.answers():
+        if not gateway.answers(run.airflow_name):
             return _without_airflow(run, query)
         try:
             task = _look(run, query)
@@ -76,7 +76,7 @@ def follow(run: Run, query: LogQuery, *, user_id: int, now: datetime) -> LogPage
 
 def last_error(run: Run, task: StoredTask, *, now: datetime) -> str:
     """Return the last error in the log of a failed task as one line; empty if there is none or reading takes long."""
-    attempt = Attempt(run.dag_id, run.dag_run_id, task.task_id, task.map_index, task.try_number)
+    attempt = Attempt(run.airflow_name, run.dag_id, run.dag_run_id, task.task_id, task.map_index, task.try_number)
     copy = copies().of(attempt)
     if copies().claim(copy, user_id=SVOPS_ITSELF, wait=WAIT_FOR_A_PLACE):
         seen = Seen(try_number=task.try_number, state=task.state, ended_at=task.ended_at)
@@ -99,7 +99,7 @@ def end_of_log(run: Run, task: StoredTask, *, now: datetime) -> LogEnd | None:
     It does not wait long, so that a large log holds up no poll: the next call finds what was read meanwhile. Raise
     `AirflowError` if the log cannot be read.
     """
-    attempt = Attempt(run.dag_id, run.dag_run_id, task.task_id, task.map_index, task.try_number)
+    attempt = Attempt(run.airflow_name, run.dag_id, run.dag_run_id, task.task_id, task.map_index, task.try_number)
     copy = copies().of(attempt)
     if copies().claim(copy, user_id=SVOPS_ITSELF, wait=0, hurried=True):
         # Without a state, the copy does not count as ended, so every later line is read: one may be the exit proof.
@@ -113,7 +113,7 @@ def end_of_log(run: Run, task: StoredTask, *, now: datetime) -> LogEnd | None:
 
 
 def _look(run: Run, query: LogQuery) -> TaskInstance:
-    with gateway.watched() as client:
+    with gateway.watched(run.airflow_name) as client:
         return client.tasks.get(run.dag_id, run.dag_run_id, query.task_id, map_index=query.map_index)
 
 
@@ -129,7 +129,7 @@ def _try_number(task: TaskInstance, query: LogQuery) -> int:
 
 
 def _attempt(run: Run, query: LogQuery, try_number: int) -> Attempt:
-    return Attempt(run.dag_id, run.dag_run_id, query.task_id, query.map_index, try_number)
+    return Attempt(run.airflow_name, run.dag_id, run.dag_run_id, query.task_id, query.map_index, try_number)
 
 
 def _read(
@@ -237,7 +237,7 @@ def _without_airflow(run: Run, query: LogQuery) -> LogPage | Preparing:
 
 def _not_found(run: Run, query: LogQuery, *, now: datetime) -> NotFoundError | ConflictError:
     """Return the error that says what does not exist, or that the run was deleted in Airflow."""
-    with gateway.watched() as client:
+    with gateway.watched(run.airflow_name) as client:
         tasks = client.tasks.list(dag_run_ids={run.dag_id: [run.dag_run_id]})
         if not tasks and deletions.is_gone(client, run, now=now):
             return ConflictError("The run was deleted in Airflow, with its logs.")

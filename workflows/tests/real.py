@@ -18,6 +18,7 @@ from workflows import gateway
 from workflows.airflow import AirflowClient
 from workflows.dispatch import dispatcher
 from workflows.models import AirflowCommand, Dag, Run
+from workflows.naming import DEFAULT
 from workflows.tests.stage import story
 from workflows.watch import dags, poll
 
@@ -40,11 +41,11 @@ def connect(settings: Settings, *, url: str, username: str, password: str) -> It
     """Point SVOps at this Airflow while the block lasts."""
     settings.AIRFLOW_URL, settings.AIRFLOW_USERNAME, settings.AIRFLOW_PASSWORD = url, username, password
     settings.AIRFLOW_READ_TIMEOUT = 30
-    gateway.airflow.cache_clear()
-    gateway.breaker().close()
-    yield gateway.airflow()
-    gateway.airflow().close()
-    gateway.airflow.cache_clear()
+    gateway.pooled_client.cache_clear()
+    gateway.breaker(DEFAULT).close()
+    yield gateway.client_of(DEFAULT)
+    gateway.client_of(DEFAULT).close()
+    gateway.pooled_client.cache_clear()
 
 
 def connect_to(served: Served, settings: Settings) -> AbstractContextManager[AirflowClient]:
@@ -56,7 +57,7 @@ def synced(dag_id: str) -> Dag:
     """Synchronize until Airflow has read the DAG."""
     deadline = time.monotonic() + 120
     while True:
-        dags.sync_dags(now=timezone.now())
+        dags.sync_dags(DEFAULT, now=timezone.now())
         if dag := Dag.objects.filter(dag_id=dag_id).first():
             return dag
         assert time.monotonic() < deadline, list(Dag.objects.values("dag_id", "import_error"))
@@ -65,10 +66,10 @@ def synced(dag_id: str) -> Dag:
 
 def work() -> None:
     """Do what beat's tasks do again and again."""
-    gateway.breaker().close()
-    poll.tick(now=timezone.now())
+    gateway.breaker(DEFAULT).close()
+    poll.tick(DEFAULT, now=timezone.now())
     AirflowCommand.objects.filter(finished_at__isnull=True).update(due_at=timezone.now())
-    dispatcher.dispatch_due(now=timezone.now())
+    dispatcher.dispatch_due(DEFAULT, now=timezone.now())
 
 
 def until(run: Run, holds: Callable[[Run], bool], *, within: float = 180) -> Run:

@@ -20,6 +20,7 @@ from workflows import gateway, task_logs
 from workflows.airflow.tests.scripted import Reply, Request
 from workflows.conftest import bearer, token_of
 from workflows.models import Event, Run, Workflow
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 from workflows.task_logs import LogPage, LogQuery, copies
 from workflows.tests.stage import StagedAirflow, new_run
@@ -111,8 +112,8 @@ def test_a_log_that_airflow_prepares_for_long_is_202_and_no_outage(
     assert waiting[0]["Retry-After"] == "1"
     assert texts(answer)[-1] == "99"
     assert slow.asked == 1
-    assert gateway.breaker_is_closed()
-    assert gateway.answers()
+    assert gateway.breaker_is_closed(DEFAULT)
+    assert gateway.answers(DEFAULT)
     assert not Event.objects.filter(type="system.airflow_down").exists()
 
 
@@ -172,7 +173,7 @@ def test_while_airflow_is_known_to_be_away_a_log_answers_at_once_and_airflow_is_
     airflow: StagedAirflow, run: Run, ask: Ask
 ) -> None:
     airflow.put_task(run, "load", "running")
-    gateway.record_down(reason="test", now=timezone.now())
+    gateway.record_down(DEFAULT, reason="test", now=timezone.now())
 
     answer = ask()
 
@@ -186,7 +187,7 @@ def test_the_part_of_a_log_that_was_read_is_shown_while_airflow_is_away(
     airflow.put_task(run, "load", "running")
     airflow.put_log(run, "load", "one", "two", "three")
     cursor = ask(limit=1).json()["cursor"]
-    gateway.record_down(reason="test", now=timezone.now())
+    gateway.record_down(DEFAULT, reason="test", now=timezone.now())
     airflow.requests.clear()
 
     assert texts(ask(cursor=cursor)) == ["two", "three"]
@@ -255,7 +256,7 @@ def test_without_room_on_the_disk_the_answer_is_busy(
     answer = ask()
 
     assert (answer.status_code, answer.json()["code"], answer["Retry-After"]) == (503, "busy", "2")
-    assert gateway.answers()
+    assert gateway.answers(DEFAULT)
 
 
 def test_one_user_cannot_take_all_connections_for_logs(
@@ -280,5 +281,5 @@ def test_one_user_cannot_take_all_connections_for_logs(
     )
     assert texts(others) == ["two"]
     assert texts(until_there(lambda **_: ask("slow_0"))) == ["one"]
-    assert gateway.breaker_is_closed()
+    assert gateway.breaker_is_closed(DEFAULT)
     assert not Event.objects.filter(type="system.airflow_down").exists()

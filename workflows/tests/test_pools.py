@@ -15,6 +15,7 @@ from workflows.airflow.errors import AirflowBusyError, AirflowUnavailableError
 from workflows.conftest import bearer, token_of
 from workflows.gateway import Purpose
 from workflows.models import Event, Workflow
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 from workflows.tests.stage import StagedAirflow, new_run
 
@@ -29,7 +30,7 @@ def all_in_use(purpose: Purpose) -> Iterator[int]:
     """Take every connection for this purpose, and give their number."""
     with ExitStack() as held:
         for taken in count():
-            client = gateway.patient() if purpose == Purpose.LOGS else gateway.watched(purpose=purpose)
+            client = gateway.patient(DEFAULT) if purpose == Purpose.LOGS else gateway.watched(DEFAULT, purpose=purpose)
             try:
                 held.enter_context(client)
             except AirflowBusyError:
@@ -54,26 +55,26 @@ def test_a_purpose_has_as_many_connections_as_its_setting_says_and_takes_none_of
 
 @pytest.mark.usefixtures("airflow", "db")
 def test_a_full_pool_neither_counts_as_a_failure_nor_forgets_the_failures_before() -> None:
-    with pytest.raises(AirflowUnavailableError), gateway.watched():
+    with pytest.raises(AirflowUnavailableError), gateway.watched(DEFAULT):
         raise AirflowUnavailableError("it does not answer now", status=503)
 
     with all_in_use(Purpose.LOOKS):
         for _ in range(10):
-            with pytest.raises(AirflowBusyError), gateway.watched():
+            with pytest.raises(AirflowBusyError), gateway.watched(DEFAULT):
                 pass
-        assert gateway.breaker().fail_counter == 1
+        assert gateway.breaker(DEFAULT).fail_counter == 1
 
-    assert gateway.answers()
+    assert gateway.answers(DEFAULT)
     assert not Event.objects.filter(type="system.airflow_down").exists()
 
 
 @pytest.mark.usefixtures("airflow")
 def test_a_log_that_fails_does_not_count_for_the_breaker(settings: Settings) -> None:
     for _ in range(settings.BREAKER_FAILURES + 1):
-        with pytest.raises(AirflowUnavailableError), gateway.patient():
+        with pytest.raises(AirflowUnavailableError), gateway.patient(DEFAULT):
             raise AirflowUnavailableError("no answer from Airflow: ReadTimeout")
 
-    assert gateway.breaker().fail_counter == 0
+    assert gateway.breaker(DEFAULT).fail_counter == 0
 
 
 def test_a_request_that_finds_its_pool_full_is_busy_and_runs_are_still_triggered(
@@ -90,4 +91,4 @@ def test_a_request_that_finds_its_pool_full_is_busy_and_runs_are_still_triggered
     assert (answer.status_code, answer.json()["code"], answer["Retry-After"]) == (503, "busy", "2")
     assert answer.json()["detail"] == "SVOps is busy: all 4 connections for looks are in use. Try again."
     assert (triggered.status_code, triggered.json()["state"]) == (201, "queued")
-    assert gateway.answers()
+    assert gateway.answers(DEFAULT)

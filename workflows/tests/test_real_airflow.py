@@ -23,6 +23,7 @@ from runner.versions import is_airflow_2
 from workflows import explain, services, task_logs
 from workflows.airflow import AirflowClient, errors
 from workflows.models import Airflow, Dag, DataInterval, Event, Run, TriggerType, Workflow
+from workflows.naming import DEFAULT
 from workflows.task_logs import LogPage, LogQuery
 from workflows.tests.real import connect, ended, until, work
 from workflows.tests.stage import story
@@ -57,7 +58,7 @@ def client(airflow_server: AirflowServer, settings: Settings) -> Iterator[Airflo
 def simple(client: AirflowClient) -> Workflow:
     """A workflow over the simple example, synced from Airflow."""
     owner = User.objects.create_user("root", "root@example.com", role=Role.ADMIN)
-    insist(lambda: dags.sync_dags(now=timezone.now()))
+    insist(lambda: dags.sync_dags(DEFAULT, now=timezone.now()))
     dag = Dag.objects.get(dag_id=DAG)
     return services.create_workflow(owner=owner, dag=dag, name="Simple", default_parameters={"processing_time": 0})
 
@@ -97,7 +98,7 @@ def test_the_example_is_mirrored_with_its_parameters_and_tasks(simple: Workflow)
         "completion": [],
     }
     assert (dag.is_present, dag.import_error, dag.tags) == (True, "", ["example", "svops"])
-    assert insist(lambda: dags.sync_dags(now=timezone.now())).changed == []
+    assert insist(lambda: dags.sync_dags(DEFAULT, now=timezone.now())).changed == []
 
 
 def test_a_run_is_recorded_from_its_trigger_to_its_end_in_order(simple: Workflow, client: AirflowClient) -> None:

@@ -21,6 +21,7 @@ from workflows import way_in
 from workflows.airflow import Access, AirflowClient, Timeout, errors
 from workflows.airflow.access import OAuth2
 from workflows.airflow.ways import source
+from workflows.naming import DEFAULT
 
 if TYPE_CHECKING:
     from conftest import AirflowServer
@@ -114,7 +115,7 @@ def test_a_token_file_that_is_rotated_under_load_fails_no_run(
                 started.append(client.runs.get(DAG, run_id).dag_run_id)
 
     timeout = Timeout(read=120, total=120)
-    with AirflowClient(way_in.access(), timeout=timeout) as client, ThreadPoolExecutor(3) as pool:
+    with AirflowClient(way_in.access(DEFAULT), timeout=timeout) as client, ThreadPoolExecutor(3) as pool:
         workers = [pool.submit(work, client) for _ in range(3)]
         answers = []
         for is_shown in (True, False, True, False):

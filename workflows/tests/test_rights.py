@@ -13,6 +13,7 @@ from workflows import explain, gateway, services
 from workflows.airflow.tests.scripted import Reply
 from workflows.dispatch.tests.steps import dispatch_pending, refreshed, trigger, waiting
 from workflows.models import Airflow, AirflowCommand, Dag, Workflow
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 from workflows.tests.stage import StagedAirflow, log, new_run, story
 from workflows.watch import dags, poll
@@ -35,7 +36,7 @@ def test_a_dag_that_may_not_be_run_fails_the_run_says_so_and_is_no_outage(
     reason = "Could not dispatch the run to Airflow: SVOps' user in Airflow may not run the DAG etl (Forbidden)"
     assert (run.state, run.state_reason, waiting()) == ("failed", reason, [])
     assert log() == ["workflow.triggered", "dag.synced", "workflow.failed"]
-    assert (Airflow.default().reachable, gateway.breaker().fail_counter) == (True, 0)
+    assert (Airflow.default().reachable, gateway.breaker(DEFAULT).fail_counter) == (True, 0)
     shown = as_user(ada).get("/api/v1/dags/etl").json()
     assert (shown["refused"], shown["refused_reason"]) == (["run"], "SVOps' user in Airflow may not run this DAG.")
 
@@ -78,11 +79,11 @@ def test_a_stop_that_is_refused_is_tried_until_it_works(airflow: StagedAirflow, 
 
 
 def test_a_dag_that_is_hidden_from_our_user_is_not_said_to_be_gone(airflow: StagedAirflow, nightly: Workflow) -> None:
-    dags.sync_dags(now=timezone.now())
+    dags.sync_dags(DEFAULT, now=timezone.now())
     del airflow.dags["etl"]
     refuse(airflow, "GET", "/dags/etl/details")
 
-    dags.sync_dags(now=timezone.now())
+    dags.sync_dags(DEFAULT, now=timezone.now())
 
     dag = Dag.objects.get()
     assert (dag.is_present, dag.refused) == (False, ["see"])
@@ -95,7 +96,7 @@ def test_a_hidden_dag_that_is_shown_again_is_seen(airflow: StagedAirflow, nightl
     Airflow.default()
     Airflow.objects.update(hidden_dags=["etl"])
 
-    dags.sync_dags(now=timezone.now())
+    dags.sync_dags(DEFAULT, now=timezone.now())
 
     assert (Dag.objects.get().is_present, Dag.objects.get().refused) == (True, ["run"])
     assert Airflow.default().hidden_dags == []
@@ -110,7 +111,7 @@ def test_one_dag_whose_tasks_may_not_be_read_does_not_hold_up_the_others(
     }
     refuse(airflow, "GET", "/dags/etl/tasks")
 
-    done = dags.sync_dags(now=timezone.now())
+    done = dags.sync_dags(DEFAULT, now=timezone.now())
 
     assert (sorted(done.seen), done.unusable) == (["etl", "other"], ["etl"])
     reason = "SVOps' user in Airflow may not see the tasks of the DAG etl (Forbidden)."
@@ -124,7 +125,7 @@ def test_a_run_of_a_hidden_dag_holds_up_no_poll_and_is_not_said_to_be_deleted(
     run = new_run(nightly, RunState.RUNNING, started_at=now, queued_at=now)
     refuse(airflow, "GET", f"/dags/etl/dagRuns/{run.dag_run_id}")
 
-    assert poll.tick(now=timezone.now())
+    assert poll.tick(DEFAULT, now=timezone.now())
 
     assert (refreshed(run).state, story(run)) == ("running", [])
     assert Dag.objects.get().refused == ["see"]
@@ -143,13 +144,13 @@ def test_a_run_of_a_hidden_dag_holds_up_no_poll_and_is_not_said_to_be_deleted(
 def test_a_right_that_every_poll_needs_is_an_outage_with_its_reason(airflow: StagedAirflow, nightly: Workflow) -> None:
     refuse(airflow, "GET", "/dags/~/dagRuns")
 
-    assert not poll.tick(now=timezone.now())
+    assert not poll.tick(DEFAULT, now=timezone.now())
 
     state = Airflow.default()
     missing = "SVOps' user in Airflow may not GET /dags/~/dagRuns (Forbidden)"
     expected = f"{missing}; manage.py doctor says which right is missing"
     assert (state.reachable, state.last_error) == (False, expected)
-    assert gateway.breaker().fail_counter == 0
+    assert gateway.breaker(DEFAULT).fail_counter == 0
 
 
 @pytest.mark.parametrize("path", ["/importErrors", "/dags/~/dagVersions", "/pools", "/eventLogs"])
@@ -162,10 +163,10 @@ def test_a_right_that_only_adds_something_is_no_outage(airflow: StagedAirflow, n
     airflow.answers["GET", "/pools"] = {"pools": [], "total_entries": 0}
     refuse(airflow, "GET", path)
 
-    dags.sync_dags(now=timezone.now())
+    dags.sync_dags(DEFAULT, now=timezone.now())
     reasons = explain.explain(run, now=timezone.now(), may_retry=True, may_see_logs=True)
 
-    assert poll.tick(now=timezone.now())
+    assert poll.tick(DEFAULT, now=timezone.now())
     assert "airflow_down" not in [reason.code for reason in reasons]
     assert Airflow.default().reachable
 
@@ -181,7 +182,7 @@ def test_a_hidden_dag_whose_task_goes_on_holds_up_no_poll(airflow: StagedAirflow
     ]  # fmt: skip
     refuse(airflow, "POST", "/dags/~/dagRuns/~/taskInstances/list")
 
-    assert poll.tick(now=timezone.now())
+    assert poll.tick(DEFAULT, now=timezone.now())
 
     assert Airflow.default().reachable
     assert ("POST", "/dags/~/dagRuns/~/taskInstances/list") in airflow.calls

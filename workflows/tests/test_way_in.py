@@ -17,6 +17,7 @@ from workflows.airflow.access import Command, Google, Mwaa, OAuth2, Password, St
 from workflows.airflow.credentials import Credentials, Keeper
 from workflows.airflow.tests.scripted import Reply, Request, ScriptedAirflow, run_json
 from workflows.airflow.ways import source
+from workflows.naming import DEFAULT
 
 pytestmark = pytest.mark.servers
 
@@ -294,11 +295,11 @@ def test_the_settings_describe_the_way_in(settings: Settings, given: dict[str, A
     for name, value in given.items():
         setattr(settings, name, value)
 
-    access = way_in.access()
+    access = way_in.access(DEFAULT)
 
     assert access.way == way
     assert (access.base_url, access.headers) == ("https://airflow.example.com/team-1", (("X-Team", "data"),))
-    assert hash(access) == hash(way_in.access())
+    assert hash(access) == hash(way_in.access(DEFAULT))
 
 
 def test_all_clients_of_a_process_share_their_credentials(
@@ -307,12 +308,12 @@ def test_all_clients_of_a_process_share_their_credentials(
     settings.AIRFLOW_URL, settings.AIRFLOW_AUTH = scripted.url, "oauth2"
     settings.AIRFLOW_OAUTH2_TOKEN_URL = endpoint.url
     settings.AIRFLOW_OAUTH2_CLIENT_ID = settings.AIRFLOW_OAUTH2_CLIENT_SECRET = "svops"
-    gateway.airflow.cache_clear()
+    gateway.pooled_client.cache_clear()
 
     for purpose in gateway.Purpose:
         for hurried in (True, False):
-            assert gateway.airflow(hurried=hurried, purpose=purpose).runs.get(*RUN).state == "queued"
-    gateway.airflow.cache_clear()
+            assert gateway.client_of(DEFAULT, hurried=hurried, purpose=purpose).runs.get(*RUN).state == "queued"
+    gateway.pooled_client.cache_clear()
 
     assert endpoint.asked == 1
 

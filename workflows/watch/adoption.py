@@ -30,8 +30,8 @@ READ_FOR_A_PUSH = 20
 DOCTORS = "svops_doctor__"
 
 
-def adopters(dag_ids: Collection[str]) -> dict[str, Workflow]:
-    """Return the workflow of each DAG that gets the runs started in Airflow itself. This is the one rule.
+def adopters(airflow: str, dag_ids: Collection[str]) -> dict[str, Workflow]:
+    """Return the workflow of each DAG there that gets the runs started in Airflow itself. This is the one rule.
 
     1. The workflow that an admin has chosen (`adopts_airflow_runs`), also if it is private or inactive.
     2. If none is chosen, and all workflows of the DAG are internal: the oldest active one.
@@ -41,7 +41,8 @@ def adopters(dag_ids: Collection[str]) -> dict[str, Workflow]:
     Deleted workflows do not count. A workflow whose owner may not build on the DAG any more gets none. Whether the DAG
     is paused does not matter.
     """
-    alive = Workflow.objects.alive().filter(dag__dag_id__in=dag_ids).select_related("dag", "owner").order_by("id")
+    over_them = Workflow.objects.alive().filter(dag__airflow__name=airflow, dag__dag_id__in=dag_ids)
+    alive = over_them.select_related("dag", "owner").order_by("id")
     by_dag: dict[str, list[Workflow]] = {}
     for workflow in alive:
         by_dag.setdefault(workflow.dag.dag_id, []).append(workflow)
@@ -64,7 +65,7 @@ def adopt(client: AirflowClient, seen: Sequence[types.DagRun], *, pushed: bool, 
     has ended already is not adopted.
     """
     begun = [run for run in seen if run.state not in AIRFLOW_TERMINAL and not run.dag_run_id.startswith(DOCTORS)]
-    workflows = adopters({run.dag_id for run in begun}) if begun else {}
+    workflows = adopters(client.name, {run.dag_id for run in begun}) if begun else {}
     begun = [run for run in begun if run.dag_id in workflows]
     if pushed:
         begun = _read(client, begun)
@@ -75,7 +76,7 @@ def adopt(client: AirflowClient, seen: Sequence[types.DagRun], *, pushed: bool, 
 def _read(client: AirflowClient, pushed: Sequence[types.DagRun]) -> list[types.DagRun]:
     """Read runs from Airflow, because a push has neither their conf nor their note."""
     found: list[types.DagRun] = []
-    if not pushed or not gateway.answers():
+    if not pushed or not gateway.answers(client.name):
         return found
     try:
         with client.within(settings.DISPATCH_BUDGET):
@@ -93,6 +94,7 @@ def _adopt(seen: types.DagRun, workflow: Workflow, *, now: datetime) -> Run | No
     start, end = seen.data_interval or (None, None)
     run = Run(
         workflow=workflow,
+        airflow_id=workflow.dag.airflow_name,
         dag_id=seen.dag_id,
         dag_run_id=seen.dag_run_id,
         state=RunState.QUEUED,

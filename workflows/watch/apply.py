@@ -48,7 +48,7 @@ def apply(
     for task in tasks:
         seen_tasks[task.dag_id, task.dag_run_id].append(task)
     seen = _Seen(at=at, runs=seen_runs, tasks=seen_tasks, pushed=pushed)
-    ours = runs_of(seen_runs.keys() | seen_tasks.keys())
+    ours = runs_of(client.name, seen_runs.keys() | seen_tasks.keys())
     # First: a push of our own runs does not wait for what an adoption asks Airflow.
     _observe(client, ours, seen)
     unknown = [run for key, run in seen_runs.items() if key not in ours]

@@ -19,10 +19,12 @@ ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}")
 MAX_ERROR_IN_EVENT = 2000
 
 
-def store(errors: Iterable[types.DagImportError], *, now: datetime) -> list[str]:
+def store(airflow: str, errors: Iterable[types.DagImportError], *, now: datetime) -> list[str]:
     """Store each error, with the DAGs of its file too. A new or changed one is an event. Return the broken DAGs."""
-    dags = list(Dag.objects.only("dag_id", "bundle_name", "relative_fileloc", "fileloc", "import_error"))
-    stored = {(file.bundle_name, file.filename): file for file in DagFileError.objects.all()}
+    of_airflow = Dag.objects.of(airflow)
+    dags = list(of_airflow.only("airflow", "dag_id", "bundle_name", "relative_fileloc", "fileloc", "import_error"))
+    known = DagFileError.objects.filter(airflow__name=airflow)
+    stored = {(file.bundle_name, file.filename): file for file in known}
     error_of: dict[int, str] = {}
     files = []
     for error in errors:
@@ -30,8 +32,8 @@ def store(errors: Iterable[types.DagImportError], *, now: datetime) -> list[str]
         text = _settled(error.stack_trace)
         error_of |= {dag.pk: text for dag in own}
         file = stored.get(_key(error))
-        files.append(file.pk if file and file.error == text else _store_file(error, text, own, now=now))
-    DagFileError.objects.exclude(pk__in=files).delete()
+        files.append(file.pk if file and file.error == text else _store_file(airflow, error, text, own, now=now))
+    known.exclude(pk__in=files).delete()
     for dag in dags:
         text = error_of.get(dag.pk, "")
         if text != dag.import_error:
@@ -44,22 +46,22 @@ def _store_on_dag(dag: Dag, text: str, *, now: datetime) -> None:
     """Store the error with the DAG. Those who see the DAG learn that it has one, or has none any more."""
     had_one = bool(dag.import_error)
     if Dag.objects.filter(pk=dag.pk, import_error=dag.import_error).update(import_error=text) and had_one != bool(text):
-        events.record(events.DagSynced(dag_id=dag.dag_id, changed=["import_error"]), now=now, dag=dag)
+        events.record(events.synced(dag, changed=["import_error"]), now=now, dag=dag)
 
 
 @transaction.atomic
-def _store_file(error: types.DagImportError, text: str, own: Sequence[Dag], *, now: datetime) -> int:
+def _store_file(airflow: str, error: types.DagImportError, text: str, own: Sequence[Dag], *, now: datetime) -> int:
     """Store the error of one file and return its row's id. The lock makes two syncs at once record one event."""
     bundle_name, filename = _key(error)
     row, created = DagFileError.objects.select_for_update().get_or_create(
-        bundle_name=bundle_name, filename=filename, defaults={"error": text}
+        airflow_id=airflow, bundle_name=bundle_name, filename=filename, defaults={"error": text}
     )
     if created or row.error != text:
         row.error = text
         row.save(update_fields=["error"])
         shown = text[-MAX_ERROR_IN_EVENT:]
         dag_ids = [dag.dag_id for dag in own]
-        data = events.DagImportError(filename=row.filename, dag_ids=dag_ids, error=shown)
+        data = events.DagImportError(airflow=airflow, filename=row.filename, dag_ids=dag_ids, error=shown)
         events.record(data, now=now, dag=own[0] if own else None)
     return row.pk
 

@@ -65,27 +65,28 @@ class SyncResult:
     unusable: list[str]
 
 
-def sync_dags(*, now: datetime, whole: bool = False) -> SyncResult:
-    """Read the DAGs from Airflow and store the changes, with an event for each DAG. Raises `AirflowError`.
+def sync_dags(airflow: str, *, now: datetime, whole: bool = False) -> SyncResult:
+    """Read the DAGs from an Airflow and store the changes, with an event for each DAG. Raises `AirflowError`.
 
     `whole` reads the parameters and tasks of every DAG. `now` is from before the call: reading many DAGs takes a while,
     and what was learnt meanwhile is newer. While another worker syncs, this raises `BusyError`: at once, or, with
     `whole`, after a wait for that sync to end.
     """
-    Airflow.default()
+    row = Airflow.objects.filter(pk=Airflow.named(airflow).pk)
     gives_up_at = time.monotonic() + (LONGEST_WAIT if whole else 0)
     while True:
-        with leases.held(Airflow.objects.all(), now=now, length=LEASE, field="dags_leased_until") as is_held:
+        with leases.held(row, now=now, length=LEASE, field="dags_leased_until") as is_held:
             if is_held:
-                return _sync(now=now, whole=whole)
+                return _sync(airflow, now=now, whole=whole)
         if time.monotonic() >= gives_up_at:
             raise BusyError("The DAGs are being synced. Try again.")
         time.sleep(0.2)
 
 
-def _sync(*, now: datetime, whole: bool) -> SyncResult:
-    known = {dag.dag_id: dag for dag in Dag.objects.defer(*DETAILS, "import_error")}
-    with gateway.watched() as client:
+def _sync(airflow: str, *, now: datetime, whole: bool) -> SyncResult:
+    ours = Dag.objects.of(airflow)
+    known = {dag.dag_id: dag for dag in ours.defer(*DETAILS, "import_error")}
+    with gateway.watched(airflow) as client:
         listed = {dag.dag_id: dag for dag in client.dags.list()}
         newest = _newest_versions(client, {dag_id: known.get(dag_id) for dag_id in listed})
         chosen = list(listed) if whole else _to_read(listed.values(), known, newest)
@@ -94,13 +95,13 @@ def _sync(*, now: datetime, whole: bool) -> SyncResult:
         _look_for_hidden(client, [dag for dag_id, dag in known.items() if dag.is_present and dag_id not in listed])
     # A DAG without fields was deleted while we read.
     mirrored = {dag_id: fields for dag_id in listed if (fields := _fields(listed[dag_id], read)) is not None}
-    changed = _store_all(mirrored, known, now=now)
-    _note_what_was_read([dag_id for dag_id in mirrored if "tasks" in mirrored[dag_id]], newest, now=now)
+    changed = _store_all(airflow, mirrored, known, now=now)
+    _note_what_was_read(airflow, [dag_id for dag_id in mirrored if "tasks" in mirrored[dag_id]], newest, now=now)
     for dag_id in mirrored:
         rights.record_allowed(known.get(dag_id), Deed.SEE)
-    vanished = _mark_vanished(mirrored, now=now)
-    import_errors = [] if errors is None else dag_files.store(errors, now=now)
-    unusable = Dag.objects.filter(dag_id__in=mirrored).exclude(unusable_reason="").order_by("dag_id")
+    vanished = _mark_vanished(airflow, mirrored, now=now)
+    import_errors = [] if errors is None else dag_files.store(airflow, errors, now=now)
+    unusable = ours.filter(dag_id__in=mirrored).exclude(unusable_reason="").order_by("dag_id")
     return SyncResult(
         seen=list(mirrored),
         changed=changed,
@@ -180,7 +181,7 @@ def _read(client: AirflowClient, dag: types.Dag | types.UnreadableDag) -> Fields
     except AirflowUnavailableError as exc:
         if exc.status != HTTPStatus.INTERNAL_SERVER_ERROR:
             raise
-        return _unshown(dag, exc)
+        return _unshown(client.name, dag, exc)
     except AirflowError:
         raise
     except Exception as exc:
@@ -204,15 +205,15 @@ def _look_for_hidden(client: AirflowClient, vanished: Iterable[Dag]) -> None:
         try:
             client.dags.get(dag.dag_id)
         except AirflowForbiddenError as exc:
-            rights.record_refused(exc)
+            rights.record_refused(client.name, exc)
         except AirflowError as exc:
             logger.info("a DAG is listed no more", extra={"dag_id": dag.dag_id, "error": str(exc)})
 
 
-def _unshown(dag: types.Dag, exc: AirflowError) -> Fields:
+def _unshown(airflow: str, dag: types.Dag, exc: AirflowError) -> Fields:
     """Handle a DAG whose details Airflow itself cannot show now. One that we know stays as it is."""
     logger.warning("Airflow cannot show a DAG", extra={"dag_id": dag.dag_id, "error": str(exc)})
-    known = Dag.objects.filter(dag_id=dag.dag_id).exists()
+    known = Dag.objects.of(airflow).filter(dag_id=dag.dag_id).exists()
     return _listed(dag) if known else _listed(dag) | _unusable(f"Airflow cannot show its details: {exc}")
 
 
@@ -247,37 +248,40 @@ def _task(task: types.DagTask) -> Fields:
     return asdict(task) | {"downstream_task_ids": sorted(task.downstream_task_ids)}
 
 
-def _store_all(mirrored: Mapping[str, Fields], known: Mapping[str, Dag], *, now: datetime) -> list[str]:
+def _store_all(airflow: str, mirrored: Mapping[str, Fields], known: Mapping[str, Dag], *, now: datetime) -> list[str]:
     """Store what differs. Return the DAGs that have changed."""
     of_read = {dag_id for dag_id, fields in mirrored.items() if not fields.keys().isdisjoint(DETAILS)}
-    rows = {**known, **{dag.dag_id: dag for dag in Dag.objects.filter(dag_id__in=of_read).defer("import_error")}}
+    rows = {
+        **known,
+        **{dag.dag_id: dag for dag in Dag.objects.of(airflow).filter(dag_id__in=of_read).defer("import_error")},
+    }
     differing = [dag_id for dag_id, fields in mirrored.items() if _differs(rows.get(dag_id), fields)]
-    Dag.objects.filter(dag_id__in=mirrored.keys() - set(differing)).update(synced_at=now)
-    return [dag_id for dag_id in differing if _store_or_mark(dag_id, mirrored[dag_id], now=now)]
+    Dag.objects.of(airflow).filter(dag_id__in=mirrored.keys() - set(differing)).update(synced_at=now)
+    return [dag_id for dag_id in differing if _store_or_mark(airflow, dag_id, mirrored[dag_id], now=now)]
 
 
 def _differs(row: Dag | None, fields: Fields) -> bool:
     return row is None or any(getattr(row, name) != value for name, value in fields.items())
 
 
-def _note_what_was_read(dag_ids: Collection[str], newest: Mapping[str, int], *, now: datetime) -> None:
-    dags = list(Dag.objects.filter(dag_id__in=dag_ids).only("pk", "dag_id", "version"))
+def _note_what_was_read(airflow: str, dag_ids: Collection[str], newest: Mapping[str, int], *, now: datetime) -> None:
+    dags = list(Dag.objects.of(airflow).filter(dag_id__in=dag_ids).only("pk", "dag_id", "version"))
     for dag in dags:
         dag.read_at, dag.version = now, newest.get(dag.dag_id, dag.version)
     Dag.objects.bulk_update(dags, ["read_at", "version"], batch_size=200)
 
 
-def _store_or_mark(dag_id: str, fields: Mapping[str, Any], *, now: datetime) -> bool:
+def _store_or_mark(airflow: str, dag_id: str, fields: Mapping[str, Any], *, now: datetime) -> bool:
     try:
-        return _store(dag_id, fields, now=now)
+        return _store(airflow, dag_id, fields, now=now)
     except (DataError, IntegrityError) as exc:
         logger.exception("DAG not stored", extra={"dag_id": dag_id})
-        return _store(dag_id, _unusable(f"The database cannot store it: {exc}"), now=now)
+        return _store(airflow, dag_id, _unusable(f"The database cannot store it: {exc}"), now=now)
 
 
 @transaction.atomic
-def _store(dag_id: str, fields: Mapping[str, Any], *, now: datetime) -> bool:
-    dag, created = Dag.objects.select_for_update().get_or_create(dag_id=dag_id)
+def _store(airflow: str, dag_id: str, fields: Mapping[str, Any], *, now: datetime) -> bool:
+    dag, created = Dag.objects.select_for_update().get_or_create(airflow_id=airflow, dag_id=dag_id)
     if not created and pauses.is_outdated(dag, at=now):
         fields = {**fields, "is_paused": dag.is_paused}
     changed = sorted(name for name, value in fields.items() if created or getattr(dag, name) != value)
@@ -286,17 +290,17 @@ def _store(dag_id: str, fields: Mapping[str, Any], *, now: datetime) -> bool:
     dag.synced_at = now
     dag.save()
     if changed:
-        events.record(events.DagSynced(dag_id=dag_id, changed=changed), now=now, dag=dag)
+        events.record(events.synced(dag, changed=changed), now=now, dag=dag)
     if "is_paused" in changed:
         freezing.follow_dag(dag, now=now)
     return bool(changed)
 
 
-def _mark_vanished(seen: Collection[str], *, now: datetime) -> list[str]:
-    present = Dag.objects.filter(is_present=True).only("pk", "dag_id")
+def _mark_vanished(airflow: str, seen: Collection[str], *, now: datetime) -> list[str]:
+    present = Dag.objects.of(airflow).filter(is_present=True).only("pk", "airflow", "dag_id")
     vanished = [dag for dag in present if dag.dag_id not in seen]
     for dag in vanished:
         with transaction.atomic():
             Dag.objects.filter(pk=dag.pk).update(is_present=False, synced_at=now)
-            events.record(events.DagSynced(dag_id=dag.dag_id, changed=["is_present"]), now=now, dag=dag)
+            events.record(events.synced(dag, changed=["is_present"]), now=now, dag=dag)
     return [dag.dag_id for dag in vanished]

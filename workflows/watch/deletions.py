@@ -7,7 +7,6 @@ however many runs there are.
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -34,7 +33,7 @@ AROUND = timedelta(seconds=5)
 
 def look_for_deletions(client: AirflowClient, *, now: datetime) -> None:
     """Compare the next page of ended runs with Airflow, and record those that Airflow no longer has."""
-    page = list(_next_page(Airflow.default().compared_run, now=now))
+    page = list(_next_page(Airflow.named(client.name), now=now))
     last = page[-1] if len(page) == PAGE else None
     listed = _listed(client, page)
     missing = [run for run in page if (run.dag_id, run.dag_run_id) not in listed]
@@ -42,16 +41,18 @@ def look_for_deletions(client: AirflowClient, *, now: datetime) -> None:
         _read(client, run, now=now)
     if len(missing) > READ_AT_ONCE:
         last = missing[READ_AT_ONCE - 1]
-    Airflow.objects.update(compared_run=last.pk if last else None)
+    Airflow.objects.filter(name=client.name).update(compared_run=last.pk if last else None)
 
 
-def _next_page(after: uuid.UUID | None, *, now: datetime) -> RunQuerySet:
+def _next_page(airflow: Airflow, *, now: datetime) -> RunQuerySet:
     """Return ended runs that Airflow should still have, newest first, behind the one that was compared last."""
     attempt = Cast(KT("data__attempt"), IntegerField())
     of_run = Event.objects.filter(run=OuterRef("pk"), type=events.WorkflowExternalChange.type, data__change="deleted")
     recorded = of_run.annotate(in_attempt=attempt).filter(in_attempt=OuterRef("attempt"))
     limit = now - timedelta(days=settings.DELETIONS_DAYS)
-    ended = Run.objects.filter(state__in=TERMINAL, queued_at__isnull=False, created_at__gte=limit)
+    known = Run.objects.filter(airflow__name=airflow.name, state__in=TERMINAL)
+    ended = known.filter(queued_at__isnull=False, created_at__gte=limit)
+    after = airflow.compared_run
     last = Run.objects.filter(pk=after).first() if after else None
     if last:
         behind = Q(created_at__lt=last.created_at) | Q(created_at=last.created_at, pk__lt=last.pk)

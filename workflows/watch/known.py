@@ -19,7 +19,7 @@ from workflows.watch.executions import UNMAPPED, Name, Tasks
 from workflows.watch.observation import Observation
 from workflows.watch.recorded import History
 
-# How a run is named in Airflow: (dag_id, dag_run_id).
+# How a run is named in its Airflow: (dag_id, dag_run_id).
 Key = tuple[str, str]
 
 Item = TypeVar("Item")
@@ -43,8 +43,8 @@ class Known:
     waits_for_clear: bool
 
 
-def runs_of(keys: Collection[Key]) -> dict[Key, Run]:
-    """Return our runs among these."""
+def runs_of(airflow: str, keys: Collection[Key]) -> dict[Key, Run]:
+    """Return our runs among these runs of an Airflow."""
     found: dict[Key, Run] = {}
     for few in batches(sorted(keys), AT_ONCE):
         ids: dict[str, list[str]] = defaultdict(list)
@@ -52,7 +52,9 @@ def runs_of(keys: Collection[Key]) -> dict[Key, Run]:
             ids[dag_id].append(dag_run_id)
         # Each alternative names its DAG, because the index of the runs begins with it.
         named = Q(*[Q(dag_id=dag_id, dag_run_id__in=of_dag) for dag_id, of_dag in ids.items()], _connector=Q.OR)
-        found |= {(run.dag_id, run.dag_run_id): run for run in Run.objects.filter(named).order_by()}
+        found |= {
+            (run.dag_id, run.dag_run_id): run for run in Run.objects.filter(named, airflow__name=airflow).order_by()
+        }
     return found
 
 

@@ -14,15 +14,16 @@ from workflows.models import CommandKind, Dag, Event
 
 
 def follow_pauses(client: AirflowClient, *, at: datetime) -> None:
-    """Store which of our DAGs somebody has paused or unpaused in Airflow, with its events.
+    """Store which of our DAGs there somebody has paused or unpaused in Airflow, with its events.
 
     Only the paused DAGs are read: one request, however many DAGs there are.
     """
     paused = {dag.dag_id for dag in client.dags.list(paused=True)}
     differs = Q(is_paused=False, dag_id__in=paused) | (Q(is_paused=True) & ~Q(dag_id__in=paused))
-    for pk, dag_id in Dag.objects.filter(differs, is_present=True).values_list("pk", "dag_id"):
+    ours = Dag.objects.of(client.name).filter(is_present=True)
+    for pk, dag_id in ours.filter(differs).values_list("pk", "dag_id"):
         _store_pause(pk, paused=dag_id in paused, at=at)
-    for pk in freezing.differing().values_list("pk", flat=True):
+    for pk in freezing.differing(client.name).values_list("pk", flat=True):
         _mark_runs(pk, at=at)
 
 
@@ -38,7 +39,7 @@ def _store_pause(pk: int, *, paused: bool, at: datetime) -> None:
         return
     dag.is_paused = paused
     dag.save(update_fields=["is_paused"])
-    events.record(events.DagSynced(dag_id=dag.dag_id, changed=["is_paused"]), now=at, dag=dag)
+    events.record(events.synced(dag, changed=["is_paused"]), now=at, dag=dag)
     freezing.follow_dag(dag, now=at)
 
 

@@ -9,7 +9,7 @@ import logging
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db.models import Min
+from django.db.models import F, Min
 from django.utils import timezone
 
 from workflows import gateway, leases
@@ -29,52 +29,55 @@ LEASE = timedelta(seconds=60)
 NO_WORKER_AFTER = timedelta(seconds=6)  # three times the default interval of the schedule
 
 
-def tick(*, now: datetime) -> bool:
-    """Poll Airflow once. Return False when another worker is polling or Airflow does not answer.
+def tick(airflow: str, *, now: datetime) -> bool:
+    """Poll an Airflow once. Return False when another worker is polling or Airflow does not answer.
 
     What was read is applied before the cursor moves, so a crash repeats a poll and loses nothing.
     """
     publication.publish()
-    Airflow.default()
-    Airflow.objects.update(ticked_at=now)
-    with leases.held(Airflow.objects.all(), now=now, length=LEASE) as is_held:
-        return is_held and _work(now)
+    row = Airflow.objects.filter(pk=Airflow.named(airflow).pk)
+    row.update(ticked_at=now)
+    with leases.held(row, now=now, length=LEASE) as is_held:
+        return is_held and _work(airflow, now)
 
 
-def tick_if_no_worker_does() -> None:
-    """Poll Airflow from a command whose user waits, if no worker seems to be running."""
+def tick_if_no_worker_does(airflow: str) -> None:
+    """Poll an Airflow from a command whose user waits, if no worker seems to be running."""
     now = timezone.now()
-    ticked_at = Airflow.default().ticked_at
+    ticked_at = Airflow.named(airflow).ticked_at
     if ticked_at is None or now - ticked_at > NO_WORKER_AFTER:
-        tick(now=now)
+        tick(airflow, now=now)
 
 
-def _work(now: datetime) -> bool:
+def _work(airflow: str, now: datetime) -> bool:
     try:
-        with gateway.watched() as client:
-            is_sweep_due = sweeps.is_due(now)
+        with gateway.watched(airflow) as client:
+            is_sweep_due = sweeps.is_due(airflow, now)
             _poll(client, at=now, before_a_sweep=is_sweep_due)
             questions.ask(client, now=timezone.now())
             if is_sweep_due:
                 sweeps.sweep(client, now=timezone.now())
-                Airflow.objects.update(swept_at=now)
-            stops.look_for_proofs(exits.awaited(now=now))
-            gateway.record_up(version=client.version(), now=timezone.now())
+                Airflow.objects.filter(name=airflow).update(swept_at=now)
+            stops.look_for_proofs(exits.awaited(airflow, now=now))
+            gateway.record_up(airflow, version=client.version(), now=timezone.now())
     except AirflowError as exc:
-        logger.warning("poll of Airflow failed", extra={"error": str(exc)})
+        logger.warning("poll of Airflow failed", extra={"airflow": airflow, "error": str(exc)})
         if isinstance(exc, AirflowForbiddenError):
             # It answers, but what it shows us is not enough to know the state of any run.
-            gateway.record_down(reason=f"{exc}; manage.py doctor says which right is missing", since=now, now=now)
+            reason = f"{exc}; manage.py doctor says which right is missing"
+            gateway.record_down(airflow, reason=reason, since=now, now=now)
         return False
     return True
 
 
 def _poll(client: AirflowClient, *, at: datetime, before_a_sweep: bool) -> None:
     """Read what has changed in runs and task instances of our DAGs since the last poll."""
-    dag_ids = sorted(set(Workflow.objects.values_list("dag__dag_id", flat=True)))
+    dag_ids = sorted(_watched_dags(client.name))
     if dag_ids:
         # The overlap covers a difference between our clock and Airflow's, and rows that are committed late.
-        since = _read_up_to(at, before_a_sweep=before_a_sweep) - timedelta(seconds=settings.RECONCILE_OVERLAP)
+        since = _read_up_to(client.name, at, before_a_sweep=before_a_sweep) - timedelta(
+            seconds=settings.RECONCILE_OVERLAP
+        )
         # First: the resumption of a run that has ended since comes before its end.
         follow_pauses(client, at=at)
         adopted = unshown.runs_to_adopt(client, since=since, until=at)
@@ -85,16 +88,28 @@ def _poll(client: AirflowClient, *, at: datetime, before_a_sweep: bool) -> None:
         apply(client, runs=runs, tasks=tasks, at=at)
     else:
         client.health()  # there is nothing to read yet, but whether Airflow answers matters
-    Airflow.objects.update(looked_at=at)
+    Airflow.objects.filter(name=client.name).update(looked_at=at, version=client.version())
 
 
-def _read_up_to(at: datetime, *, before_a_sweep: bool) -> datetime:
+def _watched_dags(airflow: str) -> set[str]:
+    """Return the DAGs there whose runs may be ours: those of workflows, and those that open runs were left on."""
+    of_workflows = Workflow.objects.filter(dag__airflow__name=airflow).order_by().values_list("dag__dag_id", flat=True)
+    left = Run.objects.open().filter(airflow__name=airflow)
+    left = left.exclude(workflow__dag__airflow__name=airflow, workflow__dag__dag_id=F("dag_id"))
+    return set(of_workflows.union(left.order_by().values_list("dag_id", flat=True)))
+
+
+def _read_up_to(airflow: str, at: datetime, *, before_a_sweep: bool) -> datetime:
     """Return when the last poll began, or an earlier time while the end of a run waits for the ends of its tasks.
 
     The poll before a sweep reads everything since the last sweep again, for rows that Airflow committed very late.
     """
-    state = Airflow.default()
-    waiting = Run.objects.open().filter(end_seen_at__isnull=False).aggregate(first=Min("end_seen_at"))["first"]
+    state = Airflow.named(airflow)
+    waiting = (
+        Run.objects.open()
+        .filter(airflow__name=airflow, end_seen_at__isnull=False)
+        .aggregate(first=Min("end_seen_at"))["first"]
+    )
     swept_at = state.swept_at if before_a_sweep else None
     times: list[datetime | None] = [state.looked_at or at, waiting, swept_at]
     return min(time for time in times if time)

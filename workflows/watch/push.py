@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.conf import settings
 from django.utils.crypto import constant_time_compare
 from django.utils.dateparse import parse_datetime
 
@@ -32,19 +31,19 @@ class NotSignedError(SVOpsError):
     http_status = 401
 
 
-def check_signature(body: bytes, *, timestamp: str, signature: str, now: datetime) -> None:
+def check_signature(body: bytes, *, secret: str, timestamp: str, signature: str, now: datetime) -> None:
     """HMAC-SHA256 over "timestamp.body", as `plugins/svops_listener.py` makes it. Raises `NotSignedError`.
 
     A push that is replayed within the window does no harm: for `observe` it is a repeat.
     """
     if not timestamp.isdecimal() or abs(now.timestamp() - int(timestamp[:12])) > WINDOW.total_seconds():
         raise NotSignedError("The timestamp is missing or more than 5 minutes off.")
-    expected = hmac.new(settings.INGEST_SECRET.encode(), timestamp.encode() + b"." + body, hashlib.sha256)
+    expected = hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256)
     if not constant_time_compare(expected.hexdigest(), signature):
         raise NotSignedError("The signature does not match.")
 
 
-def receive(records: list[Any], *, now: datetime) -> None:
+def receive(airflow: str, records: list[Any], *, now: datetime) -> None:
     """Observe a batch of pushed records. Raises `InvalidInputError` for a record that the plugin would not send.
 
     All tasks of an ended run are read from Airflow, as in a poll, unless the end of each was pushed. The end of a
@@ -55,7 +54,7 @@ def receive(records: list[Any], *, now: datetime) -> None:
     parsed = [parse(index, record) for index, record in enumerate(records)]
     runs = [record for record in parsed if isinstance(record, types.DagRun)]
     tasks = [record for record in parsed if isinstance(record, types.TaskInstance)]
-    apply(gateway.airflow(hurried=False, purpose=gateway.Purpose.LOOKS), runs=runs, tasks=tasks, at=now, pushed=True)
+    apply(gateway.client_of(airflow), runs=runs, tasks=tasks, at=now, pushed=True)
 
 
 def parse(index: int, record: Any) -> types.DagRun | types.TaskInstance:

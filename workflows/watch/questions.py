@@ -51,7 +51,8 @@ def ask_again(client: AirflowClient, *, now: datetime) -> None:
 
 def _waiting(client: AirflowClient) -> QuerySet[TaskInstance]:
     states = Q(state="awaiting_input")
-    in_open_runs = TaskInstance.objects.filter(run__state__in=OPEN - {RunState.STOPPING}, state__in=WAITING)
+    open_runs = Q(run__airflow__name=client.name, run__state__in=OPEN - {RunState.STOPPING})
+    in_open_runs = TaskInstance.objects.filter(open_runs, state__in=WAITING)
     if in_open_runs.filter(state="deferred").exists() and client.version().startswith(("3.1", "3.2")):
         states |= Q(state="deferred")
     return in_open_runs.filter(states).select_related("run")

@@ -97,10 +97,10 @@ def record_proofs(run_id: uuid.UUID, proofs: Sequence[ExitProof]) -> None:
         moves.finish_stop(run, at=max(run.ended_at, *(proof.at for proof in proofs)))
 
 
-def report_incomplete_stops(*, now: datetime) -> None:
+def report_incomplete_stops(airflow: str, *, now: datetime) -> None:
     """Record each stop that has passed its deadline, once per stop."""
     limit = now - timedelta(seconds=settings.STOP_DEADLINE)
-    late = Run.objects.filter(state=RunState.STOPPING, stop_requested_at__lt=limit)
+    late = Run.objects.filter(airflow__name=airflow, state=RunState.STOPPING, stop_requested_at__lt=limit)
     reported = Event.objects.filter(
         run=OuterRef("pk"), type=events.WorkflowStopIncomplete.type, timestamp__gte=OuterRef("stop_requested_at")
     )

@@ -34,24 +34,28 @@ READ_AT_ONCE = 20
 AROUND = timedelta(seconds=5)
 
 
-def is_due(now: datetime) -> bool:
-    swept_at = Airflow.default().swept_at
+def is_due(airflow: str, now: datetime) -> bool:
+    swept_at = Airflow.named(airflow).swept_at
     return swept_at is None or now - swept_at >= timedelta(seconds=settings.SWEEP_INTERVAL)
 
 
 def sweep(client: AirflowClient, *, now: datetime) -> None:
     """Compare the next share of the open runs, and some ended ones, with Airflow."""
     waiting = AirflowCommand.objects.pending().filter(kind=CommandKind.TRIGGER)
-    dispatched = Run.objects.filter(state__in=OPEN - {RunState.PENDING}).exclude(pk__in=waiting.values("run"))
+    dispatched = Run.objects.filter(airflow__name=client.name, state__in=OPEN - {RunState.PENDING}).exclude(
+        pk__in=waiting.values("run")
+    )
     begun = Q(started_at__isnull=False)
     for share in (
-        _Share(dispatched.filter(begun), time="started_at", cursor="swept_run"),
-        _Share(dispatched.filter(~begun, queued_at__isnull=False), time="queued_at", cursor="swept_queued_run"),
+        _Share(client.name, dispatched.filter(begun), time="started_at", cursor="swept_run"),
+        _Share(
+            client.name, dispatched.filter(~begun, queued_at__isnull=False), time="queued_at", cursor="swept_queued_run"
+        ),
     ):
         _compare(client, share, now=now)
     questions.ask_again(client, now=now)
-    stops.look_for_proofs(exits.overdue(now=now))
-    stops.report_incomplete_stops(now=now)
+    stops.look_for_proofs(exits.overdue(client.name, now=now))
+    stops.report_incomplete_stops(client.name, now=now)
     look_for_deletions(client, now=now)
 
 
@@ -59,13 +63,14 @@ def sweep(client: AirflowClient, *, now: datetime) -> None:
 class _Share:
     """Runs in the order of one of their times, and the name of the cursor behind which the next share begins."""
 
+    airflow: str
     runs: RunQuerySet
     time: Literal["started_at", "queued_at"]
     cursor: Literal["swept_run", "swept_queued_run"]
 
     def next(self) -> tuple[list[Run], bool]:
         """Return the runs to compare, and whether there are more behind them."""
-        after: uuid.UUID | None = getattr(Airflow.default(), self.cursor)
+        after: uuid.UUID | None = getattr(Airflow.named(self.airflow), self.cursor)
         last = Run.objects.filter(pk=after).first() if after else None
         at = last and getattr(last, self.time)
         behind = Q(**{f"{self.time}__gt": at}) | Q(**{self.time: at}, pk__gt=after) if at else Q()
@@ -74,7 +79,7 @@ class _Share:
         return share, len(share) < len(page)
 
     def go_on_behind(self, run: Run | None) -> None:
-        Airflow.objects.update(**{self.cursor: run.pk if run else None})
+        Airflow.objects.filter(name=self.airflow).update(**{self.cursor: run.pk if run else None})
 
 
 def _with_few_tasks(runs: Sequence[Run]) -> list[Run]:
@@ -130,5 +135,5 @@ def _get(client: AirflowClient, run: Run, *, now: datetime) -> types.DagRun | No
         return None
     except AirflowForbiddenError as exc:
         # Our user may no longer see this DAG. What became of its runs is not known.
-        rights.record_refused(exc)
+        rights.record_refused(client.name, exc)
         return None

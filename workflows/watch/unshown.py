@@ -30,7 +30,7 @@ def resumed_tasks(client: AirflowClient, *, since: datetime) -> list[types.TaskI
 
     Without the right to read the audit log, a sweep finds them.
     """
-    waiting = _waiting()
+    waiting = _waiting(client.name)
     if not waiting.exists():
         return []
     try:
@@ -55,23 +55,25 @@ def resumed_tasks(client: AirflowClient, *, since: datetime) -> list[types.TaskI
         return []
 
 
-def _waiting() -> QuerySet[TaskInstance]:
+def _waiting(airflow: str) -> QuerySet[TaskInstance]:
     # Such a task keeps its start when it goes on, so the feed by starts leaves it out.
     began_before = Q(state__in=("scheduled", "queued"), started_at__isnull=False)
-    return TaskInstance.objects.filter(Q(state__in=TASK_PAUSED) | began_before, run__state__in=OPEN).order_by()
+    return TaskInstance.objects.filter(
+        Q(state__in=TASK_PAUSED) | began_before, run__state__in=OPEN, run__airflow__name=airflow
+    ).order_by()
 
 
 def runs_to_adopt(client: AirflowClient, *, since: datetime, until: datetime) -> Mapping[Key, types.DagRun]:
     """Return the open runs that nobody knew here, and that a workflow may get which was made or changed meanwhile."""
-    changed = Workflow.objects.filter(updated_at__gte=since, updated_at__lte=until)
-    adopting = adoption.adopters(set(changed.values_list("dag__dag_id", flat=True)))
+    changed = Workflow.objects.filter(dag__airflow__name=client.name, updated_at__gte=since, updated_at__lte=until)
+    adopting = adoption.adopters(client.name, set(changed.values_list("dag__dag_id", flat=True)))
     if not adopting:
         return {}
     listed = client.runs.list(dag_ids=adopting.keys(), states=("queued", "running"), at_most=OPEN_RUNS)
     known = set(
-        Run.objects.filter(dag_id__in=adopting, dag_run_id__in={run.dag_run_id for run in listed}).values_list(
-            "dag_id", "dag_run_id"
-        )
+        Run.objects.filter(
+            airflow__name=client.name, dag_id__in=adopting, dag_run_id__in={run.dag_run_id for run in listed}
+        ).values_list("dag_id", "dag_run_id")
     )
     unknown = {(run.dag_id, run.dag_run_id): run for run in listed if (run.dag_id, run.dag_run_id) not in known}
     return dict(list(unknown.items())[:ADOPTED_AT_ONCE])

@@ -19,6 +19,7 @@ from tests.access.world import client_of, new_key, new_ticket
 from workflows import gateway, services
 from workflows.dagrules import DagLevel, DagMatch
 from workflows.models import Dag, Run, Visibility, Workflow
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 from workflows.tests.stage import SCHEMA, dag_task, new_run
 
@@ -117,7 +118,7 @@ def office(db: None, settings: Settings) -> Iterator[Office]:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     settings.AIRFLOW_URL = f"http://127.0.0.1:{free_port()}"
     settings.AIRFLOW_USERNAME = settings.AIRFLOW_PASSWORD = "admin"
-    gateway.airflow.cache_clear()
+    gateway.pooled_client.cache_clear()
     tasks = [dag_task("extract")]
     yield Office(
         sales=Dag.objects.create(
@@ -125,5 +126,5 @@ def office(db: None, settings: Settings) -> Iterator[Office]:
         ),
         lobby=Dag.objects.create(dag_id="lobby", params_schema={"type": "object"}, tasks=tasks),
     )
-    gateway.breaker().close()
-    gateway.airflow.cache_clear()
+    gateway.breaker(DEFAULT).close()
+    gateway.pooled_client.cache_clear()

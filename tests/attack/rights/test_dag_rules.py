@@ -16,6 +16,7 @@ from tests.attack.rights.conftest import CALLERS, ROLES, Office
 from workflows.dagrules import DagLevel, DagMatch
 from workflows.eventlog import audience, events, publication
 from workflows.models import Dag, Event, Workflow
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 from workflows.tests.stage import NOW, new_run
 
@@ -220,7 +221,9 @@ def test_the_error_of_a_file_is_for_those_who_manage_every_dag_in_it(
     office.open(match=DagMatch.DAG_ID, value="wages", level=DagLevel.MANAGE, **who_opens[by])
     if by == "everybody":
         reads = reads | {"one"}
-    event = _record(events.DagImportError(filename="team.py", dag_ids=["sales_daily"], error="boom"), office.sales)
+    event = _record(
+        events.DagImportError(airflow=DEFAULT, filename="team.py", dag_ids=["sales_daily"], error="boom"), office.sales
+    )
     publication.publish()
 
     key = audience.key_of(event)
@@ -249,12 +252,14 @@ def _record(data: events.EventData, dag: Dag | None) -> Event:
 @pytest.fixture
 def about_dags(office: Office) -> dict[str, Event]:
     """An event of each kind about a DAG."""
-    error = events.DagImportError(filename="sales.py", dag_ids=["sales_daily"], error="boom")
+    error = events.DagImportError(airflow=DEFAULT, filename="sales.py", dag_ids=["sales_daily"], error="boom")
     recorded = {
-        "synced": _record(events.DagSynced(dag_id="sales_daily", changed=["tags"]), office.sales),
+        "synced": _record(events.DagSynced(airflow=DEFAULT, dag_id="sales_daily", changed=["tags"]), office.sales),
         "error": _record(error, office.sales),
-        "error of no DAG": _record(events.DagImportError(filename="x.py", dag_ids=[], error="boom"), None),
-        "everybody": _record(events.AirflowUp(version="3"), None),
+        "error of no DAG": _record(
+            events.DagImportError(airflow=DEFAULT, filename="x.py", dag_ids=[], error="boom"), None
+        ),
+        "everybody": _record(events.AirflowUp(airflow=DEFAULT, version="3"), None),
     }
     publication.publish()
     for event in recorded.values():

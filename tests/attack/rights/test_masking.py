@@ -20,6 +20,7 @@ from tests.attack.rights.conftest import Office
 from workflows import gateway
 from workflows.eventlog import events
 from workflows.models import Airflow, DagFileError, Event
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 from workflows.tests.stage import NOW, StagedAirflow, new_run
 from workflows.watch import dags
@@ -113,10 +114,10 @@ def test_an_import_error_is_stored_and_sent_without_the_password(office: Office,
     """Before: `dag.import_error` and `import_error` quoted the traceback as it was, to everybody."""
     with StagedAirflow() as airflow:
         settings.AIRFLOW_URL = airflow.url
-        gateway.airflow.cache_clear()
+        gateway.pooled_client.cache_clear()
         error = {"import_error_id": 1, "filename": "etl.py", "timestamp": None, "bundle_name": None}
         airflow.import_errors = [error | {"stack_trace": f"OperationalError: {URL}"}]
-        dags.sync_dags(now=NOW)
+        dags.sync_dags(DEFAULT, now=NOW)
 
     masked = "OperationalError: postgresql://etl:***@db.internal:5432/sales"
     event = Event.objects.get(type="dag.import_error")
@@ -134,10 +135,10 @@ def test_an_event_quotes_no_password(office: Office, field: str) -> None:
     run = new_run(office.mine)
     if field == "reason":
         data: events.EventData = events.WorkflowFailed(
-            state=RunState.FAILED, attempt=1, reason=URL, failed_tasks=[], duration_s=None
+            airflow=DEFAULT, state=RunState.FAILED, attempt=1, reason=URL, failed_tasks=[], duration_s=None
         )
     else:
-        data = events.WorkflowRetried(state=RunState.QUEUED, attempt=2, mode="all", note=URL, by="ada")
+        data = events.WorkflowRetried(airflow=DEFAULT, state=RunState.QUEUED, attempt=2, mode="all", note=URL, by="ada")
 
     with transaction.atomic():
         recorded = events.record(data, now=NOW, run=run)
@@ -175,7 +176,7 @@ def test_an_outage_is_recorded_without_the_password(office: Office) -> None:
     """Before: `system.airflow_down` goes to everybody, with whatever the error said."""
     Airflow.objects.all().delete()
 
-    gateway.record_down(reason=f"no answer from {URL}", now=NOW)
+    gateway.record_down(DEFAULT, reason=f"no answer from {URL}", now=NOW)
 
     assert SECRET not in Airflow.default().last_error
     assert SECRET not in str(Event.objects.get(type="system.airflow_down").data)

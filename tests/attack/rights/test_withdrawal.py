@@ -20,6 +20,7 @@ from workflows.checks import somebody_may_build
 from workflows.dagrules import DagRule
 from workflows.dispatch import dispatcher
 from workflows.models import Dag, Event, Visibility
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 from workflows.tests.stage import NOW, StagedAirflow, new_run
 from workflows.watch import adoption
@@ -90,7 +91,7 @@ def test_a_run_that_waits_does_not_start_after_the_rule_is_withdrawn(
     """Before: a trigger with `run_at` started days later, even if the account had lost its rights."""
     with StagedAirflow() as airflow:
         settings.AIRFLOW_URL = airflow.url
-        gateway.airflow.cache_clear()
+        gateway.pooled_client.cache_clear()
         airflow.dags["sales_daily"] = airflow.dags["etl"]
         run_at = (timezone.now() + timedelta(days=1)).isoformat()
         body = {"parameters": {"rows": 1}, "run_at": run_at}
@@ -98,7 +99,7 @@ def test_a_run_that_waits_does_not_start_after_the_rule_is_withdrawn(
         if withdrawn:
             office.close("by id")
 
-        dispatcher.dispatch_due(now=timezone.now() + timedelta(days=1, minutes=1))
+        dispatcher.dispatch_due(DEFAULT, now=timezone.now() + timedelta(days=1, minutes=1))
 
         run = office.mine.runs.get()
         failed = (RunState.FAILED, f"Could not dispatch the run to Airflow: {REASON}")
@@ -248,8 +249,8 @@ def test_a_workflow_without_the_rule_adopts_no_run_of_airflow(office: Office, ch
     office.secret.delete()
     office.mine.visibility, office.mine.adopts_airflow_runs = Visibility.INTERNAL, chosen
     office.mine.save()
-    assert adoption.adopters({"sales_daily"}) == {"sales_daily": office.mine}
+    assert adoption.adopters(DEFAULT, {"sales_daily"}) == {"sales_daily": office.mine}
 
     office.close("by id")
 
-    assert adoption.adopters({"sales_daily"}) == {}
+    assert adoption.adopters(DEFAULT, {"sales_daily"}) == {}

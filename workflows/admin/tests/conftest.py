@@ -24,9 +24,9 @@ def _no_airflow(settings: Settings, request: pytest.FixtureRequest) -> Iterator[
     """Nobody listens at the address of Airflow, unless a test asks for the real one."""
     if "airflow_server" not in request.fixturenames:
         settings.AIRFLOW_URL = f"http://127.0.0.1:{free_port()}"
-    gateway.airflow.cache_clear()
+    gateway.pooled_client.cache_clear()
     yield
-    gateway.airflow.cache_clear()
+    gateway.pooled_client.cache_clear()
 
 
 @pytest.fixture

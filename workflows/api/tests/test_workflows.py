@@ -16,6 +16,7 @@ from workflows.api.tests.asking import V1, AsUser, everything, path_of, refused,
 from workflows.conftest import bearer
 from workflows.eventlog import events, publication
 from workflows.models import Dag, Run, Workflow
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 from workflows.tests.stage import new_run
 
@@ -166,7 +167,7 @@ def test_only_the_owner_and_admins_see_the_history_of_a_deleted_workflow(
 ) -> None:
     run = new_run(nightly, RunState.FAILED, user=eve)
     with transaction.atomic():
-        data = events.WorkflowStarted(state=RunState.RUNNING, attempt=1, started_at=timezone.now())
+        data = events.WorkflowStarted(airflow=DEFAULT, state=RunState.RUNNING, attempt=1, started_at=timezone.now())
         events.record(data, now=timezone.now(), run=run)
     publication.publish()
     history = (path_of(run), f"{path_of(run)}/tasks", f"{path_of(run)}/explain", runs_of(nightly))

@@ -11,6 +11,7 @@ from workflows import gateway, services
 from workflows.dispatch import dispatcher, sending
 from workflows.dispatch.sending import Sent
 from workflows.models import Airflow, AirflowCommand, Run, TriggerType, Workflow
+from workflows.naming import DEFAULT
 
 TRIGGER = ("POST", "/dags/etl/dagRuns")
 
@@ -27,11 +28,11 @@ def later(seconds: float = 0) -> Any:
 def dispatch_pending(command: AirflowCommand | None = None) -> bool:
     """Dispatch the pending commands, as if they were due by now."""
     AirflowCommand.objects.filter(finished_at__isnull=True).update(due_at=timezone.now())
-    gateway.breaker().close()
+    gateway.breaker(DEFAULT).close()
     Airflow.objects.update(reachable=True)
     if command:
         return was_taken(command)
-    return dispatcher.dispatch_due(now=timezone.now()) > 0
+    return dispatcher.dispatch_due(DEFAULT, now=timezone.now()) > 0
 
 
 def was_taken(command: AirflowCommand) -> bool:

@@ -54,7 +54,7 @@ def test_a_fault_of_the_dispatch_ends_in_one_run(airflow: StagedAirflow, nightly
 
 def test_a_timeout_ends_in_one_run(airflow: StagedAirflow, nightly: Workflow, settings: Settings) -> None:
     settings.AIRFLOW_READ_TIMEOUT = settings.DISPATCH_BUDGET = 0.5
-    gateway.airflow.cache_clear()
+    gateway.pooled_client.cache_clear()
     held = Hold()
     airflow.next_api_calls.append(held)
     run = trigger(nightly)

@@ -13,6 +13,7 @@ from django.utils.timezone import now
 from workflows.eventlog import events
 from workflows.management.commands.document_events import document, json_type
 from workflows.models import Event, Visibility
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 
 PAGE = Path(__file__).parents[3] / "docs" / "events.md"
@@ -41,7 +42,9 @@ def test_the_page_shows_the_types_of_json() -> None:
 def test_an_event_is_stored_as_json() -> None:
     started = datetime(2026, 3, 1, 13, 0, tzinfo=timezone(timedelta(hours=1)))
     with transaction.atomic():
-        event = events.record(events.WorkflowStarted(state=RunState.RUNNING, attempt=1, started_at=started), now=now())
+        event = events.record(
+            events.WorkflowStarted(airflow=DEFAULT, state=RunState.RUNNING, attempt=1, started_at=started), now=now()
+        )
 
     assert json.dumps(event.data) == '{"state": "running", "attempt": 1, "started_at": "2026-03-01T12:00:00Z"}'
     assert type(event.data["state"]) is str
@@ -81,7 +84,7 @@ def test_every_class_of_the_catalogue_says_what_it_means() -> None:
 @pytest.mark.django_db(transaction=True)
 def test_an_event_outside_of_the_transaction_of_its_change_is_refused() -> None:
     with pytest.raises(RuntimeError):
-        events.record(events.AirflowUp(version="3.3.2"), now=now())
+        events.record(events.AirflowUp(airflow=DEFAULT, version="3.3.2"), now=now())
 
     assert not Event.objects.exists()
 
@@ -89,7 +92,7 @@ def test_an_event_outside_of_the_transaction_of_its_change_is_refused() -> None:
 @pytest.mark.django_db(transaction=True)
 def test_an_event_goes_with_the_change_that_is_rolled_back() -> None:
     with transaction.atomic():
-        events.record(events.AirflowUp(version="3.3.2"), now=now())
+        events.record(events.AirflowUp(airflow=DEFAULT, version="3.3.2"), now=now())
         transaction.set_rollback(True)
 
     assert not Event.objects.exists()

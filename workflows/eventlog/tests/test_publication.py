@@ -25,6 +25,7 @@ from workflows.eventlog.layer import channel_layer
 from workflows.eventlog.publication import Published
 from workflows.eventlog.tests.layers import layers_at
 from workflows.models import Event, LogHead, Run, Workflow
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 from workflows.tests.stage import NOW, at, new_run
 
@@ -42,7 +43,7 @@ def run(nightly: Workflow) -> Run:
 def record(run: Run | None, second: float = 0) -> Event:
     """Record an event in its own transaction. It is published after the commit."""
     with transaction.atomic():
-        data = events.WorkflowStarted(state=RunState.RUNNING, attempt=1, started_at=at(second))
+        data = events.WorkflowStarted(airflow=DEFAULT, state=RunState.RUNNING, attempt=1, started_at=at(second))
         return events.record(data, now=at(second), run=run)
 
 
@@ -77,7 +78,7 @@ def test_a_change_that_is_rolled_back_leaves_no_event(run: Run) -> None:
 
 def test_an_event_outside_a_transaction_is_refused(run: Run) -> None:
     with pytest.raises(RuntimeError, match="must share the transaction"):
-        events.record(events.AirflowUp(version="3"), now=NOW)
+        events.record(events.AirflowUp(airflow=DEFAULT, version="3"), now=NOW)
 
     assert positions() == []
 

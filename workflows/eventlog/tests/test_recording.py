@@ -15,6 +15,7 @@ from workflows.eventlog import events, publication
 from workflows.eventlog.events import Entry
 from workflows.eventlog.tests.test_publication import closing
 from workflows.models import Event, Run, Workflow
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 from workflows.tests.stage import NOW, at, new_run
 
@@ -24,7 +25,7 @@ WRITERS, ROUNDS = 4, 15
 
 
 def started(run: Run | None, second: float = 0) -> Entry:
-    data = events.WorkflowStarted(state=RunState.RUNNING, attempt=1, started_at=at(second))
+    data = events.WorkflowStarted(airflow=DEFAULT, state=RunState.RUNNING, attempt=1, started_at=at(second))
     return Entry(data=data, now=at(second), run=run)
 
 
@@ -40,7 +41,7 @@ def log() -> list[tuple[int | None, object, int | None]]:
 def test_a_batch_numbers_the_events_of_each_run_in_the_order_of_the_entries(nightly: Workflow) -> None:
     one, two = new_run(nightly), new_run(nightly)
     record_all(started(one))
-    system = Entry(data=events.AirflowUp(version="3"), now=NOW)
+    system = Entry(data=events.AirflowUp(airflow=DEFAULT, version="3"), now=NOW)
 
     made = record_all(started(one), started(two), system, started(one), started(two))
 

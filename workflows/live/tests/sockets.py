@@ -18,6 +18,7 @@ from svops.asgi import application
 from workflows.eventlog import events, publication
 from workflows.live import hub
 from workflows.models import Event, LogHead, Run
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 from workflows.tests.stage import NOW
 
@@ -47,8 +48,8 @@ def happen(*runs: Run | None) -> list[int]:
 
 def _data(run: Run | None) -> events.EventData:
     if run is None:
-        return events.AirflowUp(version="3.3.2")
-    return events.WorkflowStarted(state=RunState.RUNNING, attempt=1, started_at=NOW)
+        return events.AirflowUp(airflow=DEFAULT, version="3.3.2")
+    return events.WorkflowStarted(airflow=DEFAULT, state=RunState.RUNNING, attempt=1, started_at=NOW)
 
 
 class Socket:

@@ -127,7 +127,7 @@ async def test_an_event_about_a_dag_is_delivered_to_those_to_whom_the_dag_is_ope
 @in_thread
 def _synced(dag: Dag) -> None:
     with transaction.atomic():
-        events.record(events.DagSynced(dag_id=dag.dag_id, changed=["tags"]), now=NOW, dag=dag)
+        events.record(events.synced(dag, changed=["tags"]), now=NOW, dag=dag)
 
 
 async def test_a_workflow_made_private_is_no_longer_delivered_to_strangers(

@@ -10,6 +10,7 @@ from accounts.models import Role, User
 from rest.errors import BusyError, SVOpsError
 from workflows import gateway, services
 from workflows.models import Dag, Workflow
+from workflows.naming import DEFAULT
 from workflows.watch import dags
 
 EXAMPLES = {
@@ -45,12 +46,12 @@ class Command(BaseCommand):
         """Create the workflows of the examples that Airflow has read; return the other examples."""
         try:
             with gateway.translated():
-                dags.sync_dags(now=timezone.now())
+                dags.sync_dags(DEFAULT, now=timezone.now())
         except BusyError:
             pass  # another worker reads the same
         except SVOpsError as exc:
             raise CommandError(str(exc)) from exc
-        present = Dag.objects.filter(dag_id__in=EXAMPLES, is_present=True)
+        present = Dag.objects.of(DEFAULT).filter(dag_id__in=EXAMPLES, is_present=True)
         for dag in present:
             self._load(dag, owner)
         return sorted(EXAMPLES.keys() - {dag.dag_id for dag in present})

@@ -12,6 +12,7 @@ from workflows import gateway
 from workflows.airflow import types
 from workflows.airflow.tests.scripted import HangUp, run_json
 from workflows.models import Airflow, Dag, Event, Run, TriggerType, Visibility, Workflow
+from workflows.naming import DEFAULT
 from workflows.tests.stage import NOW, StagedAirflow, at, iso, new_run, story
 from workflows.watch import poll
 from workflows.watch.adoption import adopters
@@ -37,12 +38,12 @@ def shows(airflow: StagedAirflow, *runs: dict[str, Any]) -> None:
 
 
 def tick() -> None:
-    gateway.breaker().close()
-    assert poll.tick(now=timezone.now())
+    gateway.breaker(DEFAULT).close()
+    assert poll.tick(DEFAULT, now=timezone.now())
 
 
 def push(*runs: types.DagRun) -> None:
-    apply(gateway.airflow(), runs=runs, tasks=[], at=NOW, pushed=True)
+    apply(gateway.client_of(DEFAULT), runs=runs, tasks=[], at=NOW, pushed=True)
 
 
 def test_a_run_of_the_doctor_is_nobodys(airflow: StagedAirflow, nightly: Workflow) -> None:
@@ -58,7 +59,7 @@ def test_a_run_of_the_doctor_is_nobodys(airflow: StagedAirflow, nightly: Workflo
 
 
 def name_of_adopter() -> str | None:
-    workflow = adopters({"etl"}).get("etl")
+    workflow = adopters(DEFAULT, {"etl"}).get("etl")
     return workflow.name if workflow else None
 
 
@@ -98,7 +99,7 @@ def test_each_dag_has_its_own_adopter(etl: Dag, ada: User) -> None:
     mine = Workflow.objects.create(name="mine", dag=etl, owner=ada)
     chosen = Workflow.objects.create(name="chosen", dag=other, owner=ada, adopts_airflow_runs=True)
 
-    assert adopters({"etl", "other", "unknown"}) == {"etl": mine, "other": chosen}
+    assert adopters(DEFAULT, {"etl", "other", "unknown"}) == {"etl": mine, "other": chosen}
 
 
 def test_a_private_workflow_gets_no_run_by_accident(airflow: StagedAirflow, secret: Workflow) -> None:

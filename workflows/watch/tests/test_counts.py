@@ -17,6 +17,7 @@ from django.test.utils import CaptureQueriesContext
 
 from workflows import gateway
 from workflows.models import Dag, Event, Run, TaskInstance, Workflow
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 from workflows.tests.stage import StagedAirflow, at, dag_run, dag_task, new_run, task
 from workflows.watch import push
@@ -45,7 +46,7 @@ def rows_read() -> Iterator[Counter[type[Model]]]:
 
 
 def polled(runs: list[Any], tasks: list[Any], *, second: float) -> None:
-    apply(gateway.airflow(), runs=runs, tasks=tasks, at=at(second))
+    apply(gateway.client_of(DEFAULT), runs=runs, tasks=tasks, at=at(second))
 
 
 def known(workflow: Workflow, count: int) -> list[Run]:
@@ -88,7 +89,7 @@ def _time(second: float | None) -> str | None:
 
 
 def pushes(*records: Any) -> Callable[[], object]:
-    return lambda: push.receive(list(records), now=at(20))
+    return lambda: push.receive(DEFAULT, list(records), now=at(20))
 
 
 # One transaction reads and writes everything of a batch of runs, with about twenty queries. Half of them publish the

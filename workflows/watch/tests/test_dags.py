@@ -19,6 +19,7 @@ from workflows.airflow.errors import AirflowUnavailableError
 from workflows.airflow.tests.scripted import Hold, Reply
 from workflows.dispatch.tests.steps import trigger
 from workflows.models import Airflow, Dag, DagFileError, Event, Run, Workflow
+from workflows.naming import DEFAULT
 from workflows.tests.stage import NOW, StagedAirflow, at
 from workflows.watch.dags import SyncResult, sync_dags
 
@@ -45,7 +46,7 @@ def put_error(airflow: StagedAirflow, filename: str, text: str, *, bundle: str |
 
 
 def sync() -> SyncResult:
-    return sync_dags(now=NOW)
+    return sync_dags(DEFAULT, now=NOW)
 
 
 def reason(dag_id: str) -> str:
@@ -279,7 +280,7 @@ def test_a_mended_file_that_breaks_again_is_reported_again(airflow: StagedAirflo
     assert Dag.objects.get().import_error == ""
 
     airflow.import_errors = broken
-    sync_dags(now=NOW + timedelta(minutes=1))
+    sync_dags(DEFAULT, now=NOW + timedelta(minutes=1))
     assert import_errors() == [("etl.py", ["etl"], "SyntaxError")] * 2
 
 
@@ -302,7 +303,7 @@ def put_version(airflow: StagedAirflow, dag_id: str, number: int) -> None:
 def read_by(airflow: StagedAirflow, second: float, *, whole: bool = False) -> list[str]:
     """Sync, and return the DAGs whose parameters were read."""
     airflow.requests.clear()
-    sync_dags(now=at(second), whole=whole)
+    sync_dags(DEFAULT, now=at(second), whole=whole)
     return [path.split("/")[2] for _, path in airflow.calls if path.endswith("/details")]
 
 
@@ -400,13 +401,13 @@ def test_a_sync_that_somebody_asks_for_waits_for_the_one_that_goes_on(airflow: S
 
     def first() -> list[str]:
         try:
-            return sync_dags(now=timezone.now()).seen
+            return sync_dags(DEFAULT, now=timezone.now()).seen
         finally:
             connection.close()
 
     def second() -> list[str]:
         try:
-            return sync_dags(now=timezone.now(), whole=True).seen
+            return sync_dags(DEFAULT, now=timezone.now(), whole=True).seen
         finally:
             connection.close()
 
@@ -428,10 +429,10 @@ def test_two_syncs_at_once_are_one(airflow: StagedAirflow, etl: Dag) -> None:
     Airflow.objects.update(dags_leased_until=timezone.now() + timedelta(seconds=60))
 
     with pytest.raises(BusyError):
-        sync_dags(now=timezone.now())
+        sync_dags(DEFAULT, now=timezone.now())
     tasks.sync_dags()
 
     assert airflow.calls == []
     Airflow.objects.update(dags_leased_until=None)
-    assert sync_dags(now=timezone.now()).seen == ["etl"]
+    assert sync_dags(DEFAULT, now=timezone.now()).seen == ["etl"]
     assert Airflow.default().dags_leased_until is None

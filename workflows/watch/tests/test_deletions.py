@@ -12,6 +12,7 @@ from accounts.models import User
 from workflows import gateway, services
 from workflows.airflow.tests.scripted import Reply
 from workflows.models import Airflow, Run, Workflow
+from workflows.naming import DEFAULT
 from workflows.services.errors import WrongStateError
 from workflows.states import RunState
 from workflows.tests.stage import StagedAirflow, at, new_run, story, task
@@ -35,7 +36,7 @@ def delete(airflow: StagedAirflow, run: Run) -> None:
 
 def sweep() -> None:
     Airflow.default()
-    with gateway.watched() as client:
+    with gateway.watched(DEFAULT) as client:
         sweeps.sweep(client, now=timezone.now())
 
 
@@ -148,7 +149,7 @@ def test_while_airflow_is_away_nothing_is_recorded(nightly: Workflow, no_airflow
     run = new_run(nightly, RunState.SUCCESS, started_at=at(1), ended_at=at(2))
     Run.objects.filter(pk=run.pk).update(created_at=timezone.now())
 
-    assert not poll.tick(now=timezone.now())
+    assert not poll.tick(DEFAULT, now=timezone.now())
 
     assert story(run) == []
 

@@ -13,6 +13,7 @@ from workflows import services
 from workflows.dispatch import dispatcher
 from workflows.lifecycle import exits, moves
 from workflows.models import Airflow, AirflowCommand, CommandKind, Run, Workflow
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 from workflows.tests.stage import NOW, StagedAirflow, at, dag_run, new_run, story, task
 from workflows.watch import poll
@@ -84,7 +85,7 @@ def test_while_an_end_waits_each_poll_reads_from_before_it(run: Run) -> None:
     Airflow.objects.update(looked_at=at(60))
     look(run, 12, "failed", task(run, "load", None, tries=0), start=1, end=11)
 
-    assert poll._read_up_to(at(62), before_a_sweep=False) == at(12)
+    assert poll._read_up_to(DEFAULT, at(62), before_a_sweep=False) == at(12)
 
 
 # --- A stop that meets the start of a task --------------------------------------------------------------------
@@ -123,18 +124,18 @@ def test_a_task_seen_running_in_a_stopped_run_is_stopped_again_in_airflow(
     run = new_run(nightly)
     airflow.put(run, "running", start=1)
     airflow.put_task(run, "extract", None, tries=0)
-    poll.tick(now=timezone.now())
+    poll.tick(DEFAULT, now=timezone.now())
     services.stop_run(run=run, actor=ada)
-    poll.tick(now=timezone.now() + timedelta(seconds=6))
+    poll.tick(DEFAULT, now=timezone.now() + timedelta(seconds=6))
     run.refresh_from_db()
     assert run.state == "stopped"
     airflow.put_task(run, "extract", "running", start=20)
 
-    poll.tick(now=timezone.now() + timedelta(seconds=8))
+    poll.tick(DEFAULT, now=timezone.now() + timedelta(seconds=8))
     stop = stop_of(run)
     assert stop.finished_at is None
     AirflowCommand.objects.update(due_at=NOW)
-    dispatcher.dispatch_due(now=timezone.now() + timedelta(seconds=9))
+    dispatcher.dispatch_due(DEFAULT, now=timezone.now() + timedelta(seconds=9))
 
     assert airflow.marked == [(run.dag_run_id, "failed")] * 2
     assert airflow.tasks["etl", run.dag_run_id, "extract", -1]["state"] == "failed"
@@ -148,7 +149,7 @@ def test_a_stopped_run_that_somebody_has_restarted_in_airflow_is_not_stopped_aga
     airflow.put(run, "running", start=20)
     AirflowCommand.objects.update(finished_at=None)
 
-    dispatcher.dispatch_due(now=timezone.now())
+    dispatcher.dispatch_due(DEFAULT, now=timezone.now())
 
     assert airflow.marked == []
     assert stop_of(run).finished_at is not None

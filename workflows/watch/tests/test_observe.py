@@ -6,6 +6,7 @@ import pytest
 
 from workflows.dispatch import commands
 from workflows.models import Airflow, Run, Workflow
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 from workflows.tests.stage import NOW, StagedAirflow, at, dag_run, new_run, story, task
 from workflows.watch import observe, poll
@@ -94,7 +95,7 @@ def test_a_poll_corrects_the_times_of_an_ended_run_that_were_pushed_before_airfl
     Airflow.objects.update(swept_at=at(0))
 
     for second in (20, 22):
-        assert poll.tick(now=at(second))
+        assert poll.tick(DEFAULT, now=at(second))
 
     run.refresh_from_db()
     assert (run.state, run.started_at, run.ended_at) == ("success", at(start), at(end))

@@ -16,6 +16,7 @@ from accounts.models import User
 from workflows import gateway, services
 from workflows.airflow.tests.scripted import Hold
 from workflows.models import Airflow, AirflowCommand, CommandKind, Dag, Event, Run, Workflow
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 from workflows.tests.stage import StagedAirflow, dag_run, new_run, story, task
 from workflows.watch import dags, poll
@@ -42,7 +43,7 @@ def pause(airflow: StagedAirflow, *, paused: bool) -> None:
 
 
 def tick(now: datetime | None = None) -> None:
-    assert poll.tick(now=now or timezone.now())
+    assert poll.tick(DEFAULT, now=now or timezone.now())
 
 
 def dag_events() -> int:
@@ -115,7 +116,7 @@ def test_a_pause_that_was_read_before_the_last_change_is_outdated(
     airflow: StagedAirflow, run: Run, paused: bool, by_sync: bool
 ) -> None:
     """A sync reads every DAG, which takes a while. A poll or a push may learn of a change meanwhile."""
-    dags.sync_dags(now=timezone.now())
+    dags.sync_dags(DEFAULT, now=timezone.now())
     if not paused:
         frozen(airflow, run)
     began = timezone.now()
@@ -125,13 +126,13 @@ def test_a_pause_that_was_read_before_the_last_change_is_outdated(
     pause(airflow, paused=not paused)
 
     if by_sync:
-        dags.sync_dags(now=began)
+        dags.sync_dags(DEFAULT, now=began)
     else:
-        follow_pauses(gateway.airflow(), at=began)
+        follow_pauses(gateway.client_of(DEFAULT), at=began)
 
     assert Dag.objects.get().is_paused is paused
     assert (story(run), dag_events()) == before
-    dags.sync_dags(now=timezone.now())
+    dags.sync_dags(DEFAULT, now=timezone.now())
     assert Dag.objects.get().is_paused is not paused
 
 
@@ -163,7 +164,7 @@ def test_a_push_and_a_poll_that_find_the_same_resumption_at_once_record_it_once(
 
 def pushed(run: Run, *tasks: Any, state: str | None = None, **times: float) -> None:
     runs = [dag_run(run, state, **times)] if state else []
-    apply(gateway.airflow(), runs=runs, tasks=tasks, at=timezone.now(), pushed=True)
+    apply(gateway.client_of(DEFAULT), runs=runs, tasks=tasks, at=timezone.now(), pushed=True)
 
 
 def frozen(airflow: StagedAirflow, run: Run) -> None:

@@ -17,6 +17,7 @@ from accounts.models import User
 from workflows import gateway, services
 from workflows.airflow.tests.scripted import HangUp, Hold, Reply, run_json, task_json
 from workflows.models import Airflow, Dag, Run, TaskInstance, TriggerType, Workflow
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 from workflows.tests.stage import StagedAirflow, at, log, new_run, run_of, story
 from workflows.watch import poll, sweeps
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def tick(second: float = 10) -> bool:
     """Poll without a sweep, unless one is due."""
-    return poll.tick(now=at(second))
+    return poll.tick(DEFAULT, now=at(second))
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def swept(airflow: StagedAirflow) -> None:
 
 
 def sweep(now: datetime | None = None) -> None:
-    with gateway.watched() as client:
+    with gateway.watched(DEFAULT) as client:
         sweeps.sweep(client, now=now or timezone.now())
 
 
@@ -293,7 +294,7 @@ def test_a_run_that_is_on_its_way_to_airflow_is_not_taken_for_deleted(
     airflow.next_api_calls.append(HangUp(after_doing_it=False))
     run = services.trigger_run(workflow=nightly, user=ada, trigger_type=TriggerType.API)
     Run.objects.filter(pk=run.pk).update(state=state)
-    gateway.breaker().close()
+    gateway.breaker(DEFAULT).close()
 
     sweep()
 
@@ -413,7 +414,7 @@ def test_airflow_going_away_and_coming_back_is_recorded_once_each(airflow: Stage
     assert (Airflow.default().reachable, Airflow.default().last_error) == (False, "busy")
 
     del airflow.answers["GET", "/dags/~/dagRuns"]
-    gateway.breaker().close()
+    gateway.breaker(DEFAULT).close()
     assert [tick(8), tick(10)] == [True, True]
 
     assert log() == ["system.airflow_down", "system.airflow_up"]
@@ -428,7 +429,7 @@ def test_changes_during_an_outage_are_found_when_airflow_is_back(airflow: Staged
     tick(2)
     assert Airflow.default().looked_at == at(0)
     del airflow.answers["GET", "/dags/~/dagRuns"]
-    gateway.breaker().close()
+    gateway.breaker(DEFAULT).close()
 
     airflow.requests.clear()
     tick(3600)

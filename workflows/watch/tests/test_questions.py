@@ -9,6 +9,7 @@ import pytest
 from workflows import gateway
 from workflows.airflow.tests.scripted import Handler, Reply, Request, paged
 from workflows.models import Airflow, Run, Workflow
+from workflows.naming import DEFAULT
 from workflows.tests.stage import StagedAirflow, at, iso, new_run, story
 from workflows.watch import poll, push, sweeps
 
@@ -74,8 +75,8 @@ def refuse(status: int) -> Handler:
 
 
 def tick(second: float) -> bool:
-    gateway.breaker().close()
-    return poll.tick(now=at(second))
+    gateway.breaker(DEFAULT).close()
+    return poll.tick(DEFAULT, now=at(second))
 
 
 def asked(airflow: StagedAirflow) -> int:
@@ -139,7 +140,7 @@ def test_a_pushed_end_reads_the_answer_first(airflow: StagedAirflow, run: Run) -
 
     record = {"kind": "task", "at": iso(22), "id": "id-1", "dag_id": run.dag_id, "dag_run_id": run.dag_run_id}
     times = {"start_date": iso(2), "end_date": iso(22), "max_tries": 0, "state": "success", "try_number": 1}
-    push.receive([{**record, "task_id": "extract", "map_index": -1, **times}], now=at(22))
+    push.receive(DEFAULT, [{**record, "task_id": "extract", "map_index": -1, **times}], now=at(22))
 
     assert story(run)[3:] == ["task.input_received extract 1", "task.completed extract 1"]
     assert data_of(run, "task.input_received")["by"] == ""
@@ -182,9 +183,9 @@ def test_a_sweep_reads_the_question_that_airflow_did_not_say_before(airflow: Sta
     airflow.answers[LISTED] = refuse(503)
     assert tick(10)
     asks(airflow, run)
-    gateway.breaker().close()
+    gateway.breaker(DEFAULT).close()
 
-    with gateway.watched() as client:
+    with gateway.watched(DEFAULT) as client:
         sweeps.sweep(client, now=at(60))
 
     assert question_of(run)["subject"] == "May it go on?"
@@ -375,7 +376,7 @@ def test_a_pushed_end_of_a_task_that_asks_reads_its_question_first(
     times = {"start_date": iso(2), "end_date": iso(6), "max_tries": 0, "state": "success", "try_number": 1}
     pushed = {**record, "task_id": "extract", "map_index": -1, **times}
 
-    push.receive([pushed if asks is None else {**pushed, "asks": asks}], now=at(6))
+    push.receive(DEFAULT, [pushed if asks is None else {**pushed, "asks": asks}], now=at(6))
     ends(airflow, run, "success")
     assert tick(10)
 

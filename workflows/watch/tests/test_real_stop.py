@@ -15,6 +15,7 @@ from accounts.models import User
 from workflows import services
 from workflows.airflow import AirflowClient
 from workflows.models import Dag, Run, TriggerType, Workflow
+from workflows.naming import DEFAULT
 from workflows.tests.real import connect
 from workflows.watch import dags, poll
 
@@ -42,7 +43,7 @@ def client(airflow_server: Server, settings: Settings) -> Iterator[AirflowClient
 
 @pytest.fixture
 def simple(client: AirflowClient, ada: User) -> Workflow:
-    dags.sync_dags(now=timezone.now())
+    dags.sync_dags(DEFAULT, now=timezone.now())
     return Workflow.objects.create(name="Simple", dag=Dag.objects.get(dag_id=DAG), owner=ada)
 
 
@@ -52,7 +53,7 @@ def triggered(workflow: Workflow, user: User, **parameters: object) -> Run:
 
 
 def looked_at(run: Run) -> Run:
-    poll.tick(now=timezone.now())
+    poll.tick(DEFAULT, now=timezone.now())
     return Run.objects.get(pk=run.pk)
 
 

@@ -18,6 +18,7 @@ from runner.versions import is_airflow_2
 from workflows import gateway, services
 from workflows.airflow import AirflowClient
 from workflows.models import Airflow, Dag, Run, TaskInstance, TriggerType, Workflow
+from workflows.naming import DEFAULT
 from workflows.states import TERMINAL
 from workflows.tests.real import connect_to, serve
 from workflows.tests.test_real_airflow import insist
@@ -137,7 +138,7 @@ def client(tmp_path: Path, settings: Settings) -> Iterator[AirflowClient]:
 def runs(client: AirflowClient) -> dict[str, Run]:
     """A run of each DAG that has been triggered."""
     owner = User.objects.create_user("root", "root@example.com", role=Role.ADMIN)
-    insist(lambda: dags.sync_dags(now=timezone.now()))
+    insist(lambda: dags.sync_dags(DEFAULT, now=timezone.now()))
     workflows = [
         services.create_workflow(owner=owner, dag=dag, name=dag.dag_id) for dag in Dag.objects.filter(dag_id__in=IDS)
     ]
@@ -176,8 +177,8 @@ def follow(
     while True:
         # No sweep: it would find what the polls miss.
         Airflow.objects.update(swept_at=timezone.now())
-        gateway.breaker().close()
-        is_polled = poll.tick(now=timezone.now())
+        gateway.breaker(DEFAULT).close()
+        is_polled = poll.tick(DEFAULT, now=timezone.now())
         ours, after = here(runs), in_airflow(client, runs)
         same = {key: state for key, state in before.items() if after.get(key) == state}
         steady = {key: state for key, state in same.items() if key[:1] in same}

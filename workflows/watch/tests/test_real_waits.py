@@ -17,6 +17,7 @@ from runner.versions import is_airflow_2
 from workflows import services
 from workflows.airflow import AirflowClient
 from workflows.models import Airflow, Dag, Run, TriggerType, Workflow
+from workflows.naming import DEFAULT
 from workflows.tests.real import SOURCE, connect_to, serve, until, work
 from workflows.tests.stage import story
 from workflows.tests.test_real_airflow import insist
@@ -76,7 +77,7 @@ def client(tmp_path: Path, settings: Settings) -> Iterator[AirflowClient]:
 @pytest.fixture
 def waits(client: AirflowClient) -> Workflow:
     owner = User.objects.create_user("root", "root@example.com", role=Role.ADMIN)
-    insist(lambda: dags.sync_dags(now=timezone.now()))
+    insist(lambda: dags.sync_dags(DEFAULT, now=timezone.now()))
     return services.create_workflow(owner=owner, dag=Dag.objects.get(dag_id="waits"), name="Waits")
 
 
@@ -123,7 +124,7 @@ def test_waiting_tasks_count_from_their_first_start_a_pause_waits_for_them_and_a
 
     run.refresh_from_db()
     assert (run.state, story(run)[-2:]) == ("success", ["workflow.completed", "workflow.external_change deleted"])
-    insist(lambda: dags.sync_dags(now=timezone.now()))
+    insist(lambda: dags.sync_dags(DEFAULT, now=timezone.now()))
     assert not Dag.objects.get(dag_id="waits").is_present
 
 

@@ -15,6 +15,7 @@ from workflows import gateway, services
 from workflows.airflow.tests.scripted import Reply, Request
 from workflows.dispatch import dispatcher
 from workflows.models import Airflow, AirflowCommand, Run, Workflow
+from workflows.naming import DEFAULT
 from workflows.tests.stage import StagedAirflow, dag_run, new_run, story, task
 from workflows.watch import observe, poll, stops
 from workflows.watch.observation import Observation
@@ -45,7 +46,7 @@ def run(airflow: StagedAirflow, nightly: Workflow) -> Run:
 
 
 def tick() -> None:
-    assert poll.tick(now=timezone.now())
+    assert poll.tick(DEFAULT, now=timezone.now())
 
 
 def state_of(run: Run) -> str:
@@ -120,7 +121,7 @@ def stop_of(run: Run) -> AirflowCommand:
 def dispatch_pending() -> int:
     """Dispatch the pending commands, as if they were due by now."""
     AirflowCommand.objects.filter(finished_at__isnull=True).update(due_at=timezone.now())
-    return dispatcher.dispatch_due(now=timezone.now())
+    return dispatcher.dispatch_due(DEFAULT, now=timezone.now())
 
 
 def test_a_stop_that_met_the_start_of_a_task_is_repeated_and_ends_it(airflow: StagedAirflow, missed: Run) -> None:
@@ -149,7 +150,7 @@ def test_a_task_that_has_not_begun_in_a_run_that_was_ended_is_skipped(
 def test_each_poll_repeats_the_stop_once_and_each_repeat_waits_longer(airflow: StagedAirflow, missed: Run) -> None:
     for attempt in (1, 2, 3):
         looked_at = timezone.now()
-        assert poll.tick(now=looked_at)
+        assert poll.tick(DEFAULT, now=looked_at)
         stop = stop_of(missed)
         wait = (stop.due_at - looked_at) / timedelta(seconds=1)
         assert (stop.finished_at, stop.attempts) == (None, attempt)
@@ -332,7 +333,7 @@ def test_a_stop_whose_log_airflow_prepares_for_long_holds_up_no_poll_and_complet
     airflow.answers["GET", path] = prepare
     services.stop_run(run=run, actor=ada)
     tick()
-    states = state_of(run), gateway.answers(), gateway.breaker_is_closed()
+    states = state_of(run), gateway.answers(DEFAULT), gateway.breaker_is_closed(DEFAULT)
     released.set()
     end = time.monotonic() + 60
     while state_of(run) != "stopped":
