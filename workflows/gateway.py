@@ -18,6 +18,7 @@ import pybreaker
 import redis
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from rest.errors import BusyError, SVOpsError, UnavailableError
@@ -236,14 +237,18 @@ def record_down(airflow: str, *, reason: str, now: datetime, since: datetime | N
 
 @transaction.atomic
 def record_up(airflow: str, *, version: str, now: datetime) -> None:
-    """Record that an Airflow answers again. Only the first call records an event."""
+    """Record that an Airflow answers, and its version. Only the first call after an outage records an event."""
     its = Airflow.objects.filter(name=airflow)
+    if not its.filter(Q(reachable=False) | ~Q(version=version)).exists():
+        return
     if its.filter(reachable=False).update(reachable=True, version=version, last_error=""):
         logger.info("Airflow answers again", extra={"airflow": airflow, "version": version})
         # Commands that wait for their next attempt do not have to wait any longer.
         waiting = AirflowCommand.objects.pending().filter(airflow__name=airflow, attempts__gt=0, due_at__gt=now)
         waiting.update(due_at=now)
         events.record(events.AirflowUp(airflow=airflow, version=version), now=now)
+    else:
+        its.update(version=version)
 
 
 class UpstreamError(SVOpsError):

@@ -380,7 +380,7 @@ def test_a_pause_of_a_dag_without_runs_is_sent_to_the_streams(stage: Stage) -> N
     switch(stage, "pause")
     dags.sync_dags(DEFAULT, now=timezone.now())
 
-    changed = ("dag.synced", {"dag_id": "etl", "changed": ["is_paused"]})
+    changed = ("dag.synced", {"airflow": "default", "dag_id": "etl", "changed": ["is_paused"]})
     assert recorded() == [changed]
     switch(stage, "resume")
     assert recorded() == [changed, changed]

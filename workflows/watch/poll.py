@@ -88,7 +88,7 @@ def _poll(client: AirflowClient, *, at: datetime, before_a_sweep: bool) -> None:
         apply(client, runs=runs, tasks=tasks, at=at)
     else:
         client.health()  # there is nothing to read yet, but whether Airflow answers matters
-    Airflow.objects.filter(name=client.name).update(looked_at=at, version=client.version())
+    Airflow.objects.filter(name=client.name).update(looked_at=at)
 
 
 def _watched_dags(airflow: str) -> set[str]:

@@ -215,7 +215,7 @@ def test_an_upgrade_says_of_which_dag_the_old_events_are(office: Office) -> None
     old = {
         what: Event.objects.create(type=kind, timestamp=NOW, data=data)
         for what, kind, data in (
-            ("synced", "dag.synced", {"dag_id": "lobby", "changed": []}),
+            ("synced", "dag.synced", {"airflow": "default", "dag_id": "lobby", "changed": []}),
             ("error", "dag.import_error", {"dag_ids": ["gone", "sales_daily"], "filename": "x", "error": "y"}),
             ("error of no DAG", "dag.import_error", {"dag_ids": [], "filename": "x", "error": "y"}),
         )

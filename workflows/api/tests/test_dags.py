@@ -54,7 +54,7 @@ def test_a_dag_that_is_gone_from_airflow_is_marked(as_user: AsUser, airflow: Sta
     assert client.post(f"{V1}/dags/sync").json()["vanished"] == ["etl"]
 
     assert client.get(f"{V1}/dags/etl").json()["is_present"] is False
-    assert Event.objects.last().data == {"dag_id": "etl", "changed": ["is_present"]}  # type: ignore[union-attr]
+    assert Event.objects.last().data == {"airflow": "default", "dag_id": "etl", "changed": ["is_present"]}  # type: ignore[union-attr]
 
 
 def test_an_import_error_is_stored_for_the_dag_of_its_file(as_user: AsUser, airflow: StagedAirflow, root: User) -> None:

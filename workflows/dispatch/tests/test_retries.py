@@ -51,7 +51,14 @@ def test_a_retry_clears_in_airflow_what_its_mode_says(
     common: dict[str, Any] = {"dag_run_id": run.dag_run_id, "dry_run": False, "reset_dag_runs": True}
     assert airflow.cleared == [common | CLEARED[mode]]
     event = run.events.get(type="workflow.retried")
-    assert event.data == {"state": "queued", "attempt": 2, "mode": mode, "note": "again", "by": "ada"}
+    assert event.data == {
+        "state": "queued",
+        "attempt": 2,
+        "airflow": "default",
+        "mode": mode,
+        "note": "again",
+        "by": "ada",
+    }
 
 
 def retry_later(run: Run, actor: User) -> Run:

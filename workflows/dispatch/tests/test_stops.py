@@ -24,6 +24,7 @@ def test_a_run_stopped_before_its_dispatch_never_reaches_airflow(
     assert run.events.get(type="workflow.stopped").data == {
         "state": "stopped",
         "attempt": 1,
+        "airflow": "default",
         "by": "ada",
         "note": "wrong one",
         "reason": "stopped by ada: wrong one",

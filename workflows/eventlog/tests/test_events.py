@@ -46,7 +46,10 @@ def test_an_event_is_stored_as_json() -> None:
             events.WorkflowStarted(airflow=DEFAULT, state=RunState.RUNNING, attempt=1, started_at=started), now=now()
         )
 
-    assert json.dumps(event.data) == '{"state": "running", "attempt": 1, "started_at": "2026-03-01T12:00:00Z"}'
+    assert (
+        json.dumps(event.data)
+        == '{"state": "running", "attempt": 1, "airflow": "default", "started_at": "2026-03-01T12:00:00Z"}'
+    )
     assert type(event.data["state"]) is str
 
 

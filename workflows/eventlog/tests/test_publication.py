@@ -124,7 +124,7 @@ def test_the_envelope_has_one_shape(run: Run, nightly: Workflow) -> None:
         "task_id": None,
         "user_id": run.user_id,
         "timestamp": "2026-03-01T12:00:05Z",
-        "data": {"state": "running", "attempt": 1, "started_at": "2026-03-01T12:00:05Z"},
+        "data": {"state": "running", "attempt": 1, "airflow": "default", "started_at": "2026-03-01T12:00:05Z"},
     }
 
 

@@ -80,7 +80,7 @@ async def test_an_event_arrives_as_its_envelope(stream: Connect, ada: User, run:
         "task_id": None,
         "user_id": ada.pk,
         "timestamp": "2026-03-01T12:00:00Z",
-        "data": {"state": "running", "attempt": 1, "started_at": "2026-03-01T12:00:00Z"},
+        "data": {"state": "running", "attempt": 1, "airflow": "default", "started_at": "2026-03-01T12:00:00Z"},
     }
 
 

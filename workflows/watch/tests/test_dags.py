@@ -150,7 +150,10 @@ def test_a_marked_dag_keeps_its_last_parameters_and_follows_what_can_be_read(air
     assert done.changed == ["mine"]
     assert (after.is_paused, after.params_schema, after.tasks) == (True, before.params_schema, before.tasks)
     event = Event.objects.latest("id")
-    assert (event.type, event.data) == ("dag.synced", {"dag_id": "mine", "changed": ["is_paused", "unusable_reason"]})
+    assert (event.type, event.data) == (
+        "dag.synced",
+        {"airflow": "default", "dag_id": "mine", "changed": ["is_paused", "unusable_reason"]},
+    )
     assert sync().changed == []
 
 

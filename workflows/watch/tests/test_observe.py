@@ -37,7 +37,7 @@ def test_a_run_starts_when_airflow_says_so(run: Run) -> None:
     assert (run.state, run.started_at, story(run)) == ("running", at(1), ["workflow.started"])
     event = run.events.get()
     assert event.timestamp == at(1)
-    assert event.data == {"state": "running", "attempt": 1, "started_at": "2026-03-01T12:00:01Z"}
+    assert event.data == {"state": "running", "attempt": 1, "airflow": "default", "started_at": "2026-03-01T12:00:01Z"}
 
 
 @pytest.mark.parametrize("state", ["running", "success"])
@@ -120,7 +120,12 @@ def test_tasks_start_and_end_between_the_start_and_the_end_of_their_run(run: Run
     ]
     assert (run.state, run.started_at, run.ended_at, run.state_reason) == ("success", at(1), at(11), "")
     assert [event.timestamp for event in run.events.order_by("seq")] == [at(s) for s in (1, 2, 6, 7, 10, 11)]
-    assert data_of(run, "workflow.completed") == {"state": "success", "attempt": 1, "duration_s": 10.0}
+    assert data_of(run, "workflow.completed") == {
+        "state": "success",
+        "attempt": 1,
+        "airflow": "default",
+        "duration_s": 10.0,
+    }
     assert run.events.filter(type="task.completed", task_id="load").get().data == {
         "state": "success",
         "map_index": -1,
@@ -171,6 +176,7 @@ def test_a_failed_run_names_the_tasks_that_failed(run: Run) -> None:
     assert data_of(run, "workflow.failed") == {
         "state": "failed",
         "attempt": 1,
+        "airflow": "default",
         "reason": "failed in Airflow: extract, transform",
         "failed_tasks": ["extract", "transform"],
         "duration_s": 7.0,

@@ -45,6 +45,7 @@ def test_a_stop_is_complete_when_the_process_of_every_task_is_gone(run: Run) -> 
     assert data_of(run, "workflow.stopped") == {
         "state": "stopped",
         "attempt": 1,
+        "airflow": "default",
         "by": "",
         "note": "",
         "reason": "stopped by ada",
@@ -188,6 +189,7 @@ def test_a_stop_past_its_deadline_names_what_still_runs(run: Run) -> None:
     assert data_of(run, "workflow.stop_incomplete") == {
         "state": "stopping",
         "attempt": 1,
+        "airflow": "default",
         "still_running": ["load[2]"],
     }
 
