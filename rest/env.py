@@ -12,17 +12,18 @@ import os
 import re
 import secrets
 import shlex
-import shutil
-import ssl
 import stat
+from collections.abc import Callable
 from contextlib import suppress
-from importlib.util import find_spec
+from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
+
+from rest import values
 
 # A key of this length and variety cannot be guessed, if it is random.
 KEY_LENGTH = 32
@@ -68,14 +69,6 @@ def _raw(name: str) -> str | None:
     return _FALLBACK.get(name) or None
 
 
-def is_installed(module: str) -> bool:
-    """Return whether an optional library is there, without importing all of it."""
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
-
-
 def text(name: str, *, default: str = "") -> str:
     return _raw(name) or default
 
@@ -90,56 +83,41 @@ def text_or_file(name: str) -> tuple[str, str]:
 
 def file(name: str) -> str:
     """Read the path of a file that can be read."""
-    path = _raw(name) or ""
+    return _checked(name, values.file)
+
+
+def _checked(name: str, check: Callable[[str], str], *, default: str = "", repeated: bool = True) -> str:
+    """Read a text that is checked if there is one. The error does not repeat what may be a secret."""
+    value = _raw(name) or default
     try:
-        if path:
-            Path(path).read_bytes()
-    except OSError as exc:
-        raise ImproperlyConfigured(f"{name}={path!r} cannot be read: {exc.strerror}") from exc
-    return path
+        return check(value) if value else ""
+    except ValueError as exc:
+        raise ImproperlyConfigured(f"{name}={value!r} {exc}" if repeated else f"{name} {exc}") from exc
 
 
 def authorities(name: str) -> str:
     """Read the path of a file with certificates of authorities, in PEM."""
-    path = file(name)
-    try:
-        if path:
-            ssl.create_default_context(cafile=path)
-    except ssl.SSLError as exc:
-        raise ImproperlyConfigured(f"{name}={path!r} holds no certificate in PEM") from exc
-    return path
+    return _checked(name, values.authorities)
 
 
 def certificate(name: str, *, key: str) -> str:
     """Read the path of a client's certificate, whose key is in the file `key`, or else in the same file."""
-    path = file(name)
+    path = _checked(name, lambda path: values.certificate(path, key=key))
     if key and not path:
         raise ImproperlyConfigured(f"{name} is not set: the certificate of the key {key!r} is expected")
-    try:
-        if path:
-            ssl.create_default_context().load_cert_chain(path, key or None, password="")
-    except ssl.SSLError as exc:
-        raise ImproperlyConfigured(
-            f"{name}={path!r} is no certificate in PEM that has its key, without a password, in {key or path!r}"
-        ) from exc
     return path
 
 
 def headers(name: str) -> dict[str, str]:
     """Read a JSON object of HTTP headers. The error does not repeat the values: they may be secrets."""
-    wrong = ImproperlyConfigured(f'{name} must be a JSON object of headers, like {{"X-Team": "data"}}')
     try:
         given = json.loads(_raw(name) or "{}")
     except ValueError:
-        raise wrong from None
-    if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
-        raise wrong
-    for header, value in given.items():
-        if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", header) or not re.fullmatch(r"[\x20-\x7e]*", value.strip()):
-            raise wrong
-        if header.lower() in {"authorization", "cookie"}:
-            raise ImproperlyConfigured(f"{name} sets {header}: what proves who SVOps is comes from AIRFLOW_AUTH")
-    return {header: value.strip() for header, value in given.items()}
+        given = None
+    try:
+        return values.headers(given)
+    except ValueError as exc:
+        raise ImproperlyConfigured(f"{name} {exc}") from None
 
 
 def program(name: str) -> list[str]:
@@ -148,9 +126,10 @@ def program(name: str) -> list[str]:
         words = shlex.split(_raw(name) or "")
     except ValueError as exc:
         raise ImproperlyConfigured(f"{name} is not a command: a quotation mark has no end") from exc
-    if words and shutil.which(words[0]) is None:
-        raise ImproperlyConfigured(f"{name} names the program {words[0]!r}, which is not there or cannot be run")
-    return words
+    try:
+        return list(values.program(words))
+    except ValueError as exc:
+        raise ImproperlyConfigured(f"{name} {exc}") from exc
 
 
 def boolean(name: str, *, default: bool) -> bool:
@@ -176,13 +155,18 @@ def integer(name: str, *, default: int, minimum: int = 0, maximum: int | None = 
 
 def seconds(name: str, *, default: float) -> float:
     raw = _raw(name) or str(default)
+    return _checked_number(name, raw, values.seconds, kind="a number of seconds")
+
+
+def _checked_number(name: str, raw: str, check: Callable[[float], float], *, kind: str) -> float:
     try:
         value = float(raw)
     except ValueError as exc:
-        raise ImproperlyConfigured(f"{name}={raw!r} is not a number of seconds") from exc
-    if not 0 < value < float("inf"):
-        raise ImproperlyConfigured(f"{name}={raw!r} must be a positive number of seconds")
-    return value
+        raise ImproperlyConfigured(f"{name}={raw!r} is not {kind}") from exc
+    try:
+        return check(value)
+    except ValueError as exc:
+        raise ImproperlyConfigured(f"{name}={raw!r} {exc}") from exc
 
 
 def share(name: str, *, default: float) -> float:
@@ -220,17 +204,8 @@ def networks(name: str) -> tuple[IPv4Network | IPv6Network, ...]:
 
 def web_address(name: str, *, default: str = "", may_have_user: bool = False) -> str:
     """Read an address of http or https, perhaps with a path. The error does not repeat it: it may hold a password."""
-    value = _raw(name) or default
-    parts = urlsplit(value)
-    try:
-        is_good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_good = False
-    if value and (not is_good or parts.query or parts.fragment):
-        raise ImproperlyConfigured(f"{name} must be like https://host/path, without ? and #")
-    if "@" in parts.netloc and not may_have_user:
-        raise ImproperlyConfigured(f"{name} must be like https://host/path, without a user and a password")
-    return value
+    check = partial(values.web_address, may_have_user=may_have_user)
+    return _checked(name, check, default=default, repeated=False)
 
 
 def url(name: str, *, default: str, schemes: tuple[str, ...]) -> str:
@@ -242,24 +217,12 @@ def url(name: str, *, default: str, schemes: tuple[str, ...]) -> str:
 
 def secure_url(name: str, *, default: str = "") -> str:
     """Read an `https://` URL; `http://` is allowed only to this machine."""
-    value = _raw(name) or default
-    parts = urlsplit(value)
-    allowed = {"https", "http"} if parts.hostname in {"localhost", "127.0.0.1", "::1"} else {"https"}
-    if value and (parts.scheme not in allowed or not parts.hostname):
-        raise ImproperlyConfigured(f"{name}={value!r} must start with https:// (http:// only to localhost)")
-    return value
+    return _checked(name, values.secure_url, default=default)
 
 
 def per_second(name: str) -> float:
     """Read a number of requests in a second; 0 and unset are no limit."""
-    raw = _raw(name) or "0"
-    try:
-        value = float(raw)
-    except ValueError as exc:
-        raise ImproperlyConfigured(f"{name}={raw!r} is not a number") from exc
-    if not (value == 0 or 0.1 <= value <= 10_000):
-        raise ImproperlyConfigured(f"{name}={raw!r} must be between 0.1 and 10000, or 0 for no limit")
-    return value
+    return _checked_number(name, _raw(name) or "0", values.per_second, kind="a number")
 
 
 def rate(name: str, *, default: str) -> str:

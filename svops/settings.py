@@ -10,7 +10,7 @@ from urllib.parse import quote
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
-from rest import env
+from rest import env, values
 
 SVOPS_HOME = env.HOME
 
@@ -86,7 +86,7 @@ def _missing_for_airflow() -> str:
     if AIRFLOW_AUTH == "token" and not (AIRFLOW_TOKEN.isascii() and AIRFLOW_TOKEN.isprintable()):
         return "AIRFLOW_TOKEN must be one line of printable ASCII"
     library = {"google": "google.auth", "mwaa": "botocore"}.get(AIRFLOW_AUTH)
-    if library and not env.is_installed(library):
+    if library and not values.is_installed(library):
         return f"AIRFLOW_AUTH={AIRFLOW_AUTH} needs more libraries: install those of requirements-ways.txt"
     return ""
 

@@ -10,7 +10,7 @@ from rest_framework.test import APIClient
 
 from accounts import services as accounts
 from accounts.models import Role, User
-from workflows import gateway
+from workflows import gateway, way_in
 from workflows.models import Dag, Visibility, Workflow
 from workflows.naming import DEFAULT
 from workflows.tests.stage import SCHEMA, StagedAirflow, dag_task
@@ -26,6 +26,7 @@ hypothesis_settings.load_profile("any machine")
 def _core_alone(settings: Settings) -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     settings.EVENT_SINKS = []
+    way_in._kept.clear()
 
 
 def _user(username: str, role: Role) -> User:

@@ -27,6 +27,7 @@ from workflows.airflow.pace import OwnPace, Pace, too_many
 from workflows.airflow.ways import is_kept, keep
 from workflows.models import Airflow
 from workflows.naming import DEFAULT
+from workflows.options import TABLE
 
 logger = logging.getLogger(__name__)
 
@@ -45,12 +46,7 @@ return string.format('%.6f', moment - now)
 
 
 # The options of each way to an Airflow, as the settings AIRFLOW_… are called. The rows of further ones have them too.
-OPTIONS = (
-    "url", "auth", "username", "password", "token", "token_file", "oauth2_token_url", "oauth2_client_id",
-    "oauth2_client_secret", "oauth2_scope", "oauth2_audience", "oauth2_method", "google_credentials",
-    "google_audience", "mwaa_environment", "mwaa_region", "token_command", "token_command_env", "token_timeout",
-    "headers", "ca_file", "client_cert", "client_key", "proxy", "max_requests_per_second",
-)  # fmt: skip
+OPTIONS = tuple(name for name in TABLE if name != "ingest_secret")
 # How long a process goes on with the options that it has read.
 OPTIONS_KEPT = 10.0  # seconds
 _kept: dict[str, tuple[float, Mapping[str, Any]]] = {}

@@ -95,6 +95,10 @@ class Airflow(models.Model):
     def is_default(self) -> bool:
         return self.name == DEFAULT
 
+    @property
+    def is_drained(self) -> bool:
+        return self.drained_at is not None
+
     def confirmed_at(self, observed_at: datetime | None, *, dag_id: str, ended: bool) -> datetime | None:
         """Return when Airflow last confirmed the state of a run of this DAG that was observed then."""
         if ended or observed_at is None or self.looked_at is None or dag_id in self.hidden_dags:

@@ -4,9 +4,11 @@ Nothing here follows Airflow (`workflows.watch` does) or calls it inside a trans
 `triggers.trigger_once`.
 """
 
+from workflows.services.airflows import change_airflow, create_airflow, delete_airflow, drain_airflow
 from workflows.services.dag_rules import Opened, close_dags, open_dags
 from workflows.services.errors import (
     ActiveRunsError,
+    AirflowInUseError,
     KeyReusedError,
     WorkflowInactiveError,
     WouldFreezeError,
@@ -28,6 +30,7 @@ from workflows.services.workflows import create_workflow, delete_workflow, updat
 __all__ = [
     "RETRY_MODES",
     "ActiveRunsError",
+    "AirflowInUseError",
     "Granted",
     "KeyReusedError",
     "Opened",
@@ -36,9 +39,13 @@ __all__ = [
     "WorkflowInactiveError",
     "WouldFreezeError",
     "WrongStateError",
+    "change_airflow",
     "close_dags",
+    "create_airflow",
     "create_workflow",
+    "delete_airflow",
     "delete_workflow",
+    "drain_airflow",
     "grant",
     "open_dags",
     "pause_run",

@@ -30,6 +30,12 @@ class ActiveRunsError(ConflictError):
     code = "active_runs"
 
 
+class AirflowInUseError(ConflictError):
+    """There are workflows or runs on the Airflow."""
+
+    code = "airflow_in_use"
+
+
 class WouldFreezeError(ConflictError):
     """Pausing the DAG would freeze other runs too."""
 

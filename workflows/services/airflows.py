@@ -1,0 +1,193 @@
+"""The Airflows behind SVOps: add, change, drain and delete them. Only admins get here, or an operator's file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from accounts import audit
+from accounts.models import UNBOUNDED
+from rest.errors import ConflictError, InvalidInputError, NotAllowedError
+from rest.sealing import UnsealableError, seal, unseal
+from workflows import options as ways
+from workflows import way_in
+from workflows.dagrules import DagRule
+from workflows.eventlog import publication
+from workflows.models import Airflow, AirflowCommand, Dag, DagFileError, Run, Workflow
+from workflows.naming import DEFAULT, EXPECTED, PATTERN
+from workflows.services.errors import AirflowInUseError
+
+if TYPE_CHECKING:
+    from accounts.models import User
+
+LONGEST_NAME = 50
+BY_SETTINGS = "The way to the default Airflow is that of the settings AIRFLOW_…: change it there."
+# None takes an option away.
+Options = Mapping[str, Any]
+
+
+@transaction.atomic
+def create_airflow(
+    *, actor: User | None, name: str, options: Options, is_active: bool = True, from_file: bool = False
+) -> Airflow:
+    """Add an Airflow. `from_file` is for an operator's file: without an actor, and with options that read files.
+
+    Raises `InvalidInputError` with what was expected of each field.
+    """
+    _require_admin(actor, from_file=from_file)
+    if len(name) > LONGEST_NAME or not re.fullmatch(PATTERN, name):
+        raise InvalidInputError({"name": [f"{EXPECTED[:-1]}, at most {LONGEST_NAME} characters."]})
+    if name == DEFAULT or Airflow.objects.filter(name=name).exists():
+        raise InvalidInputError({"name": ["There is already an Airflow with this name."]})
+    given = {name: value for name, value in options.items() if value is not None}
+    after = ways.checked(given, from_file=from_file)
+    ways.check_together(after)
+    # Every other one stands beside the default one.
+    Airflow.default()
+    airflow = Airflow(name=name, is_active=is_active)
+    _set_options(airflow, after)
+    airflow.save()
+    transaction.on_commit(lambda: way_in.forget(airflow.name))
+    audit.record("airflow.added", airflow, after=_facts(airflow, after), actor=actor)
+    return airflow
+
+
+@transaction.atomic
+def change_airflow(
+    *,
+    actor: User | None,
+    airflow: Airflow,
+    options: Options | None = None,
+    is_active: bool | None = None,
+    from_file: bool = False,
+) -> Airflow:
+    """Change options, or whether anything is asked of it. Options that are not given stay; None takes one away.
+
+    An operator's file gives all of them instead. A secret stays only where it was sent before: with another address, it
+    is given anew. Raises as `create_airflow` does.
+    """
+    _require_admin(actor, from_file=from_file)
+    airflow = Airflow.objects.select_for_update().get(pk=airflow.pk)
+    if options is not None and airflow.is_default:
+        raise InvalidInputError({"options": [BY_SETTINGS]})
+    before = options_of(airflow)
+    facts = _facts(airflow, before)
+    airflow.is_active = airflow.is_active if is_active is None else is_active
+    after = before
+    if options is not None:
+        after = _merged(before, options, from_file=from_file)
+        _set_options(airflow, after)
+    if after == before and facts["is_active"] == airflow.is_active:
+        return airflow
+    # Not the state: a worker writes it at the same time.
+    airflow.save(update_fields=["options", "secrets", "is_active"])
+    transaction.on_commit(lambda: way_in.forget(airflow.name))
+    old, new = audit.changes(facts, _facts(airflow, after))
+    if changed := sorted(name for name in ways.SECRET if before.get(name) != after.get(name)):
+        new["changed_secrets"] = changed
+    audit.record("airflow.changed", airflow, before=old, after=new, actor=actor)
+    return airflow
+
+
+def _merged(before: Options, options: Options, *, from_file: bool) -> dict[str, Any]:
+    given = ways.checked({name: value for name, value in options.items() if value is not None}, from_file=from_file)
+    if from_file:
+        after = given
+    elif local := ways.of_operator(before):
+        raise InvalidInputError({"options": [f"AIRFLOWS_FILE gives {', '.join(local)}: change the way in there."]})
+    else:
+        if unknown := sorted(options.keys() - ways.TABLE.keys()):
+            ways.checked(dict.fromkeys(unknown), from_file=False)
+        after = {name: value for name, value in {**before, **options, **given}.items() if value is not None}
+        ways.check_secrets_stay(before, after, options)
+    ways.check_together(after)
+    return after
+
+
+@transaction.atomic
+def delete_airflow(*, actor: User | None, airflow: Airflow, from_file: bool = False) -> None:
+    """Forget an Airflow, with its DAGs as SVOps mirrors them, their errors, and the DAG rules that name it.
+
+    Raises `AirflowInUseError` while there are workflows or runs on it, `ConflictError` for the default one.
+    """
+    _require_admin(actor, from_file=from_file)
+    airflow = Airflow.objects.select_for_update().get(pk=airflow.pk)
+    if airflow.is_default:
+        raise ConflictError("The default Airflow cannot be deleted. It can be drained.")
+    counts = {
+        "workflows": Workflow.objects.filter(dag__airflow__name=airflow.name).count(),
+        "runs": Run.objects.filter(airflow__name=airflow.name).count(),
+    }
+    if any(counts.values()):
+        raise AirflowInUseError(
+            f"{counts['workflows']} workflows, deleted ones among them, and {counts['runs']} runs are on it. "
+            "Move the workflows, or set is_active to false.",
+            extra=counts,
+        )
+    audit.record("airflow.deleted", airflow, before=_facts(airflow, options_of(airflow)), actor=actor)
+    for model in (AirflowCommand, DagFileError, Dag):
+        model.objects.filter(airflow__name=airflow.name).delete()
+    # Otherwise the next one of this name would inherit them.
+    rules = DagRule.objects.filter(airflow=airflow.name)
+    audit.record_all("dag_rule.withdrawn", [audit.Act(obj=rule) for rule in rules], actor=actor)
+    rules.delete()
+    airflow.delete()
+    transaction.on_commit(lambda: way_in.forget(airflow.name))
+    transaction.on_commit(publication.send_rights_changed, robust=True)
+
+
+@transaction.atomic
+def drain_airflow(*, actor: User | None, airflow: Airflow, drained: bool = True) -> Airflow:
+    """Let an Airflow take no new runs, or undrain it. The runs that are accepted go on to their end."""
+    _require_admin(actor, from_file=False)
+    airflow = Airflow.objects.select_for_update().get(pk=airflow.pk)
+    if airflow.is_drained == drained:
+        return airflow
+    before = {"drained_at": airflow.drained_at}
+    airflow.drained_at, airflow.emptied_at = timezone.now() if drained else None, None
+    airflow.save(update_fields=["drained_at", "emptied_at"])
+    after = {"drained_at": airflow.drained_at}
+    action = "airflow.drained" if drained else "airflow.undrained"
+    audit.record(action, airflow, before=before, after=after, actor=actor)
+    return airflow
+
+
+def options_of(airflow: Airflow) -> dict[str, Any]:
+    """Return the stored options, with the secrets that can be read. The default one has none."""
+    try:
+        secrets = json.loads(unseal(airflow.secrets)) if airflow.secrets else {}
+    except UnsealableError:
+        # They are given anew.
+        secrets = {}
+    return {**airflow.options, **secrets}
+
+
+def secrets_set(airflow: Airflow) -> list[str]:
+    """Return the names of the secret options that are stored."""
+    return sorted(ways.SECRET & options_of(airflow).keys())
+
+
+def _set_options(airflow: Airflow, options: Options) -> None:
+    secrets = {name: value for name, value in options.items() if name in ways.SECRET}
+    airflow.options = {name: value for name, value in options.items() if name not in ways.SECRET}
+    airflow.secrets = seal(json.dumps(secrets)) if secrets else ""
+
+
+def _facts(airflow: Airflow, options: Options) -> dict[str, Any]:
+    return {
+        "is_active": airflow.is_active,
+        **{name: value for name, value in options.items() if name not in ways.SECRET},
+        "secrets": sorted(ways.SECRET & options.keys()),
+    }
+
+
+def _require_admin(actor: User | None, *, from_file: bool) -> None:
+    if from_file:
+        return
+    if actor is None or not actor.is_superuser or actor.bounds != UNBOUNDED:
+        raise NotAllowedError("Only admins add, change, drain and delete Airflows.")
