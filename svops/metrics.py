@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 
 from django.conf import settings
 from django.db.models import Count
@@ -26,18 +27,31 @@ from workflows.states import OPEN, RunState
 class PlatformCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         now = timezone.now()
-        airflow = Airflow.default()
-        age = (now - airflow.ticked_at).total_seconds() if airflow.ticked_at else float("nan")
+        airflows = {row.name: row for row in Airflow.objects.active()} or {DEFAULT: Airflow.default()}
         due = AirflowCommand.objects.filter(finished_at__isnull=True, due_at__lte=now, held=False)
-        yield _open_runs()
-        yield _gauge("svops_airflow_up", "Whether Airflow answered the last call.", airflow.reachable)
-        yield _gauge(
+        yield _open_runs(airflows)
+        yield _each(
+            "svops_airflow_up",
+            "Whether Airflow answered the last call.",
+            {name: row.reachable for name, row in airflows.items()},
+        )
+        yield _each(
             "svops_airflow_circuit_closed",
             "Whether the breaker lets calls to Airflow through.",
-            gateway.breaker_is_closed(DEFAULT),
+            {name: gateway.breaker_is_closed(name) for name in airflows},
         )
+        yield _each(
+            "svops_airflow_age_seconds",
+            "Seconds since the last poll that Airflow answered: so old is what is known of it.",
+            {name: _seconds_since(row.looked_at, now) for name, row in airflows.items()},
+        )
+        age = _seconds_since(Airflow.objects.active().ticked_at(), now)
         yield _gauge("svops_beat_age_seconds", "Seconds since a worker did beat's last tick.", age)
-        yield _gauge("svops_commands_owed", "Commands to Airflow that are due and not finished.", due.count())
+        yield _each(
+            "svops_commands_owed",
+            "Commands to Airflow that are due and not finished.",
+            dict.fromkeys(airflows, 0) | dict(due.order_by().values_list("airflow").annotate(Count("pk"))),
+        )
         yield _gauge("svops_log_head", "Position of the newest event.", publication.head())
         unpublished = Event.objects.filter(position__isnull=True).count()
         yield _gauge("svops_events_unpublished", "Events that have no position yet.", unpublished)
@@ -47,12 +61,27 @@ def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(name, text, value=float(value))
 
 
-def _open_runs() -> Metric:
-    family = GaugeMetricFamily("svops_runs_open", "Runs that have not ended, by state.", labels=["state"])
-    counts = dict(Run.objects.open().order_by().values_list("state").annotate(Count("pk")))
-    for state in RunState:
-        if state in OPEN:
-            family.add_metric([state.value], counts.get(state.value, 0))
+def _each(name: str, text: str, values: Mapping[str, float]) -> Metric:
+    """Return a gauge with a value for each Airflow."""
+    family = GaugeMetricFamily(name, text, labels=["airflow"])
+    for airflow, value in values.items():
+        family.add_metric([airflow], float(value))
+    return family
+
+
+def _seconds_since(at: datetime | None, now: datetime) -> float:
+    return (now - at).total_seconds() if at else float("nan")
+
+
+def _open_runs(airflows: Iterable[str]) -> Metric:
+    family = GaugeMetricFamily("svops_runs_open", "Runs that have not ended, by state.", labels=["airflow", "state"])
+    rows = Run.objects.open().order_by().values_list("airflow", "state").annotate(Count("pk"))
+    counts = {(str(airflow), state): count for airflow, state, count in rows}
+    # One that nothing is asked of may have open runs too.
+    for airflow in dict.fromkeys([*airflows, *sorted(airflow for airflow, _ in counts)]):
+        for state in RunState:
+            if state in OPEN:
+                family.add_metric([airflow, state.value], counts.get((airflow, state.value), 0))
     return family
 
 

@@ -150,7 +150,7 @@ CSRF_TRUSTED_ORIGINS = env.items("CSRF_TRUSTED_ORIGINS")
 HTTPS = env.boolean("HTTPS", default=False)
 SECURE_SSL_REDIRECT = HTTPS
 # Health checks and Airflow's signed pushes do not come through the TLS proxy.
-SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|api/v1/ingest)/?$"]
+SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|api/v1/ingest(/[^/]+)?)/?$"]
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_HSTS_SECONDS = env.integer("HSTS_SECONDS", default=0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_HSTS_SECONDS > 0

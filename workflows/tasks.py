@@ -12,7 +12,6 @@ from rest.errors import BusyError
 from workflows.airflow.errors import AirflowError
 from workflows.dispatch import dispatcher
 from workflows.models import Airflow
-from workflows.naming import DEFAULT
 from workflows.watch import dags
 from workflows.watch import poll as watch
 
@@ -27,7 +26,7 @@ def _each(task: Task[[str], None], airflow: str, *, expires: int) -> Iterator[st
 
     So they are worked on side by side, and one that is slow or down delays no other.
     """
-    names = [airflow] if airflow else list(Airflow.objects.active().values_list("name", flat=True)) or [DEFAULT]
+    names = [airflow] if airflow else Airflow.active_names()
     if len(names) == 1:
         yield names[0]
         return

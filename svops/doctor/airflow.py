@@ -12,9 +12,10 @@ from django.conf import settings
 
 from svops.doctor import permissions
 from svops.doctor.calls import CALLS, Asked, Call
-from svops.doctor.findings import Finding, Outcome, Progress, timed
+from svops.doctor.findings import Finding, Outcome, Progress, called, timed
 from svops.doctor.permissions import Right
-from workflows.airflow import AirflowClient
+from workflows.airflow import Access, AirflowClient
+from workflows.airflow.access import kind_of
 from workflows.airflow.errors import (
     AirflowAuthError,
     AirflowConflictError,
@@ -35,8 +36,6 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "dags"
 MOST_DAGS = 100
 # Used if no DAG can be seen: whether a right on all DAGs is there shows all the same.
 NO_DAG = "svops_doctor"
-UP = "Start Airflow, or mend AIRFLOW_URL and the network between."
-CREDENTIALS = "Mend the credentials of AIRFLOW_AUTH (docs/airflows.md), or give SVOps' user a role in Airflow."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +43,14 @@ class Airflow:
     """What is known of an Airflow that answers."""
 
     client: AirflowClient
+    auth: str
     version: str
     manager: AuthManager
     dags: Sequence[Dag | UnreadableDag] = ()
+
+    @property
+    def name(self) -> str:
+        return self.client.name
 
     @property
     def is_first_api(self) -> bool:
@@ -70,21 +74,30 @@ class Tried:
         return not (self.refused or self.credentials_refused or self.silent or self.absent or self.wrong)
 
 
-def reach(client: AirflowClient) -> tuple[Airflow | None, list[Finding]]:
+def up(airflow: str) -> str:
+    return f"Start Airflow, or mend {called('url', airflow)} and the network between."
+
+
+def _credentials(airflow: str) -> str:
+    way = called("auth", airflow)
+    return f"Mend the credentials of {way} (docs/airflows.md), or give SVOps' user a role in Airflow."
+
+
+def reach(client: AirflowClient, access: Access) -> tuple[Airflow | None, list[Finding]]:
     """Find out whether it answers and what it is. Without an answer, nothing else of it can be tried."""
     with timed() as watch:
         try:
             version, error = client.version(), ""
             manager = client.probes.auth_manager()
         except AirflowAuthError as exc:
-            return None, [_finding("sign in", Outcome.WRONG, str(exc), CREDENTIALS, ms=watch.ms)]
+            return None, [_finding("sign in", Outcome.WRONG, str(exc), _credentials(client.name), ms=watch.ms)]
         except AirflowError as exc:
             error = str(exc)
     if error:
-        return None, [_finding("answer", Outcome.WRONG, error, UP, ms=watch.ms)]
-    airflow = Airflow(client=client, version=version, manager=manager)
+        return None, [_finding("answer", Outcome.WRONG, error, up(client.name), ms=watch.ms)]
+    airflow = Airflow(client=client, auth=kind_of(access.way), version=version, manager=manager)
     return airflow, [
-        _finding("answer", Outcome.WORKS, settings.AIRFLOW_URL, ms=watch.ms),
+        _finding("answer", Outcome.WORKS, access.base_url, ms=watch.ms),
         _of_version(version),
         _finding("auth manager", Outcome.WORKS, str(manager)),
     ]
@@ -174,9 +187,9 @@ def _judged(tried: Sequence[Tried], airflow: Airflow) -> Iterator[Finding]:
     refusals = [one for one in tried if one.refused or one.credentials_refused]
     if refusals and not any(one.is_allowed for one in tried):
         found = refusals[0].wrong or "Airflow refuses everything: wrong credentials, or a user without any role"
-        yield _finding("sign in", Outcome.WRONG, found, CREDENTIALS)
+        yield _finding("sign in", Outcome.WRONG, found, _credentials(airflow.name))
         return
-    yield _finding("sign in", Outcome.WORKS, f"by AIRFLOW_AUTH={settings.AIRFLOW_AUTH}")
+    yield _finding("sign in", Outcome.WORKS, f"by {called('auth', airflow.name)}={airflow.auth}")
     allowed = [_needs(one.call, airflow) for one in tried if one.is_allowed]
     refused = {one.call.name: _needs(one.call, airflow) for one in tried if one.refused}
     missing = permissions.missing(refused, allowed)
@@ -197,7 +210,7 @@ def _row(one: Tried, airflow: Airflow, missing: frozenset[Right], allowed: Seque
     if one.absent:
         return _finding(call.name, Outcome.ABSENT, call.lacking, needed=False, ms=one.ms)
     if one.wrong:
-        mend = UP if one.silent else "Read the log of Airflow's API server."
+        mend = up(airflow.name) if one.silent else "Read the log of Airflow's API server."
         return _finding(call.name, Outcome.WRONG, one.wrong, mend, needed=needed, ms=one.ms)
     return _finding(call.name, Outcome.WORKS, needed=needed, ms=one.ms)
 
@@ -226,7 +239,8 @@ def _role(rights: Sequence[Right]) -> str:
 
 def dags_of_workflows(airflow: Airflow, progress: Progress) -> Iterator[Finding]:
     """Say which DAGs of workflows Airflow does not show us, and which it does not let us run."""
-    names = Workflow.objects.alive().order_by("dag__dag_id").values_list("dag__dag_id", flat=True).distinct()
+    its = Workflow.objects.alive().filter(dag__airflow__name=airflow.name)
+    names = its.order_by("dag__dag_id").values_list("dag__dag_id", flat=True).distinct()
     dag_ids = list(names[: MOST_DAGS + 1])
     shown = {dag.dag_id for dag in airflow.dags}
     hidden = [dag_id for dag_id in dag_ids if dag_id not in shown]

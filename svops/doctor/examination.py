@@ -13,42 +13,70 @@ from django.db import DatabaseError
 from rest.masking import mask
 from svops.doctor import airflow as airflow_checks
 from svops.doctor import listener, surroundings
-from svops.doctor.airflow import Airflow
+from svops.doctor.airflow import Airflow as Answering
 from svops.doctor.calls import Asked
 from svops.doctor.findings import Finding, Outcome, Progress, timed
 from svops.doctor.real_run import RealRun
-from workflows import gateway
-from workflows.airflow import AirflowClient
+from workflows import gateway, way_in
+from workflows.airflow import Access, AirflowClient
 from workflows.airflow.errors import AirflowError
 from workflows.airflow.types import Dag
-from workflows.models import Workflow
+from workflows.models import Airflow, Workflow
 from workflows.naming import DEFAULT
 
 logger = logging.getLogger(__name__)
 
 
-def examine(*, dag_id: str = "", progress: Progress = lambda _: None) -> Iterator[Finding]:
-    """Yield what each check finds. With `dag_id`, a real run of this DAG is started and stopped."""
+def examine(*, airflow: str = "", dag_id: str = "", progress: Progress = lambda _: None) -> Iterator[Finding]:
+    """Yield what each check finds, of every active Airflow or of the named one.
+
+    With `dag_id`, a real run of this DAG is started and stopped, on the named Airflow, or else on the default one.
+    """
     yield from surroundings.checks(progress)
-    with closing(gateway.separate(DEFAULT)) as client:
-        progress("Airflow")
-        airflow, findings = airflow_checks.reach(client)
-        yield from findings
-        run: RealRun | None = None
-        if airflow:
-            yield from _safely("clock", lambda: [airflow_checks.clock(client)])
-            yield from _safely("health", lambda: [airflow_checks.health(client)])
-            airflow = replace(airflow, dags=_dags(client))
-            yield from airflow_checks.calls(airflow, _asked(airflow, dag_id), progress)
-            yield from _of_dags(airflow, progress)
-            if dag_id:
-                run = RealRun(client, dag_id)
-                progress(f"a run of {dag_id}")
-                yield from _safely("a real run", run.start)
-        progress("pushes")
-        yield from listener.checks(airflow, pushed_since=_pushed_since(run))
-        if run:
-            yield from _safely("a real run", run.end)
+    for name in [airflow] if airflow else _active():
+        its_dag = dag_id if name == (airflow or DEFAULT) else ""
+        for finding in _of(name, its_dag, progress):
+            yield replace(finding, airflow=name)
+
+
+def _active() -> list[str]:
+    try:
+        return Airflow.active_names()
+    except DatabaseError:
+        return [DEFAULT]
+
+
+def _of(name: str, dag_id: str, progress: Progress) -> Iterator[Finding]:
+    what = "Airflow" if name == DEFAULT else f"Airflow {name}"
+    progress(what)
+    try:
+        access, client = way_in.access(name), gateway.separate(name)
+    except (AirflowError, DatabaseError) as exc:
+        mend = f"Describe the way to {name} again (docs/airflows.md)."
+        yield Finding(part=airflow_checks.PART, check="answer", outcome=Outcome.WRONG, found=str(exc), mend=mend)
+        return
+    with closing(client):
+        yield from _examined(client, access, dag_id, lambda check: progress(f"{what}: {check}"))
+
+
+def _examined(client: AirflowClient, access: Access, dag_id: str, progress: Progress) -> Iterator[Finding]:
+    airflow, findings = airflow_checks.reach(client, access)
+    yield from findings
+    run: RealRun | None = None
+    if airflow:
+        yield from _safely("clock", lambda: [airflow_checks.clock(client)])
+        yield from _safely("health", lambda: [airflow_checks.health(client)])
+        airflow = replace(airflow, dags=_dags(client))
+        yield from airflow_checks.calls(airflow, _asked(airflow, dag_id), progress)
+        yield from _of_dags(airflow, progress)
+        if dag_id:
+            run = RealRun(client, dag_id)
+            progress(f"a run of {dag_id}")
+            yield from _safely("a real run", run.start)
+    progress("pushes")
+    yield from _safely("pushes", lambda: listener.checks(client.name, airflow, pushed_since=_pushed_since(run)))
+    if run:
+        yield from _safely("a real run", run.end)
 
 
 def summary(findings: Sequence[Finding]) -> str:
@@ -58,7 +86,8 @@ def summary(findings: Sequence[Finding]) -> str:
     less = f" {lesser} more of less weight." if lesser else ""
     if not problems:
         return f"Doctor: {len(findings)} checks, no problem.{less}"
-    first = mask(f"{problems[0].check} ({problems[0].found or problems[0].outcome})")
+    whose = "" if problems[0].airflow in {"", DEFAULT} else f"{problems[0].airflow}: "
+    first = mask(f"{whose}{problems[0].check} ({problems[0].found or problems[0].outcome})")
     more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
     return f"Doctor: {len(findings)} checks, a problem with {first}{more}.{less}"
 
@@ -75,22 +104,23 @@ def _dags(client: AirflowClient) -> list[Dag]:
         return []  # its own row says so
 
 
-def _asked(airflow: Airflow, dag_id: str) -> Asked:
+def _asked(airflow: Answering, dag_id: str) -> Asked:
     """Choose the DAG that the calls are about: the named one, else one with a workflow, else any, else none."""
     dags = {dag.dag_id: dag for dag in airflow.dags if isinstance(dag, Dag)}
-    names = [dag_id] if dag_id else [*_offered(), *dags]
+    names = [dag_id] if dag_id else [*_offered(airflow.name), *dags]
     chosen = next((name for name in names if name in dags), dag_id or airflow_checks.NO_DAG)
     return Asked(client=airflow.client, dag_id=chosen, paused=dags[chosen].is_paused if chosen in dags else False)
 
 
-def _offered() -> list[str]:
+def _offered(airflow: str) -> list[str]:
+    its = Workflow.objects.alive().filter(dag__airflow__name=airflow)
     try:
-        return list(Workflow.objects.alive().order_by("id").values_list("dag__dag_id", flat=True)[:100])
+        return list(its.order_by("id").values_list("dag__dag_id", flat=True)[:100])
     except DatabaseError:
         return []
 
 
-def _of_dags(airflow: Airflow, progress: Progress) -> Iterator[Finding]:
+def _of_dags(airflow: Answering, progress: Progress) -> Iterator[Finding]:
     yield from _safely("DAGs of workflows", lambda: airflow_checks.dags_of_workflows(airflow, progress))
     try:
         errors = {error.filename: error.stack_trace for error in airflow.client.dags.import_errors()}

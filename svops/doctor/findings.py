@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
 from rest.masking import mask
+from workflows.naming import DEFAULT
 
 
 class Outcome(StrEnum):
@@ -22,9 +23,13 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One row. `needed` says whether SVOps needs it; without, it does less. `mend` says what to do."""
+    """One row. `needed` says whether SVOps needs it; without, it does less. `mend` says what to do.
+
+    `airflow` names the Airflow that it is about, if it is about one.
+    """
 
     part: str
+    airflow: str = ""
     check: str
     outcome: Outcome
     found: str = ""
@@ -38,6 +43,23 @@ class Finding:
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "found": mask(self.found), "mend": mask(self.mend), "problem": self.is_problem}
+
+
+def grouped(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
+    """Return the rows under the title of each part. It names the Airflow only if that is not the default one alone."""
+    rows = list(findings)
+    is_one = {row.airflow for row in rows if row.airflow} <= {DEFAULT}
+    parts: dict[str, list[Finding]] = {}
+    for row in rows:
+        parts.setdefault(row.part if is_one or not row.airflow else f"{row.part} {row.airflow}", []).append(row)
+    return parts
+
+
+def called(option: str, airflow: str) -> str:
+    """Return how an operator calls an option of the way to this Airflow."""
+    if airflow != DEFAULT:
+        return f"`{option}` of {airflow}"
+    return "SVOPS_INGEST_SECRET" if option == "ingest_secret" else f"AIRFLOW_{option.upper()}"
 
 
 class Faulty(Exception):  # noqa: N818 - an outcome, not an error of ours

@@ -16,7 +16,8 @@ from django.conf import settings
 from django.utils import timezone
 
 from svops.doctor.airflow import Airflow
-from svops.doctor.findings import Finding, Outcome, timed
+from svops.doctor.findings import Finding, Outcome, called, timed
+from workflows import way_in
 from workflows.airflow.errors import AirflowError
 from workflows.naming import DEFAULT
 from workflows.watch import arrivals
@@ -32,29 +33,36 @@ POLL = 0.3
 WITHOUT = "Without pushes, changes are seen some seconds later."
 
 
-def checks(airflow: Airflow | None, *, pushed_since: datetime | None) -> Iterator[Finding]:
+def checks(name: str, airflow: Airflow | None, *, pushed_since: datetime | None) -> Iterator[Finding]:
     """Check the way of a push. `pushed_since` is when the run began whose push must have arrived since."""
-    if not settings.INGEST_SECRET:
-        found = "SVOPS_INGEST_SECRET is not set, so pushes are off"
+    secret = way_in.ingest_secret(name)
+    if not secret:
+        found = f"{called('ingest_secret', name)} is not set, so pushes are off"
         yield _finding("pushes", Outcome.ABSENT, found, f"Set it here and in Airflow. {WITHOUT}")
         return
-    yield accepts_pushes(now=timezone.now())
+    yield accepts_pushes(name, secret, now=timezone.now())
     if airflow:
         yield from _installed(airflow)
-    yield arrived(pushed_since, patience=PATIENCE)
+    yield arrived(name, pushed_since, patience=PATIENCE)
 
 
-def accepts_pushes(*, now: datetime) -> Finding:
+def address_of(airflow: str) -> str:
+    """Return where the listener of this Airflow pushes to."""
+    url = settings.SVOPS_INGEST_URL
+    return url if airflow == DEFAULT else f"{url.rstrip('/')}/{airflow}"
+
+
+def accepts_pushes(airflow: str, secret: str, *, now: datetime) -> Finding:
     """Send a signed push without records, as the plugin would, to our own web process."""
     body = json.dumps({"records": [], "dropped": 0, "version": LISTENER_VERSION}).encode()
     sent_at = str(int(now.timestamp()))
-    signature = hmac.new(settings.INGEST_SECRET.encode(), sent_at.encode() + b"." + body, hashlib.sha256)
+    signature = hmac.new(secret.encode(), sent_at.encode() + b"." + body, hashlib.sha256)
     headers = {
         "Content-Type": "application/json",
         "X-SVOps-Timestamp": sent_at,
         "X-SVOps-Signature": signature.hexdigest(),
     }
-    url = settings.SVOPS_INGEST_URL
+    url = address_of(airflow)
     with timed() as watch:
         try:
             with requests.Session() as session:
@@ -66,7 +74,7 @@ def accepts_pushes(*, now: datetime) -> Finding:
     if status == HTTPStatus.ACCEPTED:
         return _finding("SVOps takes pushes", Outcome.WORKS, url, ms=watch.ms)
     if status == HTTPStatus.UNAUTHORIZED:
-        found, mend = "the signature is refused", "Give the web process the same SVOPS_INGEST_SECRET."
+        found, mend = "the signature is refused", f"Give the web process the same {called('ingest_secret', airflow)}."
     else:
         found = f"{url} does not take a push: {error or f'HTTP {status}'}"
         mend = "Start the web process, or set SVOPS_INGEST_URL to its address."
@@ -86,15 +94,19 @@ def _installed(airflow: Airflow) -> Iterator[Finding]:
     yield _finding("plugin installed", Outcome.WRONG, "Airflow has no plugin svops_listener", mend)
 
 
-def arrived(since: datetime | None, *, patience: float) -> Finding:
+def arrived(airflow: str, since: datetime | None, *, patience: float) -> Finding:
     """Say when the last push arrived. After a run of our own that began at `since`, wait for one so many seconds."""
     try:
-        last = _last(since, patience=patience)
+        last = _last(airflow, since, patience=patience)
     except redis.RedisError as exc:
         return _finding("pushes arrive", Outcome.UNTRIED, f"Redis does not answer: {type(exc).__name__}")
     if last is None or (since and last.at < since):
         found = f"no push came within {patience:g} s of the run" if since else "no push has arrived lately"
-        mend = "Set SVOPS_INGEST_URL and SVOPS_INGEST_SECRET for every process of Airflow; look for a firewall between."
+        where = "" if airflow == DEFAULT else f" (it ends with /{airflow})"
+        mend = (
+            f"Set SVOPS_INGEST_URL{where} and SVOPS_INGEST_SECRET for every process of Airflow; "
+            "look for a firewall between."
+        )
         outcome = Outcome.WRONG if since else Outcome.UNTRIED
         return _finding("pushes arrive", outcome, found, mend if since else f"--dag starts a run. {mend}")
     age = (timezone.now() - last.at).total_seconds()
@@ -106,10 +118,10 @@ def arrived(since: datetime | None, *, patience: float) -> Finding:
     return _finding("pushes arrive", Outcome.WORKS, f"{found}{dropped}")
 
 
-def _last(since: datetime | None, *, patience: float) -> arrivals.Arrival | None:
+def _last(airflow: str, since: datetime | None, *, patience: float) -> arrivals.Arrival | None:
     gives_up_at = time.monotonic() + patience
     while True:
-        last = arrivals.last(DEFAULT)
+        last = arrivals.last(airflow)
         if since is None or (last and last.at >= since) or time.monotonic() >= gives_up_at:
             return last
         time.sleep(POLL)

@@ -23,7 +23,6 @@ from notifications.outgoing import NoAnswerError, RefusedError
 from rest.sealing import UnsealableError
 from svops.doctor.findings import Faulty, Finding, Outcome, Progress, timed
 from workflows.models import Airflow
-from workflows.naming import DEFAULT
 
 BEAT_AGE = timedelta(seconds=15)
 # Seconds for a connection to a receiver.
@@ -78,7 +77,7 @@ def redis_server() -> str:
 
 def beat() -> str:
     try:
-        ticked_at = Airflow.objects.filter(name=DEFAULT).values_list("ticked_at", flat=True).first()
+        ticked_at = Airflow.objects.active().ticked_at()
     except DatabaseError as exc:
         raise Faulty("the database does not answer", outcome=Outcome.UNTRIED) from exc
     mend = "Start beat and a worker."

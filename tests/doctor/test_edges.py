@@ -62,6 +62,7 @@ def test_json_is_for_programs(guarded: Guard, capsys: pytest.CaptureFixture[str]
     assert answer["ok"] is True
     assert pools == {
         "part": "Airflow",
+        "airflow": "default",
         "check": "list pools",
         "outcome": "missing right",
         "found": "can read on Pools",

@@ -102,7 +102,7 @@ def test_another_secret_than_that_of_the_web_process_is_named(settings: Settings
     settings.SVOPS_INGEST_URL = f"{live_server.url}/api/v1/ingest"
 
     # The web process of this test has the secret of this process: an old signature is refused in the same way.
-    seen = listener.accepts_pushes(now=timezone.now() - timedelta(hours=1))
+    seen = listener.accepts_pushes(DEFAULT, SECRET, now=timezone.now() - timedelta(hours=1))
 
     assert (seen.outcome, seen.found) == (Outcome.WRONG, "the signature is refused")
     assert seen.mend == "Give the web process the same SVOPS_INGEST_SECRET."
@@ -111,7 +111,7 @@ def test_another_secret_than_that_of_the_web_process_is_named(settings: Settings
 def test_a_web_process_that_is_down_is_named(settings: Settings, unused_tcp_port: int) -> None:
     settings.SVOPS_INGEST_URL = f"http://127.0.0.1:{unused_tcp_port}/api/v1/ingest"
 
-    seen = listener.accepts_pushes(now=timezone.now())
+    seen = listener.accepts_pushes(DEFAULT, SECRET, now=timezone.now())
 
     assert seen.found == f"{settings.SVOPS_INGEST_URL} does not take a push: ConnectionError"
     assert not seen.is_problem
@@ -129,6 +129,6 @@ def test_an_airflow_without_the_plugin_is_told_to_install_it(guarded: Guard) -> 
 def test_a_run_whose_push_does_not_come_is_wrong() -> None:
     assert push(version="2") == 202
 
-    seen = listener.arrived(timezone.now() + timedelta(seconds=1), patience=0.5)
+    seen = listener.arrived(DEFAULT, timezone.now() + timedelta(seconds=1), patience=0.5)
 
     assert (seen.outcome, seen.found) == (Outcome.WRONG, "no push came within 0.5 s of the run")

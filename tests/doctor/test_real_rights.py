@@ -19,7 +19,7 @@ from svops.doctor.calls import Asked
 from svops.doctor.examination import examine
 from svops.doctor.findings import Finding, Outcome
 from tests.doctor.test_rights import READS, WRITES, found
-from workflows import gateway
+from workflows import gateway, way_in
 from workflows.naming import DEFAULT
 
 pytestmark = [pytest.mark.airflow, pytest.mark.django_db]
@@ -80,7 +80,7 @@ def only_what_is_needed(airflow_server: AirflowServer, settings: Settings) -> It
 def examined() -> list[Finding]:
     """Try the calls alone: on a busy machine, an Airflow takes a while for all of them."""
     with closing(gateway.separate(DEFAULT)) as client:
-        airflow, _ = reach(client)
+        airflow, _ = reach(client, way_in.access(DEFAULT))
         assert airflow
         return calls(airflow, Asked(client=client, dag_id="simple_workflow_example"), progress=lambda _: None)
 

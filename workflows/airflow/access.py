@@ -72,6 +72,12 @@ class Command:
 
 
 Way = Password | StaticToken | OAuth2 | Google | Mwaa | Command
+_KINDS = dict(zip((Password, StaticToken, OAuth2, Google, Mwaa, Command), NAMES, strict=True))
+
+
+def kind_of(way: Way) -> str:
+    """Return the name of the way."""
+    return _KINDS[type(way)]
 
 
 @dataclass(frozen=True, kw_only=True)

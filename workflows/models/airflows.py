@@ -15,6 +15,11 @@ class AirflowQuerySet(models.QuerySet["Airflow"]):
     def active(self) -> AirflowQuerySet:
         return self.filter(is_active=True)
 
+    def ticked_at(self) -> datetime | None:
+        """Return when beat ticked last, for any of them."""
+        ticked_at: datetime | None = self.aggregate(last=models.Max("ticked_at"))["last"]
+        return ticked_at
+
 
 class Airflow(models.Model):
     """One Airflow: its name, the way to it, whether it answers, and up to when it was polled.
@@ -90,6 +95,12 @@ class Airflow(models.Model):
     def by_name(cls) -> dict[str, Airflow]:
         """Return all of them, few as they are: for rows of which each names its own."""
         return {row.name: row for row in cls.objects.all()} or {DEFAULT: cls.default()}
+
+    @classmethod
+    def active_names(cls) -> list[str]:
+        """Return the names of those that are asked, the default one first. A new database has just that one."""
+        names = list(cls.objects.active().values_list("name", flat=True))
+        return sorted(names, key=lambda name: (name != DEFAULT, name)) or [DEFAULT]
 
     @property
     def is_default(self) -> bool:

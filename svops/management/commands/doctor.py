@@ -3,17 +3,19 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from django.core.management.base import BaseCommand
+from django.db import DatabaseError
 from rich.console import Console
 from rich.table import Table
 
 from rest.masking import mask
 from svops.doctor.examination import examine, summary
-from svops.doctor.findings import Finding, Outcome, Progress
+from svops.doctor.findings import Finding, Outcome, Progress, grouped
+from workflows.management.base import named_airflow
 
 STYLES = {
     Outcome.WORKS: "green",
@@ -32,15 +34,22 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--dag", default="", metavar="DAG_ID", help="Start a real run of this DAG, wait for its push, and stop it."
+            "--airflow", default="", metavar="NAME", help="Which Airflow (by default: every active one)."
+        )
+        parser.add_argument(
+            "--dag",
+            default="",
+            metavar="DAG_ID",
+            help="Start a real run of this DAG (of the default Airflow if none is named), wait for its push, stop it.",
         )
         output = parser.add_mutually_exclusive_group()
         output.add_argument("--json", action="store_true", help="Print a JSON object, for programs.")
         output.add_argument("--short", action="store_true", help="Print one line.")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        airflow = _named(options)
         with _progress() as progress:
-            findings = list(examine(dag_id=options["dag"], progress=progress))
+            findings = list(examine(airflow=airflow, dag_id=options["dag"], progress=progress))
         problems = [finding for finding in findings if finding.is_problem]
         if options["json"]:
             shown = {"ok": not problems, "findings": [finding.as_json() for finding in findings]}
@@ -52,6 +61,13 @@ class Command(BaseCommand):
             self.stdout.write(summary(findings))
         if problems:
             sys.exit(1)
+
+
+def _named(options: Mapping[str, Any]) -> str:
+    try:
+        return named_airflow(options) if options["airflow"] else ""
+    except DatabaseError:
+        return str(options["airflow"])  # a row says that the database is down
 
 
 @contextmanager
@@ -67,16 +83,15 @@ def _progress() -> Iterator[Progress]:
 
 def _print(findings: list[Finding]) -> None:
     console = Console()
-    for part in dict.fromkeys(finding.part for finding in findings):
-        table = Table(title=part, title_justify="left", title_style="bold", expand=True, show_edge=False)
+    for title, rows in grouped(findings).items():
+        table = Table(title=title, title_justify="left", title_style="bold", expand=True, show_edge=False)
         for name, ratio in (("check", 3), ("", 2), ("ms", 1), ("found", 6)):
             table.add_column(name, ratio=ratio, justify="right" if name == "ms" else "left", overflow="fold")
-        for one in findings:
-            if one.part == part:
-                word = str(one.outcome) if one.needed or one.outcome == Outcome.WORKS else f"({one.outcome})"
-                text = "\n".join(filter(None, (mask(one.found), mask(one.mend))))
-                style = STYLES[one.outcome] if one.is_problem or one.outcome == Outcome.WORKS else "yellow"
-                ms = f"{one.ms:.0f}" if one.ms is not None else ""
-                table.add_row(one.check, f"[{style}]{word}[/]", ms, text.replace("[", r"\["))
+        for one in rows:
+            word = str(one.outcome) if one.needed or one.outcome == Outcome.WORKS else f"({one.outcome})"
+            text = "\n".join(filter(None, (mask(one.found), mask(one.mend))))
+            style = STYLES[one.outcome] if one.is_problem or one.outcome == Outcome.WORKS else "yellow"
+            ms = f"{one.ms:.0f}" if one.ms is not None else ""
+            table.add_row(one.check, f"[{style}]{word}[/]", ms, text.replace("[", r"\["))
         console.print(table)
         console.print()
