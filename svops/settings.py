@@ -61,6 +61,9 @@ AIRFLOW_CLIENT_CERT = env.certificate("AIRFLOW_CLIENT_CERT", key=AIRFLOW_CLIENT_
 AIRFLOW_PROXY = env.web_address("AIRFLOW_PROXY", may_have_user=True)
 AIRFLOW_MAX_REQUESTS_PER_SECOND = env.per_second("AIRFLOW_MAX_REQUESTS_PER_SECOND")
 
+# Further ones. `manage.py load_airflows` reads it.
+AIRFLOWS_FILE = env.file("AIRFLOWS_FILE")
+
 
 def _missing_for_airflow() -> str:
     """Return what the chosen way to Airflow lacks, as one sentence."""

@@ -168,11 +168,6 @@ def _checked(name: str, value: Any, *, from_file: bool) -> Any:
     return option.check(value)
 
 
-def of_operator(options: Options) -> list[str]:
-    """Return the names of the options that only an operator's file can have given."""
-    return sorted((LOCAL & options.keys()) | ({"auth"} if options.get("auth") in BY_SERVER else set()))
-
-
 def _sentence(exc: ValueError) -> str:
     text = str(exc)
     return f"{text[0].upper()}{text[1:]}."

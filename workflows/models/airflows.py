@@ -41,6 +41,9 @@ class Airflow(models.Model):
     )
     secrets = models.TextField(blank=True, db_default="", editable=False, help_text="The secret options, sealed.")
     is_active = models.BooleanField(default=True, db_default=True, help_text="False: nothing is asked of it.")
+    from_file = models.BooleanField(
+        default=False, db_default=False, editable=False, help_text="AIRFLOWS_FILE describes it, or did."
+    )
     drained_at = models.DateTimeField(null=True, blank=True, help_text="Takes no new runs since.")
     emptied_at = models.DateTimeField(null=True, blank=True, help_text="When the last run ended after that.")
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from accounts.models import User
 
 LONGEST_NAME = 50
+BY_FILE = "AIRFLOWS_FILE describes this Airflow"
 BY_SETTINGS = "The way to the default Airflow is that of the settings AIRFLOW_…: change it there."
 # None takes an option away.
 Options = Mapping[str, Any]
@@ -49,7 +50,7 @@ def create_airflow(
     ways.check_together(after)
     # Every other one stands beside the default one.
     Airflow.default()
-    airflow = Airflow(name=name, is_active=is_active)
+    airflow = Airflow(name=name, is_active=is_active, from_file=from_file)
     _set_options(airflow, after)
     airflow.save()
     transaction.on_commit(lambda: way_in.forget(airflow.name))
@@ -68,11 +69,13 @@ def change_airflow(
 ) -> Airflow:
     """Change options, or whether anything is asked of it. Options that are not given stay; None takes one away.
 
-    An operator's file gives all of them instead. A secret stays only where it was sent before: with another address, it
-    is given anew. Raises as `create_airflow` does.
+    An operator's file gives all of them instead, and from then on nobody else does. A secret stays only where it was
+    sent before: with another address, it is given anew. Raises as `create_airflow` does, and `ConflictError`.
     """
     _require_admin(actor, from_file=from_file)
     airflow = Airflow.objects.select_for_update().get(pk=airflow.pk)
+    if airflow.from_file and not from_file:
+        raise ConflictError(f"{BY_FILE}: change it there.")
     if options is not None and airflow.is_default:
         raise InvalidInputError({"options": [BY_SETTINGS]})
     before = options_of(airflow)
@@ -82,10 +85,11 @@ def change_airflow(
     if options is not None:
         after = _merged(before, options, from_file=from_file)
         _set_options(airflow, after)
-    if after == before and facts["is_active"] == airflow.is_active:
+    airflow.from_file = from_file
+    if after == before and facts == _facts(airflow, after):
         return airflow
     # Not the state: a worker writes it at the same time.
-    airflow.save(update_fields=["options", "secrets", "is_active"])
+    airflow.save(update_fields=["options", "secrets", "is_active", "from_file"])
     transaction.on_commit(lambda: way_in.forget(airflow.name))
     old, new = audit.changes(facts, _facts(airflow, after))
     if changed := sorted(name for name in ways.SECRET if before.get(name) != after.get(name)):
@@ -98,8 +102,6 @@ def _merged(before: Options, options: Options, *, from_file: bool) -> dict[str, 
     given = ways.checked({name: value for name, value in options.items() if value is not None}, from_file=from_file)
     if from_file:
         after = given
-    elif local := ways.of_operator(before):
-        raise InvalidInputError({"options": [f"AIRFLOWS_FILE gives {', '.join(local)}: change the way in there."]})
     else:
         if unknown := sorted(options.keys() - ways.TABLE.keys()):
             ways.checked(dict.fromkeys(unknown), from_file=False)
@@ -113,12 +115,15 @@ def _merged(before: Options, options: Options, *, from_file: bool) -> dict[str, 
 def delete_airflow(*, actor: User | None, airflow: Airflow, from_file: bool = False) -> None:
     """Forget an Airflow, with its DAGs as SVOps mirrors them, their errors, and the DAG rules that name it.
 
-    Raises `AirflowInUseError` while there are workflows or runs on it, `ConflictError` for the default one.
+    Raises `AirflowInUseError` while there are workflows or runs on it, `ConflictError` for the default one, and for one
+    that an operator's file describes.
     """
     _require_admin(actor, from_file=from_file)
     airflow = Airflow.objects.select_for_update().get(pk=airflow.pk)
     if airflow.is_default:
         raise ConflictError("The default Airflow cannot be deleted. It can be drained.")
+    if airflow.from_file and airflow.is_active:
+        raise ConflictError(f"{BY_FILE}: take it out there first.")
     counts = {
         "workflows": Workflow.objects.filter(dag__airflow__name=airflow.name).count(),
         "runs": Run.objects.filter(airflow__name=airflow.name).count(),
@@ -181,6 +186,7 @@ def _set_options(airflow: Airflow, options: Options) -> None:
 def _facts(airflow: Airflow, options: Options) -> dict[str, Any]:
     return {
         "is_active": airflow.is_active,
+        **({"from_file": True} if airflow.from_file else {}),
         **{name: value for name, value in options.items() if name not in ways.SECRET},
         "secrets": sorted(ways.SECRET & options.keys()),
     }
