@@ -159,26 +159,27 @@ def watched(airflow: str, *, hurried: bool = False, purpose: Purpose = Purpose.L
     is an outage. While the breaker is open, this raises `AirflowUnavailableError` without a call.
     """
     with _slot(airflow, purpose):
-        yield from _behind_the_breaker(client_of(airflow, hurried=hurried, purpose=purpose))
+        yield from _behind_the_breaker(airflow, hurried, purpose)
 
 
-def _behind_the_breaker(client: AirflowClient) -> Iterator[AirflowClient]:
+def _behind_the_breaker(airflow: str, hurried: bool, purpose: Purpose) -> Iterator[AirflowClient]:
     since = timezone.now()
     try:
-        with breaker(client.name).calling():
+        client = client_of(airflow, hurried=hurried, purpose=purpose)
+        with breaker(airflow).calling():
             yield client
     except pybreaker.CircuitBreakerError as exc:
         message = f"the breaker is open: Airflow is tried again after {settings.BREAKER_RESET:g} s"
-        if answers(client.name):
+        if answers(airflow):
             # The process that opened it died before it could record the outage.
-            record_down(client.name, reason=message, since=since, now=timezone.now())
+            record_down(airflow, reason=message, since=since, now=timezone.now())
         raise AirflowUnavailableError(message, sent=False) from exc
     except AirflowForbiddenError as exc:
-        rights.record_refused(client.name, exc)
+        rights.record_refused(airflow, exc)
         raise
     except AirflowError as exc:
-        if _is_outage(client.name, exc):
-            record_down(client.name, reason=str(exc), since=since, now=timezone.now())
+        if _is_outage(airflow, exc):
+            record_down(airflow, reason=str(exc), since=since, now=timezone.now())
         raise
 
 

@@ -60,12 +60,14 @@ def new_run(workflow: Workflow, state: RunState = RunState.QUEUED, *, user: User
 def run_of(workflow: Workflow, state: RunState = RunState.QUEUED, *, user: User | None = None, **fields: Any) -> Run:
     """Return such a run that is not saved."""
     run_id = uuid.uuid4()
-    known: dict[str, Any] = {} if state == RunState.PENDING else {"queued_at": NOW}
+    known: dict[str, Any] = {"dag_run_id": f"svops__{run_id}"}
+    if state != RunState.PENDING:
+        known["queued_at"] = NOW
     return Run(
         id=run_id,
         workflow=workflow,
+        airflow_id=workflow.dag.airflow_name,
         dag_id=workflow.dag.dag_id,
-        dag_run_id=f"svops__{run_id}",
         state=state,
         user=user or workflow.owner,
         created_at=NOW + timedelta(microseconds=next(_order)),
