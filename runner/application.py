@@ -50,12 +50,14 @@ class Application:
         self._first_admin = home.directory("run") / "first_admin"
 
     def prepare(self) -> None:
-        """Migrate the database and create the first administrator."""
-        if self._is_done("migrated"):
-            return
-        self._manage("migrate", "--no-input", failure="The database could not be migrated.")
-        self._ensure_admin()
-        self._mark_done("migrated")
+        """Migrate the database, create the first administrator, load further Airflows."""
+        if not self._is_done("migrated"):
+            self._manage("migrate", "--no-input", failure="The database could not be migrated.")
+            self._ensure_admin()
+            self._mark_done("migrated")
+        if further := environment.of_airflows_file():
+            failure = "The further Airflows could not be loaded."
+            self._manage("load_airflows", failure=failure, env={**self._env, **further})
 
     @property
     def credentials(self) -> str:

@@ -6,7 +6,13 @@ A task of Airflow can print its environment into a log, which a viewer can read.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
 
 # What programs need on this machine: where things are, the language, the way to the network.
 BASE = frozenset(
@@ -44,10 +50,39 @@ def of_svops() -> dict[str, str]:
     """Return what SVOps' own processes may see: its settings, their files, and those of the clients that it uses."""
     from svops import settings  # here, since reading the settings can fail
 
+    further = _further()
     files = {f"{name}_FILE" for name in settings.VARIABLES_READ}
-    names = {*settings.VARIABLES_READ, *files, *settings.AIRFLOW_TOKEN_COMMAND_ENV, "DJANGO_SETTINGS_MODULE"}
-    clients = OF_WAYS.get(settings.AIRFLOW_AUTH, ())
+    of_commands = {*settings.AIRFLOW_TOKEN_COMMAND_ENV, *(name for one in further for name in _texts(one))}
+    ways = [settings.AIRFLOW_AUTH, *(str(one.get("auth")) for one in further)]
+    clients = [prefix for way in ways for prefix in OF_WAYS.get(way, ())]
+    names = {*settings.VARIABLES_READ, *files, *of_commands, "DJANGO_SETTINGS_MODULE"}
     return base() | _of(names, ("SVOPS_", "PG", *clients))
+
+
+def of_airflows_file() -> dict[str, str]:
+    """Return what only the command sees that loads AIRFLOWS_FILE: the file, and the variables that it refers to."""
+    from svops import settings
+
+    if not settings.AIRFLOWS_FILE:
+        return {}
+    text = Path(settings.AIRFLOWS_FILE).read_text(errors="replace")
+    return {**_of(re.findall(r"\$\{([^}]*)\}", text), ()), "AIRFLOWS_FILE": settings.AIRFLOWS_FILE}
+
+
+def _further() -> list[dict[str, Any]]:
+    """Return what AIRFLOWS_FILE describes. The command that loads it says what is wrong with it."""
+    from svops import settings
+
+    content = None
+    if settings.AIRFLOWS_FILE:
+        with suppress(yaml.YAMLError):
+            content = yaml.safe_load(Path(settings.AIRFLOWS_FILE).read_text(errors="replace"))
+    return [one for one in content if isinstance(one, dict)] if isinstance(content, list) else []
+
+
+def _texts(one: Mapping[str, Any]) -> list[str]:
+    names = one.get("token_command_env")
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 def without_admin(environment: Mapping[str, str]) -> dict[str, str]:

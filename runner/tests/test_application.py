@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner.application import Application
+from runner.errors import StartError
 from runner.home import Home
 from runner.ports import free_port
 
@@ -74,3 +75,22 @@ def test_a_database_that_is_gone_is_made_again_although_an_empty_file_is_there(t
 
     with closing(sqlite3.connect(tmp_path / "svops.sqlite3")) as database:
         assert database.execute(USERNAMES).fetchall() == [("admin",)]
+
+
+def test_each_start_loads_further_airflows_and_a_wrong_file_stops_it(
+    tmp_path: Path, names: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "airflows.yaml"
+    monkeypatch.setattr("svops.settings.AIRFLOWS_FILE", str(file))
+    monkeypatch.setenv("PROD_PASSWORD", "s3cret")
+    for text in ("[]", "- {name: prod, url: 'https://a.example.com', username: a, password: '${PROD_PASSWORD}'}"):
+        file.write_text(text)
+        prepared(tmp_path / "home")
+    file.write_text("- {name: prod, url: 'https://a.example.com', username: a}")
+
+    with pytest.raises(StartError, match="prod: password: required with auth password"):
+        prepared(tmp_path / "home")
+
+    with closing(sqlite3.connect(tmp_path / "home" / "svops.sqlite3")) as database:
+        rows = database.execute("SELECT name, is_active FROM workflows_airflowstate ORDER BY id").fetchall()
+    assert rows == [("default", 1), ("prod", 1)]

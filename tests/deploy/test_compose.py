@@ -169,6 +169,7 @@ def test_each_service_has_only_the_secrets_that_it_uses(services: Services) -> N
         "AUDIT_WEBHOOK_URL": {"worker"},
         "NOTIFICATION_EMAIL_DOMAINS": OURS,
         "SVOPS_ADMIN_PASSWORD": {"migrate"},
+        "AIRFLOWS_FILE": {"migrate"},
         "AIRFLOW__API__SECRET_KEY": {"airflow-api"},
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": {"airflow-api"},
     }
@@ -205,7 +206,7 @@ def test_every_command_of_ours_exists(services: Services) -> None:
     assert all(Path(sys.executable).with_name(argv[0]).is_file() for argv in commands)
     assert modules == ["svops.server"]
     assert find_spec(modules[0])
-    assert managed == ["load_examples", "migrate", "ensure_admin"]
+    assert managed == ["load_examples", "migrate", "load_airflows", "ensure_admin"]
     assert set(managed) <= set(get_commands())
 
 
@@ -277,7 +278,11 @@ def test_every_volume_is_declared_or_a_read_only_directory_of_the_repository(ser
     mounted = {volume for volume in used if volume.startswith(".")}
 
     assert named == set(compose.parse()["volumes"])
-    assert mounted == {"./dags:/opt/airflow/dags:ro", "./plugins:/opt/airflow/plugins:ro"}
+    assert mounted == {
+        "./dags:/opt/airflow/dags:ro",
+        "./plugins:/opt/airflow/plugins:ro",
+        "./deploy/airflows:/etc/svops/airflows:ro",
+    }
     assert all((compose.REPOSITORY / volume.partition(":")[0]).is_dir() for volume in mounted)
 
 
