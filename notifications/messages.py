@@ -13,6 +13,7 @@ from rest.masking import mask
 from rest.times import iso
 from workflows.eventlog.publication import envelope
 from workflows.models import Event
+from workflows.naming import DEFAULT
 
 TONES = {
     "workflow.completed": "good",
@@ -22,6 +23,7 @@ TONES = {
     "dag.import_error": "bad",
     "system.airflow_down": "bad",
     "system.airflow_up": "good",
+    "system.airflow_emptied": "good",
     "notification.failed": "bad",
 }
 VERBS = {
@@ -138,10 +140,17 @@ def _title(event: Event) -> str:
     return {
         "dag.synced": f"DAG {data.get('dag_id')} has changed",
         "dag.import_error": f"Airflow cannot import {data.get('filename')}",
-        "system.airflow_down": "Airflow does not answer",
-        "system.airflow_up": "Airflow answers again",
+        "system.airflow_down": f"{_airflow(event)} does not answer",
+        "system.airflow_up": f"{_airflow(event)} answers again",
+        "system.airflow_emptied": f"{_airflow(event)} is drained and has no open run any more",
         "notification.failed": f"Notifications to {data.get('name')} fail",
     }.get(event.type, event.type)
+
+
+def _airflow(event: Event) -> str:
+    """Return what to call the Airflow. While there is one, nobody knows its name."""
+    name = event.data.get("airflow", DEFAULT)
+    return "Airflow" if name == DEFAULT else f"The Airflow {name}"
 
 
 def _subject(event: Event) -> str:

@@ -8,7 +8,7 @@ from rest.masking import mask
 from rest.serializers import OnDemand
 from workflows.access import DagRights
 from workflows.lifecycle.moves import why_not_triggerable
-from workflows.models import Grant, Workflow
+from workflows.models import Airflow, Grant, Workflow
 
 
 class WorkflowSerializer(serializers.ModelSerializer[Workflow]):
@@ -28,10 +28,15 @@ class WorkflowSerializer(serializers.ModelSerializer[Workflow]):
         read_only_fields = fields
 
     def get_hindrance(self, workflow: Workflow) -> str:
-        # Read once for each owner in an answer. The rows of a list share their outermost serializer.
-        rights: dict[int, DagRights] = self.root.__dict__.setdefault("rights_of_owners", {})
+        # Read once for each owner, and for each Airflow, in an answer. The rows of a list share their outermost
+        # serializer.
+        of_answer = self.root.__dict__
+        rights: dict[int, DagRights] = of_answer.setdefault("rights_of_owners", {})
+        airflows: dict[str, Airflow] = of_answer.setdefault("airflows", {})
+        if (name := workflow.dag.airflow_name) not in airflows:
+            airflows[name] = Airflow.named(name)
         of_owner = rights.setdefault(workflow.owner_id, DagRights(workflow.owner))
-        return mask(why_not_triggerable(workflow, owners_rights=of_owner))
+        return mask(why_not_triggerable(workflow, airflow=airflows[name], owners_rights=of_owner))
 
 
 class ListedWorkflowSerializer(OnDemand, WorkflowSerializer):

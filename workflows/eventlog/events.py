@@ -310,6 +310,16 @@ class AirflowUp(EventData):
 
 @_catalogued
 @dataclass(frozen=True, kw_only=True)
+class AirflowEmptied(EventData):
+    """A drained Airflow has no open run any more. It takes no new ones until it is undrained."""
+
+    type = "system.airflow_emptied"
+    airflow: str
+    drained_at: datetime
+
+
+@_catalogued
+@dataclass(frozen=True, kw_only=True)
 class NotificationFailed(EventData):
     """A notification config was disabled after a permanent failure, or one of its deliveries was given up."""
 

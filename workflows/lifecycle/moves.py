@@ -14,7 +14,7 @@ from django.db.models import Max
 
 from workflows.access import DagRights, why_dag_is_closed
 from workflows.eventlog import events
-from workflows.models import CommandKind, Dag, Run, RunAttempt, RunChanges, TriggerType, Workflow, with_state
+from workflows.models import Airflow, CommandKind, Dag, Run, RunAttempt, RunChanges, TriggerType, Workflow, with_state
 from workflows.states import ENTERED_FROM, RunState
 
 
@@ -29,8 +29,15 @@ class StopRequest:
         return f"stopped by {self.by}" + (f": {self.note}" if self.note else "")
 
 
-def why_not_triggerable(workflow: Workflow, *, owners_rights: DagRights | None = None) -> str:
-    """Return why no run of this workflow can start or be retried, or "" when one can."""
+def why_not_triggerable(
+    workflow: Workflow, *, airflow: Airflow | None = None, owners_rights: DagRights | None = None
+) -> str:
+    """Return why no run of this workflow can start, or "" when one can. Its Airflow, if given, saves a query."""
+    return _why_closed(workflow, owners_rights) or (airflow or _airflow_of(workflow.dag)).why_no_new_runs
+
+
+def _why_closed(workflow: Workflow, owners_rights: DagRights | None = None) -> str:
+    """Return why nothing can run in this workflow, whatever its Airflow takes."""
     if workflow.deleted_at:
         return "The workflow was deleted."
     if not workflow.is_active:
@@ -41,12 +48,19 @@ def why_not_triggerable(workflow: Workflow, *, owners_rights: DagRights | None =
 
 
 def why_not_retriable(run: Run) -> str:
-    """Return why the run cannot be retried, or "". The workflow may have got another DAG since the run began."""
-    hindrance = why_not_triggerable(run.workflow)
+    """Return why the run cannot be retried, or "".
+
+    The workflow may have got another DAG since the run began, perhaps in another Airflow.
+    """
+    hindrance = _why_closed(run.workflow) or _airflow_of(run).why_no_new_runs
     if hindrance or run.is_on(run.workflow.dag):
         return hindrance
     dag = Dag.objects.of_run(run).first()
     return why_dag_is_closed(run.workflow, dag) if dag else f"Airflow does not have the DAG {run.dag_id} any more."
+
+
+def _airflow_of(target: Run | Dag) -> Airflow:
+    return Airflow.named(target.airflow_name)
 
 
 def why_not_usable(dag: Dag) -> str:

@@ -113,6 +113,14 @@ class Airflow(models.Model):
     def is_drained(self) -> bool:
         return self.drained_at is not None
 
+    @property
+    def why_no_new_runs(self) -> str:
+        """Return why it takes no new runs, or "" if it does."""
+        name = "Airflow" if self.is_default else f"The Airflow {self.name}"
+        if not self.is_active:
+            return f"{name} is not active: nothing is asked of it."
+        return f"{name} is drained: it takes no new runs." if self.is_drained else ""
+
     def confirmed_at(self, observed_at: datetime | None, *, dag_id: str, ended: bool) -> datetime | None:
         """Return when Airflow last confirmed the state of a run of this DAG that was observed then."""
         if ended or observed_at is None or self.looked_at is None or dag_id in self.hidden_dags:

@@ -19,6 +19,7 @@ from rest.errors import InvalidInputError, SVOpsError
 from workflows import parameters
 from workflows.access import require_runner
 from workflows.dispatch import commands, dispatcher
+from workflows.dispatch.dispatcher import Prospect
 from workflows.lifecycle import moves
 from workflows.models import Airflow, AirflowCommand, DataInterval, IdempotencyKey, Run, TriggerType, Workflow
 from workflows.services.errors import KeyReusedError, WorkflowInactiveError
@@ -115,10 +116,13 @@ def trigger_all(
     outcomes = _replayed(dict(enumerate(requests)), workflow, user)
     while True:
         new = {place: request for place, request in enumerate(requests) if place not in outcomes}
-        runs, refused = _new_runs(new, workflow, user, trigger_type)
+        if not new:
+            return [outcomes[place] for place in range(len(requests))]
+        prospect = dispatcher.prospect(workflow, now=timezone.now())
+        runs, refused = _new_runs(new, workflow, user, trigger_type, airflow=prospect.airflow)
         outcomes |= refused
         try:
-            outcomes |= _accept_and_dispatch(runs, new, workflow, user)
+            outcomes |= _accept_and_dispatch(runs, new, user, prospect)
         except IntegrityError:
             # Another request with one of these keys may have committed in the meantime.
             others = _replayed(new, workflow, user)
@@ -156,11 +160,10 @@ def _replayed(requests: Requests, workflow: Workflow, user: User) -> Outcomes:
 
 
 def _new_runs(
-    requests: Requests, workflow: Workflow, user: User, trigger_type: TriggerType
+    requests: Requests, workflow: Workflow, user: User, trigger_type: TriggerType, *, airflow: Airflow
 ) -> tuple[dict[int, Run], Outcomes]:
     """Return a run for each request, not stored yet, or why there is none."""
-    hindrance = moves.why_not_triggerable(workflow) if requests else ""
-    if hindrance:
+    if hindrance := moves.why_not_triggerable(workflow, airflow=airflow):
         return {}, {place: WorkflowInactiveError(hindrance) for place in requests}
     runs: dict[int, Run] = {}
     refused: Outcomes = {}
@@ -193,14 +196,15 @@ def _new_run(request: RunRequest, workflow: Workflow, user: User, trigger_type: 
     )
 
 
-def _accept_and_dispatch(runs: Runs, requests: Requests, workflow: Workflow, user: User) -> Outcomes:
+def _accept_and_dispatch(runs: Runs, requests: Requests, user: User, prospect: Prospect) -> Outcomes:
     """Store the runs, send them to Airflow after the commit, and return each as it is then."""
     if not runs:
         return {}
     now = timezone.now()
-    prospect = dispatcher.prospect(workflow, now=now)
     keys = [
-        IdempotencyKey(user=user, key=key, fingerprint=requests[place].fingerprint(workflow), run=run, created_at=now)
+        IdempotencyKey(
+            user=user, key=key, fingerprint=requests[place].fingerprint(run.workflow), run=run, created_at=now
+        )
         for place, run in runs.items()
         if (key := requests[place].key)
     ]

@@ -16,7 +16,7 @@ from workflows import gateway, leases
 from workflows.airflow import AirflowClient
 from workflows.airflow.errors import AirflowError, AirflowForbiddenError
 from workflows.eventlog import publication
-from workflows.lifecycle import exits
+from workflows.lifecycle import draining, exits
 from workflows.models import Airflow, Run, Workflow
 from workflows.watch import questions, stops, sweeps, unshown
 from workflows.watch.apply import all_tasks, apply
@@ -35,10 +35,14 @@ def tick(airflow: str, *, now: datetime) -> bool:
     What was read is applied before the cursor moves, so a crash repeats a poll and loses nothing.
     """
     publication.publish()
-    row = Airflow.objects.filter(pk=Airflow.named(airflow).pk)
+    known = Airflow.named(airflow)
+    row = Airflow.objects.filter(pk=known.pk)
     row.update(ticked_at=now)
     with leases.held(row, now=now, length=LEASE) as is_held:
-        return is_held and _work(airflow, now)
+        is_polled = is_held and _work(airflow, now)
+    if known.is_drained and known.emptied_at is None:
+        draining.look(known, now=now)
+    return is_polled
 
 
 def tick_if_no_worker_does(airflow: str) -> None:

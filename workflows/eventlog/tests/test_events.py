@@ -59,6 +59,7 @@ def test_the_catalogue_has_exactly_the_types_that_clients_were_promised() -> Non
         "dag.synced",
         "notification.failed",
         "system.airflow_down",
+        "system.airflow_emptied",
         "system.airflow_up",
         "task.awaiting_input",
         "task.completed",
