@@ -236,7 +236,7 @@ def _pools(client: AirflowClient) -> list[types.Pool]:
 
 
 def _in_airflow(run: Run, around: Surroundings, *, now: datetime) -> Iterator[Reason]:
-    dag = run.workflow.dag
+    dag = run.dag
     if run.logical_date and run.logical_date > now:
         text = f"Airflow starts none of its tasks before its logical date, {run.logical_date:%Y-%m-%d %H:%M:%S} UTC."
         yield _reason("logical_date", text, "nobody", "Wait, or stop it.")
@@ -283,7 +283,7 @@ def _untriggered(run: Run, health: types.Health, *, now: datetime) -> Iterator[R
 
 
 def _waiting_tasks(run: Run, around: Surroundings) -> Iterator[Reason]:
-    pool_of = {task["task_id"]: task.get("pool") for task in run.workflow.dag.tasks}
+    pool_of = {task["task_id"]: task.get("pool") for task in run.dag.tasks}
     for task in run.tasks.all():
         pool = around.pools.get(pool_of.get(task.task_id) or "")
         if task.awaits_person:

@@ -96,6 +96,17 @@ TABLE: dict[tuple[str, str], Row] = {
     ("ticket-detail", "delete"): Row("/api/v1/tickets/{ticket}", "401 404 404 404 404 404 204 404 404 404 403"),
     ("audit-list", "get"): Row("/api/v1/audit", "401 403 403 403 403 403 403 200 403 403 403"),
     ("audit-export", "get"): Row("/api/v1/audit/export", "401 403 403 403 403 403 403 200 403 403 403"),
+    ("airflow-list", "get"): Row("/api/v1/airflows", "401 403 403 403 403 403 403 200 403 403 403"),
+    ("airflow-list", "post"): Row(
+        "/api/v1/airflows",
+        "401 403 403 403 403 403 403 201 403 403 403",
+        {"name": "prod", "url": "https://airflow.example.com", "options": {"username": "a", "password": "b"}},
+    ),
+    ("airflow-detail", "get"): Row("/api/v1/airflows/default", "401 403 403 403 403 403 403 200 403 403 403"),
+    ("airflow-detail", "patch"): Row(
+        "/api/v1/airflows/default", "401 403 403 403 403 403 403 200 403 403 403", {"drained": True}
+    ),
+    ("airflow-detail", "delete"): Row("/api/v1/airflows/default", "401 403 403 403 403 403 403 409 403 403 403"),
     ("dag-list", "get"): Row("/api/v1/dags", "401 200 200 200 200 200 200 200 200 403 403"),
     ("dag-detail", "get"): Row("/api/v1/dags/etl", "401 200 200 200 200 200 200 200 200 403 403"),
     ("dag-sync", "post"): Row("/api/v1/dags/sync", "401 403 403 403 403 403 403 503 403 403 403"),

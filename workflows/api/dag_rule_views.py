@@ -24,7 +24,7 @@ class DagRuleSerializer(serializers.ModelSerializer[DagRule]):
 
     class Meta:
         model = DagRule
-        fields = ["id", "match", "value", "user", "group", "level", "created_at"]
+        fields = ["id", "airflow", "match", "value", "user", "group", "level", "created_at"]
         read_only_fields = fields
 
 
@@ -43,7 +43,7 @@ class DagRuleViewSet(StrictQuery, mixins.ListModelMixin, mixins.RetrieveModelMix
     serializer_class = DagRuleSerializer
     required_scope = Scope.USER_ADMIN
     lookup_value_regex = r"\d{1,18}"
-    filterset_fields = ["match", "value", "level"]
+    filterset_fields = ["airflow", "match", "value", "level"]
     ordering_fields = ["id", "match", "value"]
 
     def get_queryset(self) -> QuerySet[DagRule]:

@@ -29,6 +29,7 @@ class DagTaskSerializer(serializers.Serializer[Any]):
 class DagSerializer(serializers.ModelSerializer[Dag]):
     """The caller's `DagRights` are in the context: they decide whether the error of the author is shown."""
 
+    airflow = serializers.CharField(source="airflow_id", read_only=True, help_text="The name of its Airflow.")
     tags = StringListField(read_only=True)
     owners = StringListField(read_only=True)
     unusable_reason = MaskedField()
@@ -47,7 +48,7 @@ class DagSerializer(serializers.ModelSerializer[Dag]):
     class Meta:
         model = Dag
         fields = [
-            "dag_id", "description", "tags", "owners", "timetable_summary", "max_active_runs", "is_paused",
+            "airflow", "dag_id", "description", "tags", "owners", "timetable_summary", "max_active_runs", "is_paused",
             "is_present", "has_import_error", "import_error", "unusable_reason", "refused",
             "refused_reason", "may_build", "synced_at",
         ]  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 from django.utils import timezone
-from drf_spectacular.utils import extend_schema, extend_schema_view
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework import viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -15,6 +15,7 @@ from rest_framework.response import Response
 
 from accounts.identity import Scope
 from accounts.permissions import current_user
+from rest.errors import InvalidInputError
 from rest.query import StrictQuery
 from rest.schema import errors
 from rest.serializers import NoInput, validated
@@ -22,9 +23,11 @@ from workflows import gateway
 from workflows.access import DagRights
 from workflows.api.dag_serializers import DagDetailSerializer, DagSerializer, SyncSerializer
 from workflows.api.filters import DagFilter
-from workflows.models import Dag
+from workflows.models import Airflow, Dag
 from workflows.naming import DEFAULT
 from workflows.watch import dags
+
+OF_AIRFLOW = OpenApiParameter("airflow", str, description="The name of the Airflow; `default` by default.")
 
 
 @extend_schema_view(
@@ -36,6 +39,7 @@ from workflows.watch import dags
     retrieve=extend_schema(
         summary="Get a DAG",
         description="With the JSON schema of its parameters and its task graph.",
+        parameters=[OF_AIRFLOW],
         responses={200: DagDetailSerializer},
     ),
 )
@@ -46,10 +50,11 @@ class DagViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Dag]):
     filterset_class = DagFilter
     ordering_fields = ["dag_id", "synced_at"]
     required_scopes = {"GET": Scope.WORKFLOW_READ, "sync": Scope.USER_ADMIN}
+    query_parameters = {"retrieve": {"airflow"}, "sync": {"airflow"}}
 
     def get_queryset(self) -> QuerySet[Dag]:
         dags = Dag.objects.visible_to(self.request.user)
-        return dags.brief() if self.action == "list" else dags
+        return dags.brief() if self.action == "list" else dags.of(self._airflow())
 
     def get_serializer_context(self) -> dict[str, Any]:
         return {**super().get_serializer_context(), "rights": DagRights(current_user(self.request))}
@@ -59,13 +64,20 @@ class DagViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Dag]):
 
     @extend_schema(
         summary="Sync DAGs now",
-        description="Copies Airflow's DAGs now; beat does the same every minute.",
+        description="Copies the DAGs of an Airflow now; beat does the same with all every minute.",
         request=None,
+        parameters=[OF_AIRFLOW],
         responses={200: SyncSerializer, **errors(502)},
     )
-    @action(detail=False, methods=["post"])
+    @action(detail=False, methods=["post"], filterset_class=None)
     def sync(self, request: Request) -> Response:
         validated(NoInput, request.data)
+        airflow = self._airflow()
+        if airflow != DEFAULT and not Airflow.objects.active().filter(name=airflow).exists():
+            raise InvalidInputError({"airflow": ["There is no active Airflow with this name."]})
         with gateway.translated():
-            result = dags.sync_dags(DEFAULT, now=timezone.now(), whole=True)
+            result = dags.sync_dags(airflow, now=timezone.now(), whole=True)
         return Response(asdict(result))
+
+    def _airflow(self) -> str:
+        return self.request.query_params.get("airflow", DEFAULT)

@@ -40,6 +40,31 @@ GRANT = [
     OpenApiExample("A user may run it", value={"user": "ada", "level": "run"}, request_only=True),
     OpenApiExample("A group may see it", value={"group": "analysts", "level": "view"}, request_only=True),
 ]
+AIRFLOW = [
+    OpenApiExample(
+        "By user name and password",
+        value={
+            "name": "prod",
+            "url": "https://airflow.example.com",
+            "options": {"username": "svops", "password": "…", "ingest_secret": "…"},
+        },
+        request_only=True,
+    ),
+    OpenApiExample(
+        "By OAuth 2",
+        value={
+            "name": "team-1",
+            "url": "https://airflow.example.com/team-1",
+            "auth": "oauth2",
+            "options": {
+                "oauth2_token_url": "https://id.example.com/token",
+                "oauth2_client_id": "svops",
+                "oauth2_client_secret": "…",
+            },
+        },
+        request_only=True,
+    ),
+]
 DAG_RULE = [
     OpenApiExample(
         "A group builds on some DAGs",

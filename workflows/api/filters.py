@@ -26,6 +26,7 @@ class IdFilter(django_filters.NumberFilter):
 
 
 class DagFilter(FilterSet):
+    airflow = django_filters.CharFilter(field_name="airflow__name", label="The name of its Airflow")
     tag = django_filters.CharFilter(method="by_tag", label="Has this tag")
     search = django_filters.CharFilter(field_name="dag_id", lookup_expr="icontains", label="Part of the dag_id")
 
@@ -39,6 +40,7 @@ class DagFilter(FilterSet):
 
 
 class WorkflowFilter(FilterSet):
+    airflow = django_filters.CharFilter(field_name="dag__airflow__name", label="The name of the Airflow of its DAG")
     dag_id = django_filters.CharFilter(field_name="dag__dag_id")
     # A number, not a choice: the browsable page would show every user to everybody.
     owner = IdFilter(field_name="owner_id")
@@ -67,6 +69,7 @@ class RunFilter(FilterSet):
         choices=RunState.choices, label="May be given several times", distinct=False
     )
     workflow = IdFilter(method="by_workflow")
+    airflow = django_filters.CharFilter(field_name="airflow__name", label="The name of its Airflow")
     dag_id = django_filters.CharFilter()
     user = IdFilter(field_name="user_id")
     task_id = ReferenceFilter()

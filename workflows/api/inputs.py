@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
 from django.contrib.auth.models import Group
-from django.db.models import QuerySet
 from django.utils import timezone
 from rest_framework import serializers
 
@@ -16,7 +15,8 @@ from rest.serializers import StrictSerializer
 from workflows.api.fields import ReferenceField, ZonedDateTimeField
 from workflows.dagrules import DagLevel, DagMatch
 from workflows.eventlog.events import PauseScope, RetryMode
-from workflows.models import Dag, DataInterval, Level, Visibility
+from workflows.models import Dag, DataInterval, Level, Visibility, Workflow
+from workflows.naming import DEFAULT, LONGEST_NAME
 from workflows.services import RETRY_MODES
 
 
@@ -25,24 +25,26 @@ class NoteField(serializers.CharField):
         super().__init__(required=False, allow_blank=True, max_length=1000, **options)
 
 
-class DagField(serializers.SlugRelatedField[Dag]):
-    """Names a DAG that the `user` in the context can see. A hidden one is refused like one that does not exist."""
+class AirflowNameField(serializers.CharField):
+    """The name of an Airflow. One that is unknown has no DAGs."""
 
-    def get_queryset(self) -> QuerySet[Dag]:
-        return Dag.objects.visible_to(self.context["user"]).filter(is_present=True)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(max_length=LONGEST_NAME, **options)
 
 
 class WorkflowInput(StrictSerializer):
-    """A DAG made available under a name."""
+    """A DAG made available under a name. In the context, `workflow` is the one that is changed."""
 
     name = serializers.CharField(max_length=200)
     description = serializers.CharField(allow_blank=True, required=False, max_length=10_000)
-    dag_id = DagField(
-        queryset=Dag.objects.filter(is_present=True),
-        slug_field="dag_id",
-        source="dag",
-        error_messages={"does_not_exist": "There is no DAG {value}, or you cannot see it: see GET /api/v1/dags."},
+    airflow = AirflowNameField(
+        required=False,
+        help_text=(
+            "The Airflow that has the DAG; `default` by default. Changed alone, it moves the workflow to the DAG of "
+            "the same dag_id there. Runs stay where they are."
+        ),
     )
+    dag_id = serializers.CharField(max_length=250)
     is_active = serializers.BooleanField(required=False, help_text="False refuses new runs.")
     default_parameters = serializers.DictField(required=False, help_text="Parameters that a trigger can override.")
     visibility = serializers.ChoiceField(choices=Visibility.choices, required=False)
@@ -54,6 +56,22 @@ class WorkflowInput(StrictSerializer):
             "workflows of the DAG are internal."
         ),
     )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Put the DAG in the place of its names. A hidden one is refused like one that does not exist."""
+        if not attrs.keys() & {"airflow", "dag_id"}:
+            return attrs
+        workflow: Workflow | None = self.context.get("workflow")
+        airflow = attrs.pop("airflow", workflow.dag.airflow_name if workflow else DEFAULT)
+        field = "dag_id" if "dag_id" in attrs else "airflow"
+        dag_id = attrs.pop("dag_id", workflow.dag.dag_id if workflow else "")
+        visible = Dag.objects.visible_to(self.context["user"]).of(airflow)
+        dag = visible.filter(dag_id=dag_id, is_present=True).first()
+        if dag is None:
+            where = "" if airflow == DEFAULT else f" in the Airflow {airflow}"
+            message = f"There is no DAG {dag_id}{where}, or you cannot see it: see GET /api/v1/dags."
+            raise serializers.ValidationError({field: [message]})
+        return {**attrs, "dag": dag}
 
 
 class UserField(serializers.SlugRelatedField[User]):
@@ -95,6 +113,9 @@ class PauseInput(StrictSerializer):
 class DagRuleInput(StrictSerializer):
     """DAGs, and a `user` or a `group` to open them to; without both, they are opened to everybody."""
 
+    airflow = AirflowNameField(
+        required=False, allow_blank=True, help_text="The Airflow that has them; `default` by default, empty for every."
+    )
     match = serializers.ChoiceField(choices=DagMatch.choices)
     value = serializers.CharField(
         max_length=250, required=False, help_text="The dag_id, its beginning, or the tag; not for all."

@@ -5,6 +5,7 @@ from rest_framework.routers import SimpleRouter
 from rest_framework_nested.routers import NestedSimpleRouter
 
 from workflows.api import (
+    airflow_views,
     dag_rule_views,
     dag_views,
     event_views,
@@ -18,6 +19,7 @@ from workflows.api import (
 from workflows.naming import PATTERN
 
 router = SimpleRouter(trailing_slash=False)
+router.register("airflows", airflow_views.AirflowViewSet, basename="airflow")
 router.register("dags", dag_views.DagViewSet)
 router.register("dag-rules", dag_rule_views.DagRuleViewSet, basename="dag-rule")
 router.register("workflows", workflow_views.WorkflowViewSet, basename="workflow")

@@ -12,6 +12,7 @@ from workflows.models import Airflow, Grant, Workflow
 
 
 class WorkflowSerializer(serializers.ModelSerializer[Workflow]):
+    airflow = serializers.CharField(source="dag.airflow_id", help_text="The name of the Airflow that has its DAG.")
     dag_id = serializers.CharField(source="dag.dag_id")
     is_paused = serializers.BooleanField(source="dag.is_paused", help_text="Whether its DAG is paused in Airflow.")
     owner_id = serializers.IntegerField()
@@ -22,8 +23,8 @@ class WorkflowSerializer(serializers.ModelSerializer[Workflow]):
     class Meta:
         model = Workflow
         fields = [
-            "id", "name", "description", "dag_id", "owner_id", "owner", "is_active", "is_paused", "default_parameters",
-            "visibility", "adopts_airflow_runs", "hindrance", "created_at", "updated_at",
+            "id", "name", "description", "airflow", "dag_id", "owner_id", "owner", "is_active", "is_paused",
+            "default_parameters", "visibility", "adopts_airflow_runs", "hindrance", "created_at", "updated_at",
         ]  # fmt: skip
         read_only_fields = fields
 

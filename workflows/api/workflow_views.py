@@ -85,7 +85,7 @@ class WorkflowViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Workflow]):
     )
     def partial_update(self, request: Request, pk: str) -> Response:
         workflow = self.get_object()
-        changes = validated(WorkflowInput, request.data, partial=True, user=request.user)
+        changes = validated(WorkflowInput, request.data, partial=True, user=request.user, workflow=workflow)
         services.update_workflow(workflow=workflow, actor=current_user(request), **changes)
         return Response(WorkflowSerializer(workflow).data)
 

@@ -54,7 +54,7 @@ class RunCommand(BaseCommand):
             names = ", ".join(alive.values_list("name", flat=True)[:20]) or "none"
             raise CommandError(f"There is no workflow {name_or_id!r}. The workflows are: {names}.")
         if len(found) > 1:
-            ids = ", ".join(str(workflow.pk) for workflow in found)
+            ids = ", ".join(_id_of(workflow) for workflow in found)
             raise CommandError(f"Several workflows match {name_or_id!r}. Use an id: {ids}.")
         return found[0]
 
@@ -86,6 +86,11 @@ class RunCommand(BaseCommand):
                 progress.update(bar, total=len(states) or None, completed=done)
         run.refresh_from_db()
         return run
+
+
+def _id_of(workflow: Workflow) -> str:
+    airflow = workflow.dag.airflow_name
+    return str(workflow.pk) if airflow == DEFAULT else f"{workflow.pk} (in the Airflow {airflow})"
 
 
 def add_airflow(parser: CommandParser) -> None:

@@ -103,6 +103,10 @@ class RunQuerySet(models.QuerySet["Run"]):
         """Return the runs of the DAG where it is, whatever their workflow runs now."""
         return self.filter(airflow__name=dag.airflow_name, dag_id=dag.dag_id)
 
+    def open_by_airflow(self) -> dict[str, int]:
+        """Return how many open runs each Airflow has, by its name, if it has any."""
+        return dict(self.open().order_by().values_list("airflow__name").annotate(models.Count("pk")))
+
     def with_work(self) -> RunQuerySet:
         """Read with each run whether one of its tasks is at work, for `Run.is_pausing` and `Run.is_paused`.
 
@@ -204,6 +208,15 @@ class Run(InAirflow):
         return (self.airflow_name, self.dag_id) == (dag.airflow_name, dag.dag_id)
 
     @property
+    def dag(self) -> Dag:
+        """Return the DAG that it runs in. Its workflow may have got another one since, perhaps in another Airflow.
+
+        If SVOps does not know it any more, that of the workflow is the next best.
+        """
+        of_workflow = self.workflow.dag
+        return of_workflow if self.is_on(of_workflow) else Dag.objects.of_run(self).first() or of_workflow
+
+    @property
     def is_terminal(self) -> bool:
         return self.state in TERMINAL
 
@@ -220,7 +233,7 @@ class Run(InAirflow):
         The references are beside the parameters too, unless a parameter has the name.
         """
         references = {"task_id": self.task_id, "dataset_id": self.dataset_id}
-        taken = declared_in(self.workflow.dag.params_schema) | self.parameters.keys()
+        taken = declared_in(self.dag.params_schema) | self.parameters.keys()
         beside = {name: value for name, value in references.items() if value is not None and name not in taken}
         ours = {**references, "run_id": str(self.pk), "workflow_id": self.workflow_id}
         return {**self.parameters, **beside, CONF_KEY: ours}

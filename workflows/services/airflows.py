@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
@@ -16,16 +17,16 @@ from rest.errors import ConflictError, InvalidInputError, NotAllowedError
 from rest.sealing import UnsealableError, seal, unseal
 from workflows import options as ways
 from workflows import way_in
+from workflows.airflow.access import PASSWORD
 from workflows.dagrules import DagRule
 from workflows.eventlog import publication
 from workflows.models import Airflow, AirflowCommand, Dag, DagFileError, Run, Workflow
-from workflows.naming import DEFAULT, EXPECTED, PATTERN
+from workflows.naming import DEFAULT, EXPECTED, LONGEST_NAME, PATTERN
 from workflows.services.errors import AirflowInUseError
 
 if TYPE_CHECKING:
     from accounts.models import User
 
-LONGEST_NAME = 50
 BY_FILE = "AIRFLOWS_FILE describes this Airflow"
 BY_SETTINGS = "The way to the default Airflow is that of the settings AIRFLOW_…: change it there."
 # None takes an option away.
@@ -65,19 +66,24 @@ def change_airflow(
     airflow: Airflow,
     options: Options | None = None,
     is_active: bool | None = None,
+    drained: bool | None = None,
     from_file: bool = False,
 ) -> Airflow:
-    """Change options, or whether anything is asked of it. Options that are not given stay; None takes one away.
+    """Change options, whether anything is asked of it, or whether it takes new runs (`drain_airflow`).
+
+    Options that are not given stay; None takes one away.
 
     An operator's file gives all of them instead, and from then on nobody else does. A secret stays only where it was
     sent before: with another address, it is given anew. Raises as `create_airflow` does, and `ConflictError`.
     """
     _require_admin(actor, from_file=from_file)
     airflow = Airflow.objects.select_for_update().get(pk=airflow.pk)
+    if options is None and is_active is None:
+        return airflow if drained is None else _set_drained(airflow, drained, actor)
     if airflow.from_file and not from_file:
         raise ConflictError(f"{BY_FILE}: change it there.")
     if options is not None and airflow.is_default:
-        raise InvalidInputError({"options": [BY_SETTINGS]})
+        raise InvalidInputError({name: [BY_SETTINGS] for name in options or ["options"]})
     before = options_of(airflow)
     facts = _facts(airflow, before)
     airflow.is_active = airflow.is_active if is_active is None else is_active
@@ -86,16 +92,15 @@ def change_airflow(
         after = _merged(before, options, from_file=from_file)
         _set_options(airflow, after)
     airflow.from_file = from_file
-    if after == before and facts == _facts(airflow, after):
-        return airflow
-    # Not the state: a worker writes it at the same time.
-    airflow.save(update_fields=["options", "secrets", "is_active", "from_file"])
-    transaction.on_commit(lambda: way_in.forget(airflow.name))
-    old, new = audit.changes(facts, _facts(airflow, after))
-    if changed := sorted(name for name in ways.SECRET if before.get(name) != after.get(name)):
-        new["changed_secrets"] = changed
-    audit.record("airflow.changed", airflow, before=old, after=new, actor=actor)
-    return airflow
+    if after != before or facts != _facts(airflow, after):
+        # Not the state: a worker writes it at the same time.
+        airflow.save(update_fields=["options", "secrets", "is_active", "from_file"])
+        transaction.on_commit(lambda: way_in.forget(airflow.name))
+        old, new = audit.changes(facts, _facts(airflow, after))
+        if changed := sorted(name for name in ways.SECRET if before.get(name) != after.get(name)):
+            new["changed_secrets"] = changed
+        audit.record("airflow.changed", airflow, before=old, after=new, actor=actor)
+    return airflow if drained is None else _set_drained(airflow, drained, actor)
 
 
 def _merged(before: Options, options: Options, *, from_file: bool) -> dict[str, Any]:
@@ -150,7 +155,10 @@ def delete_airflow(*, actor: User | None, airflow: Airflow, from_file: bool = Fa
 def drain_airflow(*, actor: User | None, airflow: Airflow, drained: bool = True) -> Airflow:
     """Let an Airflow take no new runs, or undrain it. The runs that are accepted go on to their end."""
     _require_admin(actor, from_file=False)
-    airflow = Airflow.objects.select_for_update().get(pk=airflow.pk)
+    return _set_drained(Airflow.objects.select_for_update().get(pk=airflow.pk), drained, actor)
+
+
+def _set_drained(airflow: Airflow, drained: bool, actor: User | None) -> Airflow:
     if airflow.is_drained == drained:
         return airflow
     before = {"drained_at": airflow.drained_at}
@@ -172,9 +180,25 @@ def options_of(airflow: Airflow) -> dict[str, Any]:
     return {**airflow.options, **secrets}
 
 
-def secrets_set(airflow: Airflow) -> list[str]:
-    """Return the names of the secret options that are stored."""
-    return sorted(ways.SECRET & options_of(airflow).keys())
+class ShownWay(NamedTuple):
+    """The way to an Airflow as people may see it: `secrets` are the names of those that are set."""
+
+    url: str
+    auth: str
+    options: dict[str, Any]
+    secrets: list[str]
+
+
+def shown_way(airflow: Airflow) -> ShownWay:
+    """Return the way to an Airflow without its secrets. That to the default one is read from the settings."""
+    known = _settings() if airflow.is_default else options_of(airflow)
+    others = {name: value for name, value in known.items() if name not in ways.SECRET | {"url", "auth"}}
+    return ShownWay(known.get("url", ""), known.get("auth", PASSWORD), others, sorted(ways.SECRET & known.keys()))
+
+
+def _settings() -> dict[str, Any]:
+    known = {name: getattr(settings, f"AIRFLOW_{name.upper()}") for name in way_in.OPTIONS}
+    return {name: value for name, value in {**known, "ingest_secret": settings.INGEST_SECRET}.items() if value}
 
 
 def _set_options(airflow: Airflow, options: Options) -> None:

@@ -10,6 +10,8 @@ from accounts import audit
 from rest.errors import InvalidInputError, NotAllowedError
 from workflows.dagrules import DagLevel, DagMatch, DagRule
 from workflows.eventlog import publication
+from workflows.models import Airflow
+from workflows.naming import DEFAULT
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import Group
@@ -28,6 +30,7 @@ class Opened(NamedTuple):
 def open_dags(
     *,
     actor: User,
+    airflow: str = DEFAULT,
     match: DagMatch,
     value: str = "",
     user: User | None = None,
@@ -36,6 +39,7 @@ def open_dags(
 ) -> Opened:
     """Open the DAGs that match to a user, a group, or everybody, in place of the level that such a rule had.
 
+    They are those of the named Airflow, or of every one for "".
     Streams follow at once.
     """
     _require_admin(actor)
@@ -43,7 +47,9 @@ def open_dags(
         raise InvalidInputError({"user": ["Expected a user, a group, or neither of them for everybody."]})
     if bool(value) == (match == DagMatch.ALL):
         raise InvalidInputError({"value": ["Required, except for every DAG."]})
-    same: dict[str, Any] = {"match": match, "value": value, "user": user, "group": group}
+    if airflow and airflow != DEFAULT and not Airflow.objects.filter(name=airflow).exists():
+        raise InvalidInputError({"airflow": [f"There is no Airflow {airflow}."]})
+    same: dict[str, Any] = {"airflow": airflow, "match": match, "value": value, "user": user, "group": group}
     before = DagRule.objects.filter(**same).first()
     opened = Opened(*DagRule.objects.update_or_create(**same, defaults={"level": level}))
     audit.record(
@@ -73,6 +79,7 @@ def _require_admin(actor: User) -> None:
 
 def _facts(rule: DagRule) -> dict[str, Any]:
     return {
+        "airflow": rule.airflow,
         "match": rule.match,
         "value": rule.value,
         "user": rule.user and rule.user.username,

@@ -35,7 +35,7 @@ def pause_run(*, run: Run, actor: User, note: str = "", scope: PauseScope = "run
     """
     require_runner(run.workflow, actor)
     _pause(run, actor, note=note, scope=scope, now=timezone.now())
-    dispatcher.dispatch_now(_dag_of(run))
+    dispatcher.dispatch_now(run.dag)
     return dispatch_and_reload(run)
 
 
@@ -52,7 +52,7 @@ def _pause(run: Run, actor: User, *, note: str, scope: PauseScope, now: datetime
             raise WrongStateError(run, "paused while it is being dispatched to Airflow; try again")
         set_paused([run], paused=True, scope="run", note=note, by=actor.get_username(), now=now)
         return
-    dag = _dag_of(run)
+    dag = run.dag
     require_dag_runner(dag, actor)
     others = frozen_with(dag).exclude(pk=run.pk).visible_to(actor)
     if scope != "workflow" and others.exists():
@@ -64,7 +64,7 @@ def resume_run(*, run: Run, actor: User, note: str = "") -> Run:
     """Undo a pause: release a held run, or unpause the DAG and with it all runs that it froze."""
     require_runner(run.workflow, actor)
     _resume(run, actor, note=note, now=timezone.now())
-    dispatcher.dispatch_now(_dag_of(run))
+    dispatcher.dispatch_now(run.dag)
     return dispatch_and_reload(run)
 
 
@@ -77,7 +77,7 @@ def _resume(run: Run, actor: User, *, note: str, now: datetime) -> None:
     if commands.hold_trigger(run, held=False, now=now):
         set_paused([run], paused=False, scope="run", note=note, by=actor.get_username(), now=now)
         return
-    dag = _dag_of(run)
+    dag = run.dag
     require_dag_runner(dag, actor)
     _switch(dag, paused=False, note=note, by=actor.get_username(), now=now)
 
@@ -108,12 +108,6 @@ def _switch(dag: Dag, *, paused: bool, note: str, by: str, now: datetime) -> Non
         events.record(events.synced(dag, changed=["is_paused"]), now=now, dag=dag)
     set_paused(runs, paused=paused, scope="workflow", note=note, by=by, now=now)
     commands.record_pause(dag, paused=paused, now=now)
-
-
-def _dag_of(run: Run) -> Dag:
-    """Return the DAG that the run runs in. Its workflow may have got another one since."""
-    dag = run.workflow.dag
-    return dag if run.is_on(dag) else Dag.objects.of_run(run).get()
 
 
 def _would_freeze(others: RunQuerySet) -> WouldFreezeError:

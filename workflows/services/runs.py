@@ -160,7 +160,7 @@ def _tasks_of_retry(run: Run, asked: RetryRequest) -> TaskSelection:
         raise _nothing_to_run(run, asked)
     if asked.mode == "all":
         return TaskSelection()
-    retry = Retry(Graph.of(run.workflow.dag.tasks), _instances_of(run, tasks), ended_at=_end_in_airflow(run))
+    retry = Retry(Graph.of(run.dag.tasks), _instances_of(run, tasks), ended_at=_end_in_airflow(run))
     if asked.mode == "from_task":
         named = (task for task in tasks if task.task_id == asked.task_id)
         begin = {Key(one.task_id, one.map_index) for one in named if asked.map_index in {None, one.map_index}}

@@ -69,7 +69,7 @@ def update_workflow(*, workflow: Workflow, actor: User, **changes: Unpack[Workfl
     A workflow that gets another DAG adopts its runs only if the change says so.
     """
     require_manager(workflow, actor)
-    before = audit.facts_of(workflow, FACTS)
+    before = _facts(workflow)
     of_another_dag = "dag" in changes and changes["dag"].pk != workflow.dag_id
     if of_another_dag:
         changes.setdefault("adopts_airflow_runs", False)
@@ -123,7 +123,7 @@ def delete_workflow(*, workflow: Workflow, actor: User) -> None:
         raise ActiveRunsError(f"{active} of its runs have not ended: stop them first.", extra={"active_runs": active})
     workflow.deleted_at = timezone.now()
     workflow.save(update_fields=["deleted_at"])
-    audit.record("workflow.deleted", workflow, before=audit.facts_of(workflow, FACTS), actor=actor)
+    audit.record("workflow.deleted", workflow, before=_facts(workflow), actor=actor)
     transaction.on_commit(publication.send_rights_changed, robust=True)
 
 
@@ -142,8 +142,12 @@ def _save_unique(
     return workflow
 
 
+def _facts(workflow: Workflow) -> dict[str, object]:
+    return {**audit.facts_of(workflow, FACTS), "airflow": workflow.dag.airflow_name}
+
+
 def _record(workflow: Workflow, *, actor: User, before: dict[str, Any] | None) -> None:
-    after = audit.facts_of(workflow, FACTS)
+    after = _facts(workflow)
     if before is None:
         audit.record("workflow.created", workflow, after=after, actor=actor)
         return

@@ -105,7 +105,7 @@ def all_tasks_have_ended(run: Run, tasks: Iterable[TaskInstance]) -> bool:
     """
     if run.state != RunState.RUNNING or run.attempt > 1 or not all(task.state in TASK_TERMINAL for task in tasks):
         return False
-    of_dag = {task["task_id"] for task in run.workflow.dag.tasks}
+    of_dag = {task["task_id"] for task in run.dag.tasks}
     return bool(of_dag) and of_dag <= {task.task_id for task in tasks if task.map_index < 0}
 
 

@@ -113,7 +113,22 @@ RULES: dict[Key, dict[str, Forbidden | Free]] = {
         "actions": Forbidden(["control"], who="may view"),
         "ttl": Forbidden(10**9, who="owner"),
     },
+    ("airflow-list", "post"): {
+        "name": Forbidden("default", who="admin"),
+        "url": Forbidden("https://user:password@airflow.example.com", who="admin"),
+        "auth": Forbidden("google", who="admin"),
+        "options": Forbidden({"token_file": "/etc/passwd"}, who="admin"),
+        "is_active": OWN,
+    },
+    ("airflow-detail", "patch"): {
+        "url": Forbidden("https://airflow.example.com", who="admin"),
+        "auth": Forbidden("token", who="admin"),
+        "options": Forbidden({"username": "somebody"}, who="admin"),
+        "is_active": OWN,
+        "drained": OWN,
+    },
     ("dag-rule-list", "post"): {
+        "airflow": Forbidden("nowhere", who="admin"),
         "match": BOUNDED,
         "value": Forbidden("etl", who="admin", beside={"match": "all"}),
         "user": Forbidden("nobody", who="admin"),
@@ -122,11 +137,13 @@ RULES: dict[Key, dict[str, Forbidden | Free]] = {
     },
     ("workflow-list", "post"): {
         "name": TEXT, "description": TEXT, "dag_id": Forbidden("no_such_dag"), "is_active": OWN,
+        "airflow": Free("what is forbidden is a DAG of it: see workflows/api/tests/test_airflows.py"),
         "default_parameters": _REFUSED_BY_THE_DAG, "visibility": OWN,
         "adopts_airflow_runs": Forbidden(True, status=403),
     },
     ("workflow-detail", "patch"): {
         "name": TEXT, "description": TEXT, "dag_id": Forbidden("no_such_dag", who="owner"), "is_active": OWN,
+        "airflow": Forbidden("nowhere", who="owner"),
         "default_parameters": _REFUSED_BY_THE_DAG, "visibility": OWN,
         "adopts_airflow_runs": Forbidden(True, who="owner", status=403),
     },

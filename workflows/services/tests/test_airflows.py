@@ -15,7 +15,7 @@ from workflows import services, way_in
 from workflows.airflow.access import NAMES, OAuth2, Password, StaticToken
 from workflows.dagrules import DagMatch, DagRule
 from workflows.models import Airflow, Dag, DagFileError, Run, Workflow
-from workflows.services.airflows import secrets_set
+from workflows.services.airflows import shown_way
 from workflows.states import RunState
 
 URL = "https://airflow.example.com/team"
@@ -240,15 +240,14 @@ def test_a_change_keeps_what_it_does_not_give_and_takes_away_what_it_says(root: 
     prod = services.change_airflow(actor=root, airflow=prod, options={"token_timeout": None, "username": "other"})
 
     assert prod.options == {"url": URL, "username": "other"}
-    assert secrets_set(prod) == ["ingest_secret", "password"]
+    assert shown_way(prod) == (URL, "password", {"username": "other"}, ["ingest_secret", "password"])
 
 
 def test_the_way_to_the_default_airflow_is_that_of_the_settings(root: User) -> None:
     with pytest.raises(InvalidInputError) as refusal:
         services.change_airflow(actor=root, airflow=Airflow.default(), options=BY_PASSWORD)
-    assert refusal.value.errors == {
-        "options": ["The way to the default Airflow is that of the settings AIRFLOW_…: change it there."]
-    }
+    message = "The way to the default Airflow is that of the settings AIRFLOW_…: change it there."
+    assert refusal.value.errors == {name: [message] for name in BY_PASSWORD}
     with pytest.raises(ConflictError):
         services.delete_airflow(actor=root, airflow=Airflow.default())
     assert services.drain_airflow(actor=root, airflow=Airflow.default()).is_drained
