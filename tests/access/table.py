@@ -159,6 +159,7 @@ TABLE: dict[tuple[str, str], Row] = {
     ("events", "get"): Row("/api/v1/events", "401 200 200 200 200 200 200 200 200 200 403"),
     ("event-stream", "get"): Row("/api/v1/events/stream", "401 200 200 200 200 200 200 200 200 200 200"),
     ("ingest", "post"): Row("/api/v1/ingest", "401", {"records": []}, public=True),
+    ("ingest-of", "post"): Row("/api/v1/ingest/default", "401", {"records": []}, public=True),
     ("notification-types", "get"): Row("/api/v1/notifications/types", "401 200 200 200 200 200 200 200 200 403 403"),
     ("notification-config-list", "get"): Row(
         "/api/v1/notifications/configs", "401 200 200 200 200 200 200 200 200 403 403"
@@ -201,6 +202,7 @@ NOT_DESCRIBED = {
     ("event-stream", "get"): "never ends: OpenAPI 3.0 cannot describe server-sent events",
     ("task-log-stream", "get"): "never ends: OpenAPI 3.0 cannot describe server-sent events",
     ("ingest", "post"): "only for Airflow's listener, which signs each request",
+    ("ingest-of", "post"): "only for Airflow's listener, which signs each request",
     ("schema", "get"): "the description itself",
 }
 
@@ -233,4 +235,4 @@ def _methods(pattern: URLPattern) -> Iterator[str]:
     elif hasattr(view, "cls"):
         yield from (method for method in METHODS if hasattr(view.cls, method))
     else:
-        yield "post" if pattern.name == "ingest" else "get"
+        yield "post" if pattern.name in {"ingest", "ingest-of"} else "get"

@@ -11,8 +11,10 @@ from django.http import HttpRequest
 
 from rest.errors import InvalidInputError, SVOpsError
 from workflows import services
-from workflows.admin.pages import Pages, actor, moment
+from workflows.admin.pages import Pages, actor, airflows_of, moment
 from workflows.dagrules import DagRule
+from workflows.models import Airflow
+from workflows.naming import DEFAULT
 
 if TYPE_CHECKING:
     from accounts.models import User
@@ -22,15 +24,31 @@ else:
     DagRuleModelForm = forms.ModelForm
 
 
+EVERY = [("", "every Airflow")]
+
+
+def _airflows() -> list[tuple[str, str]]:
+    return [*((name, name) for name in Airflow.by_name()), *EVERY]
+
+
 class DagRuleForm(DagRuleModelForm):
     """Adds through the service. `clean` calls it, because there a refusal can still be shown at its field."""
 
     actor: ClassVar[User]
 
+    airflow = forms.ChoiceField(
+        label="Airflow", required=False, choices=_airflows, initial=DEFAULT, help_text="The one that has the DAGs."
+    )
+
     class Meta:
         model = DagRule
-        fields = ["match", "value", "user", "group", "level"]
+        fields = ["airflow", "match", "value", "user", "group", "level"]
         help_texts = {"user": "Without a user and a group, the rule is for everybody."}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "airflow" in self.fields and len(_airflows()) == len(EVERY) + 1:
+            del self.fields["airflow"]
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
@@ -55,6 +73,11 @@ class DagRuleAdmin(Pages):
     list_select_related = ["user", "group"]
     search_fields = ["value", "user__username", "group__name"]
     autocomplete_fields = ["user", "group"]
+
+    def get_fields(self, request: HttpRequest, obj: DagRule | None = None) -> Any:
+        """Return the fields; which Airflow is asked only if there are several."""
+        fields = super().get_fields(request, obj)
+        return fields if len(airflows_of(request)) > 1 else [name for name in fields if name != "airflow"]
 
     def has_change_permission(self, request: HttpRequest, obj: DagRule | None = None) -> bool:
         return False

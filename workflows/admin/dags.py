@@ -19,6 +19,7 @@ from workflows.admin.pages import (
     EMPTY,
     ReadOnlyPages,
     actor,
+    airflows_of,
     labels,
     list_link,
     moment,
@@ -31,12 +32,12 @@ from workflows.models import (
     Run,
     Workflow,
 )
-from workflows.naming import DEFAULT
 from workflows.watch import dags
 
 
 @admin.register(Dag)
 class DagAdmin(ReadOnlyPages):
+    names_airflow = "airflow"
     list_display = [
         "dag_id", "status", "tags_", "timetable_summary", "workflows_", "runs_", moment("synced_at"),
     ]  # fmt: skip
@@ -103,7 +104,7 @@ class DagAdmin(ReadOnlyPages):
 
     @admin.display(description="runs")
     def runs_(self, dag: Dag) -> str:
-        return list_link(Run, "runs", dag_id=dag.dag_id)
+        return list_link(Run, "runs", dag_id=dag.dag_id, airflow__name=dag.airflow_name)
 
     @admin.display(description="import error")
     def import_error_(self, dag: Dag) -> str:
@@ -142,22 +143,19 @@ class DagAdmin(ReadOnlyPages):
         return super().changelist_view(request, may_sync | (extra_context or {}))
 
     def sync(self, request: HttpRequest) -> HttpResponse:
-        """Sync the DAGs now, and show what has changed."""
+        """Sync the DAGs of every active Airflow now, and show what has changed."""
         if not self.has_sync_permission(request):
             return HttpResponse("You are not allowed to sync DAGs.", status=403)
-        try:
-            with gateway.translated():
-                done = dags.sync_dags(DEFAULT, now=timezone.now(), whole=True)
-        except SVOpsError as exc:
-            self.message_user(request, f"The DAGs were not synced. {exc}", messages.ERROR)
-        else:
-            level = messages.WARNING if done.import_errors or done.unusable else messages.SUCCESS
-            self.message_user(request, _sentence(done), level)
+        known = airflows_of(request)
+        for name in [name for name, airflow in known.items() if airflow.is_active]:
+            level, said = _synced(name)
+            self.message_user(request, f"{name}: {said}" if len(known) > 1 else said, level)
         return HttpResponseRedirect(reverse("admin:workflows_dag_changelist"))
 
 
 @admin.register(DagFileError)
 class DagFileErrorAdmin(ReadOnlyPages):
+    names_airflow = "airflow"
     list_display = ["filename", "bundle_name", "last_line"]
     search_fields = ["filename", "bundle_name", "error"]
     fields = ["filename", "bundle_name", "error_"]
@@ -169,6 +167,15 @@ class DagFileErrorAdmin(ReadOnlyPages):
     @admin.display(description="error")
     def error_(self, file: DagFileError) -> SafeString:
         return format_html("<pre>{}</pre>", file.error)
+
+
+def _synced(airflow: str) -> tuple[int, str]:
+    try:
+        with gateway.translated():
+            done = dags.sync_dags(airflow, now=timezone.now(), whole=True)
+    except SVOpsError as exc:
+        return messages.ERROR, f"The DAGs were not synced. {exc}"
+    return messages.WARNING if done.import_errors or done.unusable else messages.SUCCESS, _sentence(done)
 
 
 def _sentence(done: dags.SyncResult) -> str:

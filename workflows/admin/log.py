@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.db.models import Q
-from django.utils import timezone
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from workflows.admin.newest import LinkedFilter, NewestFirstPages
@@ -21,7 +19,6 @@ from workflows.admin.pages import (
 )
 from workflows.eventlog import events
 from workflows.models import (
-    Airflow,
     AirflowCommand,
     Event,
     LogHead,
@@ -90,6 +87,7 @@ class LogHeadAdmin(ReadOnlyPages):
 
 @admin.register(AirflowCommand)
 class AirflowCommandAdmin(ReadOnlyPages):
+    names_airflow = "airflow"
     list_display = [
         "id",
         "kind",
@@ -127,25 +125,3 @@ class AirflowCommandAdmin(ReadOnlyPages):
     @admin.display(description="arguments")
     def arguments_(self, command: AirflowCommand) -> SafeString:
         return pretty(command.arguments)
-
-
-@admin.register(Airflow)
-class AirflowAdmin(ReadOnlyPages):
-    list_display = ["status", "version", moment("ticked_at"), moment("looked_at"), moment("swept_at"), "last_error"]
-    list_filter = ["reachable"]
-    search_fields = ["version", "last_error"]
-    fields = [
-        "status",
-        "version",
-        "last_error",
-        moment("ticked_at"),
-        moment("looked_at"),
-        moment("swept_at"),
-        moment("leased_until"),
-    ]
-
-    @admin.display(description="state", ordering="reachable")
-    def status(self, state: Airflow) -> SafeString:
-        stale = state.is_stale(timezone.now())
-        word = label("reachable", "success") if state.reachable else label("unreachable", "failed")
-        return format_html("{} {}", word, label("stale", "warning")) if stale else word

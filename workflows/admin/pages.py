@@ -121,6 +121,17 @@ class ChoiceFilter(admin.SimpleListFilter):
         yield from rest
 
 
+class AirflowFilter(admin.SimpleListFilter):
+    title, parameter_name = "Airflow", "airflow"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        self._field = model_admin.names_airflow
+        return [(name, name) for name in airflows_of(request)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(**{f"{self._field}__name": self.value()}) if self.value() else queryset
+
+
 def actor(request: HttpRequest) -> User:
     return cast("User", request.user)
 
@@ -129,6 +140,8 @@ class Pages(ModelPages):
     """Base of all pages: warns while Airflow does not answer, and names the object of each refusal."""
 
     show_full_result_count = False  # runs and events grow without bound
+    # Where a row names its Airflow. A column and a filter show it as soon as there are several.
+    names_airflow = ""
     list_per_page = 50
 
     class Media:
@@ -142,13 +155,28 @@ class Pages(ModelPages):
         rows: QuerySet[Any] = super().get_queryset(request).annotate(**self.annotations())
         return rows
 
+    def get_list_display(self, request: HttpRequest) -> Any:
+        first, *others = super().get_list_display(request)
+        return [first, "of_airflow", *others] if self.names_airflow and _has_several(request) else [first, *others]
+
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        filters = super().get_list_filter(request)
+        return [AirflowFilter, *filters] if self.names_airflow and _has_several(request) else filters
+
+    @admin.display(description="Airflow")
+    def of_airflow(self, obj: Any) -> str:
+        *way, column = self.names_airflow.split("__")
+        for step in way:
+            obj = getattr(obj, step)
+        return str(getattr(obj, f"{column}_id"))
+
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        return super().changelist_view(request, _freshness() | (extra_context or {}))
+        return super().changelist_view(request, _freshness(request) | (extra_context or {}))
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        return super().render_change_form(request, context | _freshness(), *args, **kwargs)
+        return super().render_change_form(request, context | _freshness(request), *args, **kwargs)
 
     def each(self, request: HttpRequest, objects: QuerySet[Any], act: Callable[[Any], str]) -> None:
         """Call `act` for each object and show each result. A refusal does not stop the others."""
@@ -161,9 +189,22 @@ class Pages(ModelPages):
             self.message_user(request, f"{capfirst(self.opts.verbose_name)} {obj}: {text}", level)
 
 
-def _freshness() -> dict[str, Any]:
-    airflow = Airflow.default()
-    return {"airflow": airflow, "airflow_is_stale": airflow.is_stale(timezone.now())}
+def airflows_of(request: HttpRequest) -> dict[str, Airflow]:
+    """Return what is known of each Airflow. It is read once for a page."""
+    if not hasattr(request, "airflows"):
+        request.airflows = Airflow.by_name()  # type: ignore[attr-defined]
+    known: dict[str, Airflow] = request.airflows  # type: ignore[attr-defined]
+    return known
+
+
+def _has_several(request: HttpRequest) -> bool:
+    return len(airflows_of(request)) > 1
+
+
+def _freshness(request: HttpRequest) -> dict[str, Any]:
+    now, known = timezone.now(), airflows_of(request).values()
+    stale = [airflow for airflow in known if airflow.is_active and airflow.is_stale(now)]
+    return {"stale_airflows": stale, "has_several_airflows": _has_several(request)}
 
 
 def _outcome(obj: Any, act: Callable[[Any], str]) -> tuple[int, str]:

@@ -93,6 +93,7 @@ class NotDispatchedError(SVOpsError):
 
 @admin.register(Run)
 class RunAdmin(NewestFirstPages):
+    names_airflow = "airflow"
     list_display = [
         "short_id", "state_", "workflow_", moment("created_at"), "lasted", "by", "references", "attempt", "events_",
         "reason",
@@ -111,7 +112,7 @@ class RunAdmin(NewestFirstPages):
     ]
 
     def annotations(self) -> dict[str, Any]:
-        return {"stale": _staleness("dag_id")}
+        return {"stale": _staleness()}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
         runs = cast("RunQuerySet", super().get_queryset(request))
@@ -145,7 +146,8 @@ class RunAdmin(NewestFirstPages):
 
     @admin.display(description="DAG")
     def dag_(self, run: Run) -> str:
-        return page_link(Dag.objects.filter(dag_id=run.dag_id).first()) or run.dag_id
+        dag = Dag.objects.of_run(run).first()
+        return page_link(dag) if dag else run.dag_id
 
     @admin.display(description="by", ordering="user__username")
     def by(self, run: Run) -> str:
@@ -226,14 +228,19 @@ class RunAdmin(NewestFirstPages):
         self.each(request, runs, act)
 
 
-def _staleness(dag_id: str) -> Expression:
-    """Return whether what is known of the run is stale. What is known of Airflow is read once for all rows."""
-    airflow = Airflow.default()
-    stale = Value(airflow.is_stale(timezone.now()), output_field=BooleanField())
-    if not airflow.hidden_dags:
-        return stale
-    is_hidden = When(**{f"{dag_id}__in": airflow.hidden_dags}, then=Value(True))
-    return Case(is_hidden, default=stale, output_field=BooleanField())
+def _staleness(of_run: str = "") -> Expression:
+    """Return whether what is known of the run is stale. What is known of its Airflow is read once for all rows."""
+    now, known = timezone.now(), Airflow.by_name()
+    hidden = [
+        When(**{f"{of_run}airflow__name": name, f"{of_run}dag_id__in": airflow.hidden_dags}, then=Value(True))
+        for name, airflow in known.items()
+        if airflow.hidden_dags
+    ]
+    stale = [name for name, airflow in known.items() if airflow.is_stale(now)]
+    if not hidden and len(stale) in {0, len(known)}:
+        return Value(bool(stale), output_field=BooleanField())
+    of_stale = When(**{f"{of_run}airflow__name__in": stale}, then=Value(True))
+    return Case(*hidden, of_stale, default=Value(False), output_field=BooleanField())
 
 
 def _table(title: str, head: list[str], rows: Iterable[list[Any]], everything: str) -> dict[str, Any]:
@@ -311,7 +318,7 @@ class TaskInstanceAdmin(NewestFirstPages):
     ]
 
     def annotations(self) -> dict[str, Any]:
-        return {"stale": _staleness("run__dag_id")}
+        return {"stale": _staleness("run__")}
 
     @admin.display(ordering="task_id")
     def task(self, task: TaskInstance) -> str:

@@ -129,6 +129,7 @@ class GrantInline(GrantRows):
 
 @admin.register(Workflow)
 class WorkflowAdmin(Pages):
+    names_airflow = "dag__airflow"
     form = WorkflowForm
     list_display = [
         "name", "dag_", "owner_", "is_active", "visibility", "open_runs", "last_run", moment("updated_at"),

@@ -14,6 +14,7 @@ from workflows import dagrules
 from workflows.dagrules import DagLevel, DagRule
 from workflows.deeds import WORDS, Deed
 from workflows.models.airflows import InAirflow
+from workflows.naming import DEFAULT
 
 if TYPE_CHECKING:
     from accounts.models import User
@@ -117,7 +118,7 @@ class Dag(InAirflow):
         constraints = [models.UniqueConstraint("dag_id", "airflow", name="dag_unique_in_airflow")]
 
     def __str__(self) -> str:
-        return self.dag_id
+        return self.dag_id if self.airflow_name == DEFAULT else f"{self.dag_id} in {self.airflow_name}"
 
     @property
     def refused_reason(self) -> str:

@@ -88,7 +88,7 @@ def _request(user: User) -> Any:
     return request
 
 
-READ_ONLY = ["dag", "dagfileerror", "run", "taskinstance", "event", "loghead", "airflowcommand", "airflowstate"]
+READ_ONLY = ["dag", "dagfileerror", "run", "taskinstance", "event", "loghead", "airflowcommand"]
 
 
 @pytest.mark.parametrize("name", READ_ONLY)

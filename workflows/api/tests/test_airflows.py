@@ -205,6 +205,8 @@ def test_a_workflow_moves_and_its_history_stays(ada: User, as_user: As, nightly:
     run = Run.objects.get(pk=left.pk)
     assert (run.dag.airflow_name, run.workflow.dag.airflow_name) == ("default", "prod")
     entry = AuditEntry.objects.filter(action="workflow.changed").latest("id")
+    assert entry.before
+    assert entry.after
     assert (entry.before["airflow"], entry.after["airflow"]) == ("default", "prod")
     back = client.patch(f"{V1}/workflows/{nightly.pk}", {"airflow": "default"})
     assert named(back, "airflow") == ("default",)
@@ -258,7 +260,8 @@ def test_a_pause_is_of_one_dag_alone(root: User, as_user: As, nightly: Workflow,
 
     assert as_user(root).post(f"{V1}/workflows/{nightly.pk}/pause", {}).status_code == 200
 
-    assert dict(Dag.objects.values_list("airflow", "is_paused")) == {"default": True, "prod": False}
+    paused = {dag.airflow_name: dag.is_paused for dag in Dag.objects.all()}
+    assert paused == {"default": True, "prod": False}
     assert dict(Run.objects.values_list("pk", "paused")) == {frozen.pk: True, free.pk: False}
 
 
@@ -281,9 +284,10 @@ def test_a_dag_rule_is_for_one_airflow_or_for_every(
 
 
 @pytest.fixture
-def reached(prod: Airflow) -> Iterator[StagedAirflow]:
+def reached(root: User) -> Iterator[StagedAirflow]:
     with StagedAirflow() as server:
-        Airflow.objects.filter(name="prod").update(options={"url": server.url, "username": "admin"})
+        options = {"url": server.url, "username": "admin", "password": "admin"}
+        services.create_airflow(actor=root, name="prod", options=options)
         yield server
         gateway.client_of("prod").close()
         gateway.pooled_client.cache_clear()
@@ -296,7 +300,7 @@ def test_a_sync_is_of_the_named_airflow(root: User, as_user: As, reached: Staged
     synced = client.post(f"{V1}/dags/sync?airflow=prod")
 
     assert (synced.status_code, synced.json()["seen"]) == (200, ["etl"])
-    assert list(Dag.objects.values_list("airflow", "dag_id")) == [("prod", "etl")]
+    assert [(dag.airflow_name, dag.dag_id) for dag in Dag.objects.all()] == [("prod", "etl")]
     unknown = client.post(f"{V1}/dags/sync?airflow=nowhere")
     assert (unknown.status_code, set(unknown.json()["errors"])) == (400, {"airflow"})
     assert client.post(f"{V1}/dags/sync").status_code == 503
