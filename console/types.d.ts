@@ -15,6 +15,7 @@ declare namespace Api {
     id: string;
     workflow_id: number;
     workflow_name: string;
+    airflow: string;
     dag_id: string;
     dag_run_id: string;
     state: RunState;
@@ -102,6 +103,7 @@ declare namespace Api {
     id: number;
     name: string;
     description: string;
+    airflow: string;
     dag_id: string;
     is_active: boolean;
     is_paused: boolean;
@@ -111,6 +113,7 @@ declare namespace Api {
   }
 
   interface Dag {
+    airflow: string;
     dag_id: string;
     description: string;
     is_paused: boolean;
@@ -165,6 +168,7 @@ declare namespace Api {
 
   /** Each type of event has some of these. */
   interface EventData {
+    airflow?: string;
     state?: string;
     map_index?: number;
     try_number?: number;

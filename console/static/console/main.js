@@ -1,5 +1,6 @@
 // Puts the page together: the user, the address, the stream and the page that the address names.
 
+import { called } from "./airflows.js";
 import { get, signedOut } from "./api.js";
 import { startClock } from "./clock.js";
 import { byId, fill } from "./dom.js";
@@ -144,9 +145,11 @@ class Console {
 
   /** @param {Api.LogEvent} event */
   #systemChanged(event) {
-    const isDown = event.type === "system.airflow_down";
-    if (!isDown) toast("Airflow answers again.");
-    this.#status.showAirflow(isDown);
+    const airflow = String(event.data.airflow ?? "default");
+    if (!this.#workflows.airflows.concerns(airflow)) return;
+    if (event.type === "system.airflow_up") toast(`${called(airflow)} answers again.`);
+    if (event.type === "system.airflow_emptied") toast(`${called(airflow)} is drained and has no open run any more.`);
+    else this.#status.showAirflow(airflow, event.type === "system.airflow_down");
   }
 
   async #reset() {

@@ -10,6 +10,7 @@ import { full, when } from "./times.js";
 export class RunRow {
   #state = el("td", { class: "cell-state" });
   #link = el("a", { class: "row-link" });
+  #airflow = el("span", { class: "quiet small airflow" });
   #starts = el("span", { class: "small starts" });
   #note = el("span", { class: "quiet small note" });
   #id = el("td", { class: "cell-id" });
@@ -21,24 +22,28 @@ export class RunRow {
     "tr",
     {},
     this.#state,
-    el("td", { class: "cell-name" }, this.#link, this.#starts, this.#note),
+    el("td", { class: "cell-name" }, this.#link, this.#airflow, this.#starts, this.#note),
     this.#id,
     this.#by,
     this.#when,
     this.#took,
   );
 
-  /** @param {Api.Run} run */
-  show(run) {
+  /**
+   * @param {Api.Run} run
+   * @param {string} airflow the name of its Airflow, if it is to be shown
+   */
+  show(run, airflow) {
     // `observed_at` changes with every poll of Airflow, but the row does not show it.
     const { observed_at: _, ...shown } = run;
     const isLater = startsLater(run);
-    const now = JSON.stringify([shown, isLater]);
+    const now = JSON.stringify([shown, isLater, airflow]);
     if (now === this.#drawn) return;
     this.#drawn = now;
     this.element.dataset.run = run.id;
     this.#link.href = `#/runs/${run.workflow_id}/${run.id}`;
     this.#link.textContent = run.workflow_name;
+    this.#airflow.textContent = airflow && `in ${airflow}`;
     fill(this.#starts, isLater && run.run_at && startOf(run.run_at));
     this.#note.textContent = run.note || (run.state === "failed" ? run.state_reason : "");
     fill(this.#state, el("span", { class: "badges" }, badge(run.state), pauseBadge(run)));

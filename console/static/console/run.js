@@ -1,5 +1,6 @@
 // The page of one run.
 
+import { dagPath } from "./airflows.js";
 import { ApiError, get, getAll, runPath } from "./api.js";
 import { drawAttempts } from "./attempts.js";
 import { announce, el, fill, keepFocus } from "./dom.js";
@@ -82,7 +83,7 @@ export class RunPage {
       if (!run) return;
       const [events, dag] = await Promise.all([
         getAll(`${this.#path}/events`),
-        get(`/dags/${encodeURIComponent(run.dag_id)}`),
+        get(dagPath(run)),
         this.#checkWorkflow(),
       ]);
       this.#eventLog.add(events);
@@ -197,6 +198,7 @@ export class RunPage {
     if (this.#isLeft) return;
     this.#announceChange(run);
     this.#run = { ...this.#run, ...run };
+    this.#workflows.airflows.add([run]);
     this.#showFreshness(run.stale);
     this.#drawHead();
     this.#progress.show(run, this.#tasks, this.#graph.length);
@@ -204,7 +206,7 @@ export class RunPage {
     this.#graphBox.show(this.#graph, this.#tasks);
     this.#timeline.show(this.#tasks);
     this.#taskLog.take(this.#tasks);
-    fill(this.#facts, factsOf(run));
+    fill(this.#facts, factsOf(run, this.#workflows.airflows.shown(run.airflow)));
     this.#drawAttempts(this.#run.attempts ?? []);
     this.element.dispatchEvent(new Event("titlechange", { bubbles: true }));
   }
@@ -226,7 +228,7 @@ export class RunPage {
       canControl: this.#workflows.can("run:control"),
       isDeleted: this.#isDeleted,
       nameOf: this.#workflows.nameOf,
-      whyUnusable: this.#workflows.whyUnusable(run.dag_id),
+      whyUnusable: this.#workflows.whyUnusable(run),
       taskIds: () => this.#taskIds(),
       tasks: () => this.#tasks,
       changed: (/** @type {Api.Run} */ now) => {

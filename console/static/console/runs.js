@@ -80,7 +80,7 @@ export class RunsPage {
     );
     fill(this.#choice, el("option", { value: "" }, "All workflows"), options);
     const workflow = this.#workflows.all.find(({ id }) => String(id) === chosen);
-    fill(this.#note, workflow && unusableNote(this.#workflows.whyUnusable(workflow.dag_id)));
+    fill(this.#note, workflow && unusableNote(this.#workflows.whyUnusable(workflow)));
     if (this.#isLoaded) this.#render();
   }
 
@@ -135,6 +135,7 @@ export class RunsPage {
     if (this.#isLeft) return;
     this.#runs = runs;
     this.#isLoaded = true;
+    this.#workflows.airflows.add(runs);
     if (runs.length) this.#showFreshness(runs.some((run) => run.stale));
     this.#render();
   }
@@ -154,7 +155,7 @@ export class RunsPage {
   /** @param {Api.Run} run */
   #rowOf(run) {
     const row = this.#rows.get(run.id) ?? new RunRow();
-    row.show(run);
+    row.show(run, this.#workflows.airflows.shown(run.airflow));
     return row;
   }
 

@@ -1,5 +1,6 @@
 // The top of the page: whether the stream is connected, and the banner.
 
+import { called } from "./airflows.js";
 import { announce, byId, el, fill } from "./dom.js";
 
 /** @type {Record<import("./stream.js").State, string>} */
@@ -16,7 +17,8 @@ const OLD = "You see the last known states. You can still trigger runs: SVOps se
 export class Status {
   #pill = byId("connection");
   #banner = byId("banner");
-  #isAirflowDown = false;
+  /** @type {Set<string>} */
+  #down = new Set();
 
   /**
    * @param {import("./stream.js").State} state
@@ -33,10 +35,14 @@ export class Status {
     return true;
   }
 
-  /** @param {boolean} isDown */
-  showAirflow(isDown) {
-    this.#isAirflowDown = isDown;
-    this.showFreshness(isDown);
+  /**
+   * @param {string} name
+   * @param {boolean} isDown
+   */
+  showAirflow(name, isDown) {
+    if (isDown) this.#down.add(name);
+    else this.#down.delete(name);
+    this.showFreshness(this.#down.size > 0);
   }
 
   /** @param {boolean} isStale whether the states that the page shows may be old */
@@ -44,10 +50,11 @@ export class Status {
     // The more important banner stays.
     if (ENDED.includes(this.#pill.dataset.state ?? "")) return;
     if (isStale) {
-      this.#show(this.#isAirflowDown ? "Airflow does not answer." : "SVOps has no news from Airflow.", OLD);
+      const [name] = this.#down;
+      this.#show(name ? `${called(name)} does not answer.` : "SVOps has no news from Airflow.", OLD);
       return;
     }
-    this.#isAirflowDown = false;
+    this.#down.clear();
     this.#banner.hidden = true;
   }
 

@@ -1,5 +1,6 @@
 // Triggers a workflow, with a form made from the schema of its DAG's parameters.
 
+import { dagPath } from "./airflows.js";
 import { ApiError, get, post } from "./api.js";
 import { openDialog } from "./dialog.js";
 import { el } from "./dom.js";
@@ -25,13 +26,13 @@ class FieldError extends UnreadableError {
 
 /**
  * Open the form. `triggered` receives the new run.
- * @param {Pick<Api.Workflow, "id" | "name" | "dag_id">} listed
+ * @param {Pick<Api.Workflow, "id" | "name" | "airflow" | "dag_id">} listed
  * @param {(run: Api.Run) => unknown} triggered
  */
 export async function openTrigger(listed, triggered) {
   /** @type {[Api.DagDetail, Api.Workflow]} */
   const [dag, workflow] = await Promise.all([
-    get(`/dags/${encodeURIComponent(listed.dag_id)}`),
+    get(dagPath(listed)),
     // A list leaves out the default parameters.
     get(`/workflows/${listed.id}`),
   ]);

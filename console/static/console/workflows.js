@@ -1,5 +1,6 @@
 // The list of workflows at the side of the page.
 
+import { Airflows, dagKey } from "./airflows.js";
 import { ApiError, get, getAll } from "./api.js";
 import { pausedBadge, unusableNote } from "./badges.js";
 import { byId, el, fill, keepFocus } from "./dom.js";
@@ -10,6 +11,7 @@ import { openTrigger } from "./trigger.js";
 export class Workflows {
   /** @type {Api.Workflow[]} */
   all = [];
+  airflows = new Airflows();
   /** @type {Map<string, Api.Dag>} */
   #dags = new Map();
   /** @type {number | null} */
@@ -34,7 +36,8 @@ export class Workflows {
       getAll("/dags?page_size=200"),
     ]);
     this.all = workflows;
-    this.#dags = new Map(dags.map((dag) => [dag.dag_id, dag]));
+    this.airflows.add(workflows);
+    this.#dags = new Map(dags.map((dag) => [dagKey(dag), dag]));
     this.#render();
     this.#changed();
   }
@@ -47,10 +50,10 @@ export class Workflows {
 
   /**
    * Why SVOps cannot use the DAG, or what Airflow refuses it there; "" if nothing, or if the user cannot see the DAG.
-   * @param {string} dagId
+   * @param {{ airflow: string, dag_id: string }} named the workflow or the run
    */
-  whyUnusable(dagId) {
-    const dag = this.#dags.get(dagId);
+  whyUnusable(named) {
+    const dag = this.#dags.get(dagKey(named));
     return dag?.unusable_reason || dag?.refused_reason || "";
   }
 
@@ -89,15 +92,17 @@ export class Workflows {
   #card(workflow) {
     const { id, name, dag_id: dagId, description } = workflow;
     const isChosen = id === this.#chosen;
+    const airflow = this.airflows.shown(workflow.airflow);
     const href = isChosen ? "#/runs" : `#/runs?workflow=${id}`;
     return el(
       "li",
       { class: "workflow", data: { workflow: id } },
       el("a", { href, "aria-current": isChosen && "true", data: { key: `workflow ${id}` } }, name),
       el("code", { class: "quiet small", title: dagId }, dagId),
+      airflow && el("span", { class: "quiet small airflow" }, `in ${airflow}`),
       this.can("run:control") && this.#pauseButton(workflow),
       this.#marks(workflow),
-      unusableNote(this.whyUnusable(dagId)),
+      unusableNote(this.whyUnusable(workflow)),
       description && el("p", { class: "quiet small about", title: description }, description),
       this.can("run:trigger") && this.#triggerButton(workflow),
     );
@@ -105,7 +110,7 @@ export class Workflows {
 
   /** @param {Api.Workflow} workflow */
   #marks(workflow) {
-    const dag = this.#dags.get(workflow.dag_id);
+    const dag = this.#dags.get(dagKey(workflow));
     const marks = [
       !workflow.is_active && "not active",
       workflow.visibility === "private" && "private",
@@ -147,7 +152,7 @@ export class Workflows {
   /** @param {Api.Workflow} workflow */
   #whyNotTrigger(workflow) {
     if (!workflow.is_active) return "The workflow is not active.";
-    if (this.#dags.get(workflow.dag_id)?.is_present === false) return "Airflow no longer has its DAG.";
+    if (this.#dags.get(dagKey(workflow))?.is_present === false) return "Airflow no longer has its DAG.";
     return workflow.hindrance;
   }
 
