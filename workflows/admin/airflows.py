@@ -133,10 +133,6 @@ class AirflowAdmin(Pages):
     readonly_fields = ["status", "open_runs", "url_", "auth_", "options_", "secrets_", "version", "error", *TIMES]
     actions = ["drain", "undrain"]
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Airflow]:
-        Airflow.default()
-        return super().get_queryset(request)
-
     def get_fieldsets(self, request: HttpRequest, obj: Airflow | None = None) -> Any:
         if obj and not self.has_change_permission(request, obj):
             shown = {"fields": ["name", "is_active", "url_", "auth_", "options_", "secrets_"]}

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import mixins, status, viewsets
 from rest_framework.request import Request
@@ -42,16 +41,13 @@ BESIDE_OPTIONS = ("name", "url", "auth", "options")
     ),
 )
 class AirflowViewSet(StrictQuery, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Airflow]):
+    queryset = Airflow.objects.all()
     serializer_class = AirflowSerializer
     required_scope = Scope.USER_ADMIN
     lookup_field = "name"
     lookup_value_regex = PATTERN
     filterset_fields = ["is_active", "reachable"]
     ordering_fields = ["id", "name"]
-
-    def get_queryset(self) -> QuerySet[Airflow]:
-        Airflow.default()
-        return Airflow.objects.all()
 
     @extend_schema(
         summary="Add an Airflow",

@@ -158,7 +158,14 @@ def test_each_change_of_a_rule_is_audited(office: Office) -> None:
 
     assert (asked.status_code, changed.status_code, withdrawn.status_code) == (201, 200, 204)
     rows = AuditEntry.objects.filter(action__startswith="dag_rule.", object_id=str(asked.json()["id"])).order_by("id")
-    built = {"match": "tag", "value": "hr", "user": "office-viewer", "group": None, "level": "build"}
+    built = {
+        "airflow": "default",
+        "match": "tag",
+        "value": "hr",
+        "user": "office-viewer",
+        "group": None,
+        "level": "build",
+    }
     managed = built | {"level": "manage"}
     assert [(row.action, row.before, row.after) for row in rows] == [
         ("dag_rule.added", None, built),
