@@ -28,6 +28,7 @@ from workflows.airflow.errors import (
 from workflows.airflow.probes import AuthManager
 from workflows.airflow.types import Dag, UnreadableDag
 from workflows.models import Workflow
+from workflows.naming import DEFAULT
 
 PART = "Airflow"
 # Versions that `make test-airflow` was run with: docs/doctor.md.
@@ -189,7 +190,8 @@ def _judged(tried: Sequence[Tried], airflow: Airflow) -> Iterator[Finding]:
         found = refusals[0].wrong or "Airflow refuses everything: wrong credentials, or a user without any role"
         yield _finding("sign in", Outcome.WRONG, found, _credentials(airflow.name))
         return
-    yield _finding("sign in", Outcome.WORKS, f"by {called('auth', airflow.name)}={airflow.auth}")
+    variable = "AIRFLOW_AUTH" if airflow.name == DEFAULT else "auth"
+    yield _finding("sign in", Outcome.WORKS, f"by {variable}={airflow.auth}")
     allowed = [_needs(one.call, airflow) for one in tried if one.is_allowed]
     refused = {one.call.name: _needs(one.call, airflow) for one in tried if one.refused}
     missing = permissions.missing(refused, allowed)

@@ -72,7 +72,7 @@ def test_each_airflow_is_examined(guarded_prod: GuardedAirflow) -> None:
     assert of(findings, DEFAULT)["start a run"].outcome == Outcome.WORKS
     assert of(findings, PROD)["start a run"].outcome == Outcome.MISSING
     assert of(findings, PROD)["answer"].found == guarded_prod.url
-    assert of(findings, PROD)["sign in"].found == "by `auth` of prod=password"
+    assert of(findings, PROD)["sign in"].found == "by auth=password"
     assert summary(findings).startswith(f"Doctor: {len(findings)} checks, a problem with prod: start a run (can create")
 
 
