@@ -30,8 +30,8 @@ class AirflowSerializer(serializers.ModelSerializer[Airflow]):
     class Meta:
         model = Airflow
         fields = [
-            "name", "url", "auth", "options", "secrets", "is_active", "drained", "drained_at", "emptied_at",
-            "reachable", "stale", "version", "last_error", "looked_at", "open_runs",
+            "name", "url", "auth", "options", "secrets", "is_active", "from_file", "drained", "drained_at",
+            "emptied_at", "reachable", "stale", "version", "last_error", "looked_at", "open_runs",
         ]  # fmt: skip
         read_only_fields = fields
 

@@ -62,6 +62,7 @@ def test_an_airflow_is_added_shown_changed_drained_and_deleted(root: User, as_us
         "options": {"username": "svops", "token_timeout": 3.0},
         "secrets": ["ingest_secret", "password"],
         "is_active": True,
+        "from_file": False,
         "drained": False,
         "drained_at": None,
         "emptied_at": None,
