@@ -42,23 +42,30 @@ TIMES = [moment(name) for name in ("drained_at", "emptied_at", "ticked_at", "loo
 STATE: tuple[str, Any] = ("Now", {"fields": ["status", "open_runs", "version", "error", *TIMES]})
 
 
+class HeadersField(forms.JSONField):
+    """A JSON object. What is stored is never shown."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return "" if value is None else super().prepare_value(value)
+
+
 def _field(name: str) -> forms.Field:
-    """Return the field of an option. What is stored of a secret is never shown."""
-    kept = "Not shown. Empty: what is stored stays."
+    """Return the field of an option, under the name that the documentation has for it."""
     if name == "auth":
-        return forms.ChoiceField(choices=[(way, way) for way in WAYS])
+        return forms.ChoiceField(label=name, choices=[(way, way) for way in WAYS])
     if name == "oauth2_method":
-        return forms.ChoiceField(choices=[("", ""), *((each, each) for each in ways.OAUTH2_METHODS)], required=False)
+        methods = [("", ""), *((each, each) for each in ways.OAUTH2_METHODS)]
+        return forms.ChoiceField(label=name, choices=methods, required=False)
     if name == "headers":
         widget = forms.Textarea(attrs={"rows": 3, "class": "vLargeTextField json"})
-        return forms.JSONField(required=False, widget=widget, help_text=f'Like {{"X-Team": "data"}}. {kept}')
+        return HeadersField(label=name, required=False, widget=widget, help_text='Like {"X-Team": "data"}.')
     if name in NUMBERS:
-        return forms.FloatField(required=False)
+        return forms.FloatField(label=name, required=False)
     if name in ways.SECRET:
-        hidden = forms.PasswordInput(attrs={"autocomplete": "new-password"})
-        return forms.CharField(required=False, strip=False, widget=hidden, help_text=kept)
+        hidden = forms.PasswordInput(attrs={"autocomplete": "new-password", "class": "vTextField"})
+        return forms.CharField(label=name, required=False, strip=False, widget=hidden)
     wide = forms.TextInput(attrs={"class": "vTextField"})
-    return forms.CharField(required=name == "url", widget=wide)
+    return forms.CharField(label=name, required=name == "url", widget=wide)
 
 
 class OptionsForm(AirflowModelForm):
@@ -76,6 +83,9 @@ class OptionsForm(AirflowModelForm):
             self.fields.pop(CLEARED, None)
             return
         way = shown_way(self.instance)
+        for name in way.secrets:
+            if field := self.fields.get(name):
+                field.help_text = f"{field.help_text} Set, and not shown. Empty: it stays.".strip()
         self.initial = {**self.initial, **way.options, "url": way.url, "auth": way.auth}
         if isinstance(cleared := self.fields.get(CLEARED), forms.MultipleChoiceField):
             cleared.choices = [(name, name) for name in way.secrets]
@@ -125,8 +135,7 @@ class AirflowAdmin(Pages):
 
     form = AirflowForm
     list_display = [
-        "name", "status", "url_", "version", "open_runs", moment("ticked_at"), moment("looked_at"), moment("swept_at"),
-        "error",
+        "name", "status", "url_", "version", "open_runs", moment("ticked_at"), moment("looked_at"), "error",
     ]  # fmt: skip
     list_filter = ["is_active", "reachable"]
     search_fields = ["name", "version", "last_error"]

@@ -14,7 +14,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from accounts.models import User
-from workflows.models import AirflowCommand, Dag, Event, Run, Workflow
+from workflows.models import Airflow, AirflowCommand, Dag, Event, Run, Workflow
 from workflows.states import RunState
 from workflows.tests.stage import NOW, StagedAirflow, at, new_run
 
@@ -119,6 +119,15 @@ def test_run_workflow_with_watch_shows_each_event_and_ends_with_the_run(
         "task.completed",
         "workflow.completed",
     ]
+
+
+@pytest.mark.usefixtures("airflow", "root")
+def test_a_dag_id_of_two_airflows_names_several_workflows(nightly: Workflow, ada: User) -> None:
+    dag = Dag.objects.create(airflow=Airflow.objects.create(name="prod"), dag_id="etl")
+    there = Workflow.objects.create(name="There", dag=dag, owner=ada)
+
+    several = f"Several workflows match 'etl'. Use an id: {nightly.pk}, {there.pk} (in the Airflow prod)."
+    assert refusal("run_workflow", "etl") == several
 
 
 @pytest.mark.usefixtures("airflow", "root")
