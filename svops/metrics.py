@@ -20,14 +20,13 @@ from svops.shared import Shared
 from workflows import gateway
 from workflows.eventlog import publication
 from workflows.models import Airflow, AirflowCommand, Event, Run
-from workflows.naming import DEFAULT
 from workflows.states import OPEN, RunState
 
 
 class PlatformCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         now = timezone.now()
-        airflows = {row.name: row for row in Airflow.objects.active()} or {DEFAULT: Airflow.default()}
+        airflows = {name: row for name, row in Airflow.by_name().items() if row.is_active}
         due = AirflowCommand.objects.filter(finished_at__isnull=True, due_at__lte=now, held=False)
         yield _open_runs(airflows)
         yield _each(

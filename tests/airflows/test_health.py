@@ -142,6 +142,24 @@ def test_one_that_is_not_active_has_no_check(airflow: ControlledAirflow, prod: C
     assert prod.requests == []
 
 
+@pytest.mark.parametrize(
+    ("active", "checks"),
+    [
+        ((DEFAULT,), {"airflow"}),
+        ((PROD,), {"airflow:prod"}),
+        ((), set()),
+        ((DEFAULT, PROD), {"airflow", "airflow:prod"}),
+    ],
+)
+def test_only_active_ones_are_asked(
+    airflow: ControlledAirflow, prod: ControlledAirflow, active: tuple[str, ...], checks: set[str]
+) -> None:
+    Airflow.objects.exclude(name__in=active).update(is_active=False)
+
+    assert {name for name in asked()[2] if name.startswith("airflow")} == checks
+    assert {name for name, server in ((DEFAULT, airflow), (PROD, prod)) if server.requests} == set(active)
+
+
 def test_a_tick_for_any_of_them_shows_that_beat_lives(airflow: ControlledAirflow, prod: ControlledAirflow) -> None:
     Airflow.objects.filter(name=DEFAULT).update(ticked_at=timezone.now() - timedelta(minutes=5))
     Airflow.objects.filter(name=PROD).update(ticked_at=timezone.now())

@@ -29,6 +29,12 @@ def scraped() -> dict[str, dict[str, float]]:
     }
 
 
+def on_prod(nightly: Workflow) -> Workflow:
+    """A workflow on the DAG of the same name in prod."""
+    dag = Dag.objects.create(dag_id="etl", airflow_id=PROD)
+    return Workflow.objects.create(name="Elsewhere", dag=dag, owner=nightly.owner)
+
+
 def test_each_airflow_has_its_own_values(
     airflow: ControlledAirflow, prod: ControlledAirflow, nightly: Workflow
 ) -> None:
@@ -36,12 +42,10 @@ def test_each_airflow_has_its_own_values(
     Airflow.objects.filter(name=DEFAULT).update(looked_at=now, ticked_at=now - timedelta(minutes=5))
     Airflow.objects.filter(name=PROD).update(looked_at=now - timedelta(minutes=2), ticked_at=now, reachable=False)
     gateway.breaker(PROD).open()
-    elsewhere = Workflow.objects.create(
-        name="Elsewhere", dag=Dag.objects.create(dag_id="etl", airflow_id=PROD), owner=nightly.owner
-    )
+    elsewhere = on_prod(nightly)
     new_run(nightly, RunState.RUNNING)
     for state in (RunState.QUEUED, RunState.PENDING):
-        run = new_run(elsewhere, state, airflow_id=PROD)
+        run = new_run(elsewhere, state)
     AirflowCommand.objects.create(
         kind=CommandKind.TRIGGER, run=run, workflow=elsewhere, airflow_id=PROD, created_at=now, due_at=now
     )
@@ -75,7 +79,7 @@ def test_a_new_database_shows_the_default_one(db: None) -> None:
 
 def test_open_runs_of_one_that_nothing_is_asked_of_are_counted(prod: ControlledAirflow, nightly: Workflow) -> None:
     Airflow.objects.filter(name=PROD).update(is_active=False)
-    new_run(nightly, RunState.RUNNING, airflow_id=PROD)
+    new_run(on_prod(nightly), RunState.RUNNING)
 
     values = scraped()
 

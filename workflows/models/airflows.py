@@ -102,8 +102,8 @@ class Airflow(models.Model):
     @classmethod
     def active_names(cls) -> list[str]:
         """Return the names of those that are asked, the default one first. A new database has just that one."""
-        names = list(cls.objects.active().values_list("name", flat=True))
-        return sorted(names, key=lambda name: (name != DEFAULT, name)) or [DEFAULT]
+        rows = dict(cls.objects.values_list("name", "is_active")) or {DEFAULT: True}
+        return sorted((name for name, is_active in rows.items() if is_active), key=lambda name: (name != DEFAULT, name))
 
     @property
     def is_default(self) -> bool:

@@ -4,7 +4,13 @@ Nothing here follows Airflow (`workflows.watch` does) or calls it inside a trans
 `triggers.trigger_once`.
 """
 
-from workflows.services.airflows import change_airflow, create_airflow, delete_airflow, drain_airflow
+from workflows.services.airflows import (
+    change_airflow,
+    create_airflow,
+    delete_airflow,
+    drain_airflow,
+    reseal_airflows,
+)
 from workflows.services.dag_rules import Opened, close_dags, open_dags
 from workflows.services.errors import (
     ActiveRunsError,
@@ -50,6 +56,7 @@ __all__ = [
     "open_dags",
     "pause_run",
     "preview_retry",
+    "reseal_airflows",
     "resume_run",
     "retry_run",
     "revoke",

@@ -170,6 +170,16 @@ def _set_drained(airflow: Airflow, drained: bool, actor: User | None) -> Airflow
     return airflow
 
 
+def reseal_airflows() -> int:
+    """Encrypt the secrets of each Airflow again, with the first of `SECRET_KEYS`. Raises `UnsealableError`."""
+    with transaction.atomic():
+        airflows = list(Airflow.objects.select_for_update().exclude(secrets=""))
+        for airflow in airflows:
+            airflow.secrets = seal(unseal(airflow.secrets))
+            airflow.save(update_fields=["secrets"])
+    return len(airflows)
+
+
 def options_of(airflow: Airflow) -> dict[str, Any]:
     """Return the stored options, with the secrets that can be read. The default one has none."""
     try:

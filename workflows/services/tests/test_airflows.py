@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from django.utils import timezone
+from pytest_django import Settings
 
 from accounts.models import AuditEntry, User
 from rest.errors import ConflictError, InvalidInputError, NotAllowedError
+from rest.sealing import UnsealableError
 from workflows import options as ways
 from workflows import services, way_in
 from workflows.airflow.access import NAMES, OAuth2, Password, StaticToken
@@ -306,3 +308,18 @@ def test_an_airflow_that_is_deleted_takes_its_mirror_and_its_rules_with_it(root:
     assert list(Dag.objects.all()) == [etl]
     assert not DagFileError.objects.exists()
     assert set(DagRule.objects.values_list("airflow", flat=True)) == {"default", ""}
+
+
+def test_a_new_key_encrypts_again(prod: Airflow, settings: Settings) -> None:
+    Airflow.default()
+    old = settings.SECRET_KEYS
+    settings.SECRET_KEYS = ["a new key", *old]
+
+    assert services.reseal_airflows() == 1
+
+    settings.SECRET_KEYS = ["a new key"]
+    way_in.forget("prod")
+    assert way_in.access("prod").way == Password(username="svops", password="s3cret")
+    settings.SECRET_KEYS = old
+    with pytest.raises(UnsealableError):
+        services.reseal_airflows()
