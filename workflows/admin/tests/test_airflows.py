@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -204,3 +206,18 @@ def test_a_sync_is_of_every_active_airflow(operator: Client, prod: Airflow, root
     said = [text for _, text in messages_of(operator.post("/admin/workflows/dag/sync/", follow=True))]
 
     assert [text.partition(": The DAGs were not synced.")[0] for text in said] == ["default", "prod"]
+
+
+@pytest.mark.parametrize("name", ["default", "prod"])
+def test_links_to_runs_lead_to_those_of_one_airflow(
+    operator: Client, workflow: Workflow, there: Workflow, name: str
+) -> None:
+    runs = {"default": new_run(workflow), "prod": new_run(there)}
+    Run.objects.filter(pk=runs["prod"].pk).update(airflow="prod")
+    airflow, dag = Airflow.named(name), Dag.objects.of(name).get()
+
+    for page in (f"{PAGE}/{airflow.pk}/change/", f"/admin/workflows/dag/{dag.pk}/change/"):
+        [link] = re.findall(r'href="(/admin/workflows/run/\?[^"]+)"', operator.get(page).content.decode())
+        answer = operator.get(html.unescape(link))
+        assert answer.status_code == 200
+        assert [row.pk for row in answer.context["cl"].result_list] == [runs[name].pk]

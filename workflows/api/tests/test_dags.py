@@ -70,8 +70,8 @@ def test_an_import_error_is_stored_for_the_dag_of_its_file(as_user: AsUser, airf
     assert client.get(f"{V1}/dags/etl").json()["import_error"] == "SyntaxError"
     recorded = Event.objects.filter(type="dag.import_error").order_by("id")
     assert [event.data for event in recorded] == [
-        {"filename": "tl.py", "dag_ids": [], "error": "SyntaxError"},
-        {"filename": "etl.py", "dag_ids": ["etl"], "error": "SyntaxError"},
+        {"airflow": "default", "filename": "tl.py", "dag_ids": [], "error": "SyntaxError"},
+        {"airflow": "default", "filename": "etl.py", "dag_ids": ["etl"], "error": "SyntaxError"},
     ]
 
 
