@@ -18,11 +18,12 @@ from rest.sealing import seal
 from tests.control.load import run_until
 from tests.control.staged import Absence, ControlledAirflow
 from workflows import gateway, services, way_in
+from workflows.airflow.tests.scripted import run_json
 from workflows.dispatch import dispatcher
 from workflows.models import Airflow, AirflowCommand, Dag, Event, Run, Workflow
 from workflows.naming import DEFAULT
 from workflows.states import RunState
-from workflows.tests.stage import at, iso, new_run, run_json, story
+from workflows.tests.stage import at, iso, new_run, story
 from workflows.watch import dags, poll
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -152,7 +153,7 @@ def push(airflow: str, secret: str, *records: dict[str, Any]) -> int:
     signature = hmac.new(secret.encode(), sent_at.encode() + b"." + body, hashlib.sha256).hexdigest()
     path = "/api/v1/ingest" if airflow == DEFAULT else f"/api/v1/ingest/{airflow}"
     headers = {"X-SVOps-Timestamp": sent_at, "X-SVOps-Signature": signature}
-    return APIClient().generic("POST", path, body, "application/json", headers=headers).status_code
+    return APIClient().generic("POST", path, body.decode(), "application/json", headers=headers).status_code
 
 
 @pytest.mark.parametrize(
@@ -194,7 +195,7 @@ def test_a_dag_that_is_gone_from_one_stays_in_the_other(sides: Sides, changed: s
     for name in sides:
         dags.sync_dags(name, now=timezone.now())
 
-    present = dict(Dag.objects.filter(dag_id="etl").values_list("airflow", "is_present"))
+    present = {dag.airflow_name: dag.is_present for dag in Dag.objects.filter(dag_id="etl")}
     assert present == {changed: False, kept: True}
 
 
