@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.utils import timezone
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from rest.serializers import MaskedField, StrictSerializer
@@ -15,6 +16,14 @@ from workflows.naming import EXPECTED, LONGEST_NAME
 from workflows.services.airflows import shown_way
 
 OTHERS = [name for name in ways.TABLE if name not in {"url", "auth"}]
+
+# What the options that are shown can be: texts, numbers, lists of texts.
+OPTION_VALUES = {
+    "type": "object",
+    "additionalProperties": {
+        "anyOf": [{"type": "string"}, {"type": "number"}, {"type": "array", "items": {"type": "string"}}]
+    },
+}
 
 
 class AirflowSerializer(serializers.ModelSerializer[Airflow]):
@@ -41,6 +50,7 @@ class AirflowSerializer(serializers.ModelSerializer[Airflow]):
     def get_auth(self, airflow: Airflow) -> str:
         return shown_way(airflow).auth
 
+    @extend_schema_field(OPTION_VALUES)
     def get_options(self, airflow: Airflow) -> dict[str, Any]:
         return shown_way(airflow).options
 
