@@ -245,8 +245,8 @@ declare namespace Dom {
 declare namespace View {
   interface Context {
     workflows: import("./static/console/workflows.js").Workflows;
-    /** Says at the top of the page whether the states may be old. */
-    showFreshness(isStale: boolean): void;
+    /** Says at the top of the page whether the states may be old, and from which Airflow, if there are several. */
+    showFreshness(isStale: boolean, airflow: string): void;
   }
 
   interface Page {

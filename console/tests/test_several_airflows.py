@@ -71,6 +71,16 @@ def test_the_form_asks_for_the_parameters_of_its_own_dag(page: Page, site: Site,
     expect(page.locator("dialog [data-parameter='rows']")).to_have_count(0)
 
 
+def test_old_states_say_which_airflow_they_are_from(page: Page, site: Site, nightly: Workflow, there: Workflow) -> None:
+    new_run(nightly, RunState.RUNNING)
+    run_there(there)
+    Airflow.objects.filter(name="prod").update(looked_at=None)
+
+    sign_in(page, site, nightly.owner)
+
+    expect(page.locator("#banner")).to_contain_text("SVOps has no news from the Airflow prod.")
+
+
 def test_news_of_an_airflow_name_it(page: Page, site: Site, nightly: Workflow, there: Workflow) -> None:
     run_there(there)
     sign_in(page, site, nightly.owner)

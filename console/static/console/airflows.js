@@ -40,4 +40,13 @@ export class Airflows {
   shown(name) {
     return this.#seen.size > 1 ? name : "";
   }
+
+  /**
+   * The name of the only Airflow of these rows, if it is to be shown; "" otherwise.
+   * @param {{ airflow: string }[]} rows
+   */
+  only(rows) {
+    const [name, ...others] = new Set(rows.map(({ airflow }) => airflow));
+    return name && !others.length ? this.shown(name) : "";
+  }
 }

@@ -83,7 +83,8 @@ class Console {
     const { run, filters, pane } = placeOf(location.hash);
     const context = {
       workflows: this.#workflows,
-      showFreshness: (/** @type {boolean} */ isStale) => this.#status.showFreshness(isStale),
+      showFreshness: (/** @type {boolean} */ isStale, /** @type {string} */ airflow) =>
+        this.#status.showFreshness(isStale, airflow),
     };
     const page = run ? new RunPage(run.workflowId, run.id, filters, context) : new RunsPage(filters, context);
     this.#page = page;

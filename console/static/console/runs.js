@@ -136,7 +136,8 @@ export class RunsPage {
     this.#runs = runs;
     this.#isLoaded = true;
     this.#workflows.airflows.add(runs);
-    if (runs.length) this.#showFreshness(runs.some((run) => run.stale));
+    const stale = runs.filter((run) => run.stale);
+    if (runs.length) this.#showFreshness(stale.length > 0, this.#workflows.airflows.only(stale));
     this.#render();
   }
 

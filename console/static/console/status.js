@@ -45,13 +45,21 @@ export class Status {
     this.showFreshness(this.#down.size > 0);
   }
 
-  /** @param {boolean} isStale whether the states that the page shows may be old */
-  showFreshness(isStale) {
+  /**
+   * @param {boolean} isStale whether the states that the page shows may be old
+   * @param {string} airflow the name of the Airflow that they are from, if it is to be shown
+   */
+  showFreshness(isStale, airflow = "") {
     // The more important banner stays.
     if (ENDED.includes(this.#pill.dataset.state ?? "")) return;
     if (isStale) {
       const [name] = this.#down;
-      this.#show(name ? `${called(name)} does not answer.` : "SVOps has no news from Airflow.", OLD);
+      this.#show(
+        name
+          ? `${called(name)} does not answer.`
+          : `SVOps has no news from ${airflow ? `the Airflow ${airflow}` : "Airflow"}.`,
+        OLD,
+      );
       return;
     }
     this.#down.clear();

@@ -25,6 +25,17 @@ test("a name is shown as soon as there are two", () => {
   assert.equal(airflows.concerns("prod"), true);
 });
 
+test("rows of one Airflow name it, rows of several do not", () => {
+  const airflows = new Airflows();
+  const [here, there] = [{ airflow: "default" }, { airflow: "prod" }];
+  assert.equal(airflows.only([here, here]), "");
+  airflows.add([here, there]);
+  assert.deepEqual(
+    [[there, there], [here], [here, there], []].map((rows) => airflows.only(rows)),
+    ["prod", "default", "", ""],
+  );
+});
+
 test("the default Airflow has no name in sentences", () => {
   assert.deepEqual(["default", "prod"].map(called), ["Airflow", "The Airflow prod"]);
 });
