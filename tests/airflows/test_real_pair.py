@@ -57,11 +57,18 @@ class Platform:
         env = {"SVOPS_PORT": str(port), "AIRFLOW_PORT": str(free_port()), "SVOPS_ADMIN_PASSWORD": PASSWORD}
         # 3.3 is that of `make up`, whatever the tests run on.
         self._process = start("up", home=home, env={**env, "SVOPS_TEST_AIRFLOW": ""})
+        try:
+            self._sign_in()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _sign_in(self) -> None:
         assert self._process.stdout is not None
         while "SVOps is ready" not in (line := self._process.stdout.readline()):
             assert line, "it has ended"
         signed_in = self._call("POST", "/auth/login", json={"username": "admin", "password": PASSWORD})
-        self.token = str(signed_in["access"])
+        self.token = str(signed_in["access_token"])
 
     def get(self, path: str, **params: Any) -> Any:
         return self._call("GET", path, params=params)
@@ -139,9 +146,9 @@ def test_one_platform_runs_both_and_one_that_is_killed_under_load_makes_no_run_o
             until(lambda run_id=run_id: state(platform, run_id) == "success", within=LONG)  # type: ignore[misc]
         # They ended while the other one was away.
         assert run(platform, waiting)["state"] == "pending"
-        shown = {row["id"]: row["stale"] for row in platform.get("/runs", limit=50)["results"]}
-        assert shown[waiting] is True
-        assert not any(shown[run_id] for run_id in meanwhile)
+        shown = listed(platform)
+        assert shown[waiting]["stale"]
+        assert not any(shown[run_id]["stale"] for run_id in meanwhile)
         until(lambda: time.monotonic() - lost_for > 60, within=LONG)
 
         old.begin()
@@ -176,8 +183,12 @@ def trigger(platform: Platform, workflow: int) -> str:
     return str(platform.post(f"/workflows/{workflow}/runs", parameters={"processing_time": 0})["id"])
 
 
+def listed(platform: Platform) -> dict[str, Any]:
+    return {run["id"]: run for run in platform.get("/runs", page_size=50)["results"]}
+
+
 def run(platform: Platform, run_id: str) -> Any:
-    return platform.get(f"/runs/{run_id}")
+    return listed(platform)[run_id]
 
 
 def state(platform: Platform, run_id: str) -> str:
