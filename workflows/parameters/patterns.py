@@ -9,10 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from re import ASCII, DOTALL, IGNORECASE, MULTILINE, _constants, _parser
+from importlib import import_module
+from re import ASCII, DOTALL, IGNORECASE, MULTILINE
 from typing import Any
 
 import re2
+
+# They have no stubs.
+_constants: Any = import_module("re._constants")
+_parser: Any = import_module("re._parser")
 
 LONGEST_PATTERN = 1_000
 LARGEST_PROGRAM = 1 << 20  # bytes of memory that RE2 may use for one pattern
