@@ -41,11 +41,11 @@ test-postgres: ## run the suite on a private PostgreSQL; its server binaries hav
 
 test-airflow2: ## run the tests that need a real Airflow on 2.11 (needs Python 3.11 or 3.12)
 	@scripts/setup --airflow2
-	@SVOPS_TEST_AIRFLOW=2 exec $(PYTHON_RUN) -m pytest -n 2 -m airflow workflows dags tests/doctor $(ARGS)
+	@SVOPS_TEST_AIRFLOW=2 exec $(PYTHON_RUN) -m pytest -n 2 -m airflow workflows dags tests/doctor tests/airflows $(ARGS)
 
 test-airflow: ## run the tests that need a real Airflow on any version (VERSION=3.1.8)
 	@scripts/setup --airflow $(or $(VERSION),3.3.2)
-	@SVOPS_TEST_AIRFLOW=$(or $(VERSION),3.3.2) exec $(PYTHON_RUN) -m pytest -n 2 -m airflow workflows dags tests/doctor $(ARGS)
+	@SVOPS_TEST_AIRFLOW=$(or $(VERSION),3.3.2) exec $(PYTHON_RUN) -m pytest -n 2 -m airflow workflows dags tests/doctor tests/airflows $(ARGS)
 
 test-python: ## run on another Python what needs no Airflow and no browser (VERSION=3.13)
 	@scripts/setup --python $(or $(VERSION),3.13)

@@ -11,7 +11,7 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +72,7 @@ atexit.register(_clean_up)
 
 from django.contrib.contenttypes.models import ContentType  # noqa: E402 - after the set-up
 from django.core.management import call_command  # noqa: E402
+from django.core.management.color import Style  # noqa: E402
 from django.db import connection  # noqa: E402
 from pytest_django import DjangoDbBlocker  # noqa: E402
 from pytest_django.plugin import blocking_manager_key  # noqa: E402
@@ -114,6 +115,8 @@ ROWS: list[str] = []
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """Keep the rows of the migrations, beside what pytest-django does. At the end, end what is still connected."""
+    if connection.vendor == "postgresql":
+        connection.ops.sql_flush = _deletes  # type: ignore[assignment, method-assign]
     with django_db_blocker.unblock():
         _let_tests_empty_the_audit_trail()
         ROWS.append(connection.creation.serialize_db_to_string())
@@ -128,6 +131,12 @@ def _let_tests_empty_the_audit_trail() -> None:
         for name, table in (("audit_no_delete", "auditentry"), ("audit_head_no_delete", "audithead")):
             on_table = f" ON accounts_{table}" if connection.vendor == "postgresql" else ""
             cursor.execute(f"DROP TRIGGER {name}{on_table}")
+
+
+def _deletes(_style: Style, tables: Sequence[str], **_options: bool) -> list[str]:
+    """Return what empties these tables. TRUNCATE takes fifty times as long: it makes a new file for each index."""
+    names = [connection.ops.quote_name(table) for table in tables]
+    return [f"LOCK TABLE {', '.join(names)} IN EXCLUSIVE MODE", *(f"DELETE FROM {name}" for name in names)]  # noqa: S608
 
 
 def _end_other_sessions() -> None:
