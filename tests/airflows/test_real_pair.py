@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import requests
 
+from runner.home import REPOSITORY
 from runner.ports import free_port
 from runner.testing import Served
 from runner.tests.commands import start
@@ -22,7 +23,10 @@ from tests.live.readers import Frame, Loop, WebSocketReader
 pytestmark = [
     pytest.mark.airflow,
     pytest.mark.timeout(1500),
-    pytest.mark.skipif(os.environ.get("SVOPS_TEST_AIRFLOW") != "2", reason="make test-airflow2 has both Airflows"),
+    pytest.mark.skipif(
+        os.environ.get("SVOPS_TEST_AIRFLOW") != "2" or not (REPOSITORY / ".venv-airflow").exists(),
+        reason="make test-airflow2, after make test, has both Airflows",
+    ),
 ]
 
 DAG = "simple_workflow_example"
