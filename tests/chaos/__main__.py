@@ -1,4 +1,4 @@
-"""`python -m tests.chaos [--minutes 5] [--seed 1] [--seeds 1] [--keep]`: exits with 0 if no promise was broken."""
+"""`python -m tests.chaos [--minutes 5] [--seed 1] [--airflows 2] …`: exits with 0 if no promise was broken."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ from rich.table import Table
 from tests.chaos.clients import Site
 from tests.chaos.journal import Journal
 from tests.chaos.receiver import Receiver
-from tests.chaos.stand import DAG_IDS, Stand
+from tests.chaos.side import DAG_IDS, NAMES, Side
+from tests.chaos.stand import Stand
 
 if TYPE_CHECKING:
     from tests.chaos.round import Round
+    from workflows.models import Run
 
 console = Console(highlight=False, soft_wrap=True)
 TYPES = ["workflow_triggered", "workflow_completed", "workflow_failed", "workflow_stopped"]
@@ -38,7 +40,7 @@ def main() -> int:
     # A pipe or a file shows each line at once too.
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     folder = Path(tempfile.mkdtemp(prefix="svops-chaos-"))
-    stand = Stand(folder)
+    stand = Stand(folder, NAMES[: options.airflows])
     rounds: list[Round] = []
     try:
         stand.start(_say)
@@ -62,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, default=5, help="of faults for each seed")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="the first one")
     parser.add_argument("--seeds", type=int, default=1, help="how many, one after the other on the same platform")
+    parser.add_argument(
+        "--airflows", type=int, default=1, choices=range(1, len(NAMES) + 1), help="how many there are behind SVOps"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the logs")
     return parser
 
@@ -77,7 +82,9 @@ def _set_django_up() -> None:
     django.setup()
 
 
-def _round(stand: Stand, workflows: dict[str, int], receiver: Receiver, *, seed: int, minutes: float) -> Round:
+def _round(
+    stand: Stand, workflows: dict[str, dict[str, int]], receiver: Receiver, *, seed: int, minutes: float
+) -> Round:
     from tests.chaos.round import Round
 
     console.print(f"[bold]seed {seed}[/], {minutes:g} minutes")
@@ -87,13 +94,23 @@ def _round(stand: Stand, workflows: dict[str, int], receiver: Receiver, *, seed:
     return one
 
 
-def _workflows(stand: Stand, receiver: Receiver) -> dict[str, int]:
-    """Create a workflow over each DAG, and a webhook that hears of every run. Return the workflows by DAG."""
+def _workflows(stand: Stand, receiver: Receiver) -> dict[str, dict[str, int]]:
+    """Add the further Airflows, a workflow over each DAG of each, and a webhook that hears of every run.
+
+    Return the workflows by Airflow and DAG.
+    """
     site = Site(stand.url, Journal(), actor="set-up")
-    _ask(site, "/dags/sync", {})
+    for side in stand.sides[1:]:
+        _ask(site, "/airflows", side.row())
     body = {"name": "chaos", "channel": "webhook", "url": receiver.url, "for_everyone": True}
     _ask(site, "/notifications/configs", {**body, "notification_types": TYPES})
-    return {dag_id: _ask(site, "/workflows", {"name": dag_id, "dag_id": dag_id})["id"] for dag_id in DAG_IDS}
+    return {side.name: _workflows_on(side, site) for side in stand.sides}
+
+
+def _workflows_on(side: Side, site: Site) -> dict[str, int]:
+    _ask(site, f"/dags/sync?airflow={side.name}", {})
+    bodies = [{"name": f"{side.prefix} {dag_id}", "airflow": side.name, "dag_id": dag_id} for dag_id in DAG_IDS]
+    return {body["dag_id"]: _ask(site, "/workflows", body)["id"] for body in bodies}
 
 
 def _ask(site: Site, path: str, body: object) -> dict[str, int]:
@@ -115,6 +132,7 @@ def _report(one: Round) -> None:
     by_itself = Counter(f"{fault.kind}: {fault.target}" for fault in one.journal.faults if not fault.injected)
     rows = {
         "runs": len(one.runs),
+        **{f"of these in {name}": count for name, count in sorted(Counter(map(_airflow, one.runs)).items())},
         "of these started in Airflow": sum(run.trigger_type == "external" for run in one.runs),
         **{f"runs {state}": count for state, count in sorted(Counter(run.state for run in one.runs).items())},
         "task instances": one.tasks,
@@ -140,6 +158,10 @@ def _report(one: Round) -> None:
         console.print(f"the story of run {run_id} (seed {one.seed}):")
         for line in lines:
             console.print(f"    {line}", markup=False, style="dim")
+
+
+def _airflow(run: Run) -> str:
+    return run.airflow_name
 
 
 def _summarize(rounds: list[Round], *, minutes: float) -> None:

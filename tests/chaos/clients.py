@@ -8,13 +8,15 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import requests
 
 from tests.chaos.accepted import Accepted, Kind
-from tests.chaos.journal import Journal
-from tests.chaos.stand import DAG_IDS, PASSWORD, Stand
+from tests.chaos.journal import AIRFLOW, Journal
+from tests.chaos.side import DAG_IDS, Side
+from tests.chaos.stand import PASSWORD
 
 TIMEOUT = 60.0
 TASKS = {
@@ -31,16 +33,19 @@ TASKS = {
     "chaos_dates": ("dated",),
 }
 MAPPED = {"instance": 6, "part.load": 2, "part.check": 2}
-MOST_OPEN = 4
 
 
 class Site:
-    """SVOps as one of its users has it: every answer goes to the journal, and no error is raised."""
+    """SVOps as one of its users has it: every answer goes to the journal, and no error is raised.
 
-    def __init__(self, url: str, journal: Journal, *, actor: str, username: str = "root") -> None:
+    `airflow` is the prefix of the only Airflow that may be needed for an answer.
+    """
+
+    def __init__(
+        self, url: str, journal: Journal, *, actor: str, airflow: str = AIRFLOW, username: str = "root"
+    ) -> None:
         self._url = url
-        self._journal = journal
-        self._actor = actor
+        self._note = partial(journal.note, actor, airflow=airflow)
         self._username = username
         self._token = ""
 
@@ -57,10 +62,10 @@ class Site:
                 answer = self._send(method, path, body, headers or {})
         except requests.RequestException as exc:
             status = 0 if exc.response is None else exc.response.status_code
-            self._journal.note(self._actor, what, run_id=run_id, status=status, detail=repr(exc)[:200], begun=begun)
+            self._note(what, run_id=run_id, status=status, detail=repr(exc)[:200], begun=begun)
             return None
         detail = answer.text[:300] if answer.status_code >= 400 else None
-        self._journal.note(self._actor, what, run_id=run_id, status=answer.status_code, detail=detail, begun=begun)
+        self._note(what, run_id=run_id, status=answer.status_code, detail=detail, begun=begun)
         return answer
 
     def _send(self, method: str, path: str, body: Any, headers: Mapping[str, str]) -> requests.Response:
@@ -78,18 +83,18 @@ class Site:
 
 
 class Client:
-    """One thread that does one thing after the other until `stop` is set."""
+    """One thread that does one thing after the other with one Airflow until `stop` is set. `url` is that of SVOps."""
 
     pause = (0.3, 3.0)
 
-    def __init__(self, name: str, stand: Stand, journal: Journal, accepted: Accepted, *, seed: int) -> None:
+    def __init__(self, name: str, side: Side, url: str, journal: Journal, accepted: Accepted, *, seed: int) -> None:
         self.name = name
         self.seed = seed
         self.rng = random.Random(f"{seed}:{name}")
-        self.stand = stand
+        self.side = side
         self.journal = journal
         self.accepted = accepted
-        self.site = Site(stand.url, journal, actor=name)
+        self.site = Site(url, journal, actor=name, airflow=side.prefix)
 
     def run(self, stop: threading.Event) -> None:
         steps = self.steps()
@@ -103,9 +108,10 @@ class Client:
 class Product(Client):
     """Triggers runs: one by one, in batches, later, and again under the same key until it has an answer."""
 
-    def __init__(self, *args: Any, workflows: Mapping[str, int], **options: Any) -> None:
+    def __init__(self, *args: Any, workflows: Mapping[str, int], most_open: int, **options: Any) -> None:
         super().__init__(*args, **options)
         self._workflows = workflows
+        self._most_open = most_open
         self._dags: list[str] = []
 
     def run(self, stop: threading.Event) -> None:
@@ -116,10 +122,11 @@ class Product(Client):
 
     def _has_room(self) -> bool:
         """Return whether few runs are open: more than a small machine gets done would only wait for each other."""
-        answer = self.site.ask("GET", "/runs?state=pending&state=queued&state=running&page_size=50")
+        query = f"state=pending&state=queued&state=running&airflow={self.side.name}&page_size=50"
+        answer = self.site.ask("GET", f"/runs?{query}")
         if answer is None or not answer.ok:
             return False
-        return sum(not run["paused"] for run in answer.json()["results"]) < MOST_OPEN
+        return sum(not run["paused"] for run in answer.json()["results"]) < self._most_open
 
     def steps(self) -> list[Callable[[], object]]:
         return [self._trigger, self._trigger_under_a_key, self._trigger_under_a_key, self._batch, self._later]
@@ -243,7 +250,7 @@ class PersonAtAirflow(Client):
     def _ask(self, kind: str, method: str, path: str, body: Any = None, *, run_id: str = "") -> dict[str, Any]:
         answer, outcome = {}, "done"
         try:
-            answer = self.stand.ask_airflow(method, path, body)
+            answer = self.side.ask(method, path, body)
         except requests.RequestException as exc:
             outcome = str(exc)[:120]
         what = f"{kind}: {method} {path} {body or ''}"

@@ -15,14 +15,10 @@ import requests
 
 from tests.chaos.journal import Journal
 from tests.chaos.process import Process
+from tests.chaos.side import Side
 from tests.chaos.stand import Stand
 from tests.chaos.wire import Wire
 
-KILLED = (
-    *("web", "worker", "beat", "redis", "postgres"),
-    *("airflow-postgres", "airflow-api", "airflow-scheduler", "airflow-triggerer"),
-)
-FROZEN = (*KILLED, "airflow-dags")
 # Seconds. A task at work leaves a trace more often.
 FRESH = 1.0
 SLOW = 5.0
@@ -45,8 +41,8 @@ class Saboteur:
                 *(self._freeze, self._freeze, self._cut, self._delay, self._refuse),
             ],
         )
-        self._killed = _bag(self._rng, KILLED)
-        self._frozen = _bag(self._rng, FROZEN)
+        self._killed = _bag(self._rng, stand.killed)
+        self._frozen = _bag(self._rng, stand.frozen)
         self._wires = _bag(self._rng, tuple(stand.wires))
 
     def run(self) -> None:
@@ -131,10 +127,10 @@ class Watchman:
 
 
 class Prober:
-    """Asks Airflow itself every second. An answer that takes long on a busy machine explains a 503 of SVOps."""
+    """Asks an Airflow itself every second. An answer that takes long on a busy machine explains a 503 of SVOps."""
 
-    def __init__(self, stand: Stand, journal: Journal, stop: threading.Event) -> None:
-        self._stand = stand
+    def __init__(self, side: Side, journal: Journal, stop: threading.Event) -> None:
+        self._side = side
         self._journal = journal
         self._stop = stop
 
@@ -142,6 +138,6 @@ class Prober:
         while not self._stop.wait(1):
             begun = time.monotonic()
             try:
-                self._stand.ask_airflow("GET", "/dags?limit=1", timeout=SLOW)
+                self._side.ask("GET", "/dags?limit=1", timeout=SLOW)
             except requests.RequestException as exc:
-                self._journal.note_slow("airflow-api", type(exc).__name__, begun=begun)
+                self._journal.note_slow(self._side.process("api"), type(exc).__name__, begun=begun)

@@ -1,9 +1,9 @@
-"""What the events of one run may never say, whatever has happened to it."""
+"""What the events of one run, and those of outages, may never say, whatever has happened."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from workflows.states import TERMINAL
 
 RUN_ENDS = {"workflow.completed", "workflow.failed", "workflow.stopped"}
 AGAIN = {"workflow.retried", "workflow.external_change"}
+OUTAGE = (DOWN, UP) = ("system.airflow_down", "system.airflow_up")
 TASK_ENDS = {"task.completed", "task.failed", "task.retrying", "task.skipped"}
 
 
@@ -136,3 +137,16 @@ def stopped_periods(
             # What was sent before may arrive behind it.
             later += [max(one.sent, event.timestamp) for one in changes if one.answered >= event.timestamp]
             yield event.timestamp, min(later, default=None)
+
+
+def outages(events: Iterable[Event], has_cause: Callable[[Event], bool]) -> Iterator[Violation]:
+    """Each outage begins once and ends once, and is of an Airflow that had a fault."""
+    last: dict[str, str] = {}
+    for event in events:
+        name = event.data["airflow"]
+        if last.get(name) == event.type:
+            yield Violation("an outage begins once and ends once", f"{event.type} of {name} again", lasting=True)
+        last[name] = event.type
+        if event.type == DOWN and not has_cause(event):
+            what = f"{name} at {event.timestamp:%H:%M:%S}: {event.data['reason']}"
+            yield Violation("an outage is of the Airflow that is down", what, lasting=True)

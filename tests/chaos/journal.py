@@ -6,7 +6,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,12 +16,17 @@ from typing import Any
 AFTERMATH = 20.0
 # What a 5xx may be due to. SVOps answers 503 while something that it needs does not answer, and never 500: only a
 # database that goes away in the middle of a request is an error that nothing foresees.
+# Of the Airflows, only the one that the request concerns.
+OF_AIRFLOW = ("{}-api", "{}-postgres", "to {}")
 CAUSES = {
-    500: {"postgres"},
-    502: {"postgres", "airflow-api", "airflow-postgres", "to airflow"},
-    503: {"postgres", "redis", "airflow-api", "airflow-postgres", "to airflow"},
-    504: {"postgres", "airflow-api", "airflow-postgres", "to airflow"},
+    500: ("postgres",),
+    502: ("postgres", *OF_AIRFLOW),
+    503: ("postgres", "redis", *OF_AIRFLOW),
+    504: ("postgres", *OF_AIRFLOW),
 }
+# What an outage of an Airflow that SVOps records may be due to: a call also ends when who waits for it was frozen.
+OUTAGE = (*OF_AIRFLOW, "web", "worker")
+AIRFLOW = "airflow"  # the prefix of the processes and wires of the default one
 CONTROL = re.compile(r"^POST \S+/control .*'action': '(\w+)'(?:, 'mode': '(\w+)')?")
 
 
@@ -35,13 +40,15 @@ class Fault:
     injected: bool = True
     ended: float = float("inf")
 
-    def explains(self, moment: float, status: int) -> bool:
-        return self.target in CAUSES.get(status, set()) and self.began - 1 <= moment <= self.ended + AFTERMATH
+    def explains(self, moment: float, causes: Iterable[str], airflow: str) -> bool:
+        """Return whether it is one of these causes, at that moment, of what concerns this Airflow."""
+        targets = {cause.format(airflow) for cause in causes}
+        return self.target in targets and self.began - 1 <= moment <= self.ended + AFTERMATH
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One request of a client and its answer; `status` is 0 when there was none."""
+    """One request of a client and its answer; `status` is 0 when there was none. It concerns only that Airflow."""
 
     begun: float
     moment: float
@@ -51,6 +58,7 @@ class Entry:
     run_id: str
     status: int
     detail: Any = None
+    airflow: str = AIRFLOW
 
     def __str__(self) -> str:
         return f"{self.actor}: {self.what} -> {self.status or 'no answer'} {self.detail or ''}"
@@ -73,9 +81,12 @@ class Journal:
         status: int = 0,
         detail: Any = None,
         begun: float | None = None,
+        airflow: str = AIRFLOW,
     ) -> None:
         now = time.monotonic()
-        entry = Entry(now if begun is None else begun, now, datetime.now(UTC), actor, what, run_id, status, detail)
+        entry = Entry(
+            now if begun is None else begun, now, datetime.now(UTC), actor, what, run_id, status, detail, airflow
+        )
         with self._lock:
             self.entries.append(entry)
 
@@ -118,8 +129,13 @@ class Journal:
         return [entry for entry in failed if not self._is_explained(entry)]
 
     def _is_explained(self, entry: Entry) -> bool:
-        moments = (entry.begun, entry.moment)
-        return any(fault.explains(moment, entry.status) for fault in self.faults for moment in moments)
+        causes, moments = CAUSES.get(entry.status, ()), (entry.begun, entry.moment)
+        return any(fault.explains(moment, causes, entry.airflow) for fault in self.faults for moment in moments)
+
+    def explains_outage(self, at: datetime, airflow: str) -> bool:
+        """Return whether a fault explains that SVOps has recorded an outage of this Airflow then."""
+        moment = time.monotonic() - (datetime.now(UTC) - at).total_seconds()
+        return any(fault.explains(moment, OUTAGE, airflow) for fault in self.faults)
 
     def story(self, run_id: str) -> list[tuple[datetime, str]]:
         """Return what clients did to a run, and the faults meanwhile."""

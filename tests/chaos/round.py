@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 import requests
 from django.db import connections
@@ -21,6 +23,7 @@ from tests.chaos.faults import Prober, Saboteur, Watchman
 from tests.chaos.journal import Journal
 from tests.chaos.process import until
 from tests.chaos.receiver import Receiver
+from tests.chaos.side import Side
 from tests.chaos.stand import STOP_SILENCE, SWEEP, Stand
 from tests.chaos.verdict import Verdict, story
 from tests.chaos.violation import Violation
@@ -29,6 +32,7 @@ from workflows.eventlog import publication
 from workflows.models import AirflowCommand, Run
 from workflows.states import OPEN
 
+MOST_OPEN = 4  # runs of all products: more than a small machine gets done would only wait for each other
 SABOTEURS = 3  # their faults overlap
 PAUSE_BETWEEN_FAULTS = 3.0  # seconds between the faults of one saboteur, the mean
 AIRFLOW_RESTS_WITHIN = 420.0  # its tasks, timeouts and orphans need so long at most on a busy machine
@@ -43,13 +47,14 @@ class Round:
     """`run` returns its violations. Everything else is for the report."""
 
     stand: Stand
-    workflows: Mapping[str, int]
+    workflows: Mapping[str, Mapping[str, int]]
     receiver: Receiver
     seed: int
     seconds: float
     say: Callable[[str], None]
     journal: Journal = field(default_factory=Journal)
-    accepted: Accepted = field(default_factory=Accepted)
+    # By the name of the Airflow.
+    accepted: defaultdict[str, Accepted] = field(default_factory=lambda: defaultdict(Accepted))
     violations: list[Violation] = field(default_factory=list)
     stories: dict[str, list[str]] = field(default_factory=dict)
     runs: list[Run] = field(default_factory=list)
@@ -64,9 +69,8 @@ class Round:
         self.listens = self.seed % 3 != 0
         self.stand.use_listener(self.listens)
         watched = threading.Event()
-        watch = self._start(
-            [Watchman(self.stand, self.journal, watched).run, Prober(self.stand, self.journal, watched).run]
-        )
+        probers = [Prober(side, self.journal, watched) for side in self.stand.sides]
+        watch = self._start([Watchman(self.stand, self.journal, watched).run, *(prober.run for prober in probers)])
         with self._readers() as (readers, cursor):
             self._break_things()
             self._come_to_rest()
@@ -88,7 +92,8 @@ class Round:
         ends = time.monotonic() + self.seconds
         while (left := ends - time.monotonic()) > 0:
             time.sleep(min(15, left))
-            done = f"{len(self.accepted.runs)} runs, {len(self.journal.injected())} faults"
+            runs = sum(len(accepted.runs) for accepted in self.accepted.values())
+            done = f"{runs} runs, {len(self.journal.injected())} faults"
             self.say(f"{max(0, ends - time.monotonic()):4.0f} s left: {done}, {len(self.journal.entries)} requests")
         stop.set()
         for thread in threads:
@@ -108,14 +113,21 @@ class Round:
             self.say(f"the machine itself failed: {exc!r}")
 
     def _clients(self) -> list[Client]:
-        products = [
-            Product(f"product {n}", self.stand, self.journal, self.accepted, seed=self.seed, workflows=self.workflows)
-            for n in (1, 2)
-        ]
-        operators = [Operator(f"operator {n}", self.stand, self.journal, self.accepted, seed=self.seed) for n in (1, 2)]
-        person = PersonAtAirflow("person at Airflow", self.stand, self.journal, self.accepted, seed=self.seed)
-        quick = QuickPerson("quick person", self.stand, self.journal, self.accepted, seed=self.seed)
-        return [*products, *operators, person, quick]
+        """Return two products and two operators, spread over the Airflows, and two people at each of these."""
+        sides = self.stand.sides
+        clients: list[Client] = []
+        for number, side in zip((1, 2), itertools.cycle(sides), strict=False):
+            options = {"workflows": self.workflows[side.name], "most_open": MOST_OPEN // len(sides)}
+            clients.append(self._client(Product, f"product {number}", side, **options))
+            clients.append(self._client(Operator, f"operator {number}", side))
+        for side in sides:
+            place = side.prefix.capitalize()
+            clients.append(self._client(PersonAtAirflow, f"person at {place}", side))
+            clients.append(self._client(QuickPerson, f"quick person at {place}", side))
+        return clients
+
+    def _client(self, kind: type[Client], name: str, side: Side, **options: Any) -> Client:
+        return kind(name, side, self.stand.url, self.journal, self.accepted[side.name], seed=self.seed, **options)
 
     @contextmanager
     def _readers(self) -> Iterator[tuple[Sequence[Reader], int]]:
@@ -147,13 +159,14 @@ class Round:
 
     def _resume(self) -> None:
         """Resume what is paused, each time anew: SVOps may hand a pause over only now that Airflow is back."""
-        site = Site(self.stand.url, self.journal, actor="rest")
-        for run in Run.objects.filter(state__in=OPEN, paused=True).select_related("workflow"):
-            path = f"/workflows/{run.workflow_id}/runs/{run.pk}/control"
-            site.ask("POST", path, {"action": "resume"}, run_id=str(run.pk))
-        with suppress(requests.RequestException):
-            for dag in self.stand.ask_airflow("GET", "/dags?paused=true&limit=100")["dags"]:
-                self.stand.ask_airflow("PATCH", f"/dags/{dag['dag_id']}", {"is_paused": False})
+        for side in self.stand.sides:
+            site = Site(self.stand.url, self.journal, actor="rest", airflow=side.prefix)
+            for run in Run.objects.filter(airflow__name=side.name, state__in=OPEN, paused=True):
+                path = f"/workflows/{run.workflow_id}/runs/{run.pk}/control"
+                site.ask("POST", path, {"action": "resume"}, run_id=str(run.pk))
+            with suppress(requests.RequestException):
+                for dag in side.ask("GET", "/dags?paused=true&limit=100")["dags"]:
+                    side.ask("PATCH", f"/dags/{dag['dag_id']}", {"is_paused": False})
 
     def _is_quiet(self) -> bool:
         time.sleep(1)
@@ -163,16 +176,19 @@ class Round:
         return not self._open_in_airflow()
 
     def _open_in_airflow(self) -> list[dict[str, str]]:
-        try:
-            return list(airflow_view.runs(self.stand, states=airflow_view.OPEN_IN_AIRFLOW).values())
-        except requests.RequestException as exc:
-            return [{"dag_run_id": repr(exc), "state": "?"}]
+        found: list[dict[str, str]] = []
+        for side in self.stand.sides:
+            try:
+                found += airflow_view.runs(side, states=airflow_view.OPEN_IN_AIRFLOW).values()
+            except requests.RequestException as exc:
+                found.append({"dag_run_id": repr(exc), "state": "?"})
+        return found
 
     def _judge(self, readers: Sequence[Reader], *, cursor: int, since: datetime) -> None:
         """Compare until nothing differs any more, for as long as SVOps may take."""
         begun = time.monotonic()
         while True:
-            verdict = Verdict(self.stand, self.journal, self.accepted, since=since, seed=self.seed)
+            verdict = Verdict(self.stand.sides, self.journal, self.accepted, since=since)
             found = verdict.violations(readers, self.receiver.accepted, cursor=cursor)
             self.rested_after = time.monotonic() - begun
             if all(one.lasting for one in found) or self.rested_after > QUIET:
@@ -181,6 +197,6 @@ class Round:
             self.say(f"{len(found)} differences after {self.rested_after:.0f} s of quiet: {dict(differs)}")
             time.sleep(3)
         self.violations += found
-        self.runs = list(verdict.runs.values())
-        self.tasks = sum(len(tasks) for tasks in verdict.tasks.values())
+        self.runs = verdict.runs
+        self.tasks = verdict.task_count
         self.stories = {one.run_id: story(self.journal, self.runs, one.run_id) for one in found if one.run_id}

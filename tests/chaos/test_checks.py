@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.chaos.accepted import Accepted
-from tests.chaos.history import contradictions, stopped_periods, untold
+from tests.chaos.history import DOWN, UP, contradictions, outages, stopped_periods, untold
 from tests.chaos.journal import AFTERMATH, Fault, Journal
 from workflows.models import Event, Run
 
@@ -151,17 +151,21 @@ def test_a_run_is_stopped_until_it_is_retried() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "status", "explained"),
+    ("target", "status", "airflow", "explained"),
     [
-        ("postgres", 500, True),
-        ("airflow-api", 503, True),
-        ("airflow-api", 500, False),
-        ("beat", 503, False),
+        ("postgres", 500, "airflow", True),
+        ("postgres", 500, "north", True),
+        ("airflow-api", 503, "airflow", True),
+        ("airflow-api", 503, "north", False),
+        ("to north", 503, "north", True),
+        ("to north", 503, "airflow", False),
+        ("airflow-api", 500, "airflow", False),
+        ("beat", 503, "airflow", False),
     ],
 )
-def test_an_error_needs_a_fault_that_can_cause_it(target: str, status: int, explained: bool) -> None:
+def test_an_error_needs_a_fault_that_can_cause_it(target: str, status: int, airflow: str, explained: bool) -> None:
     journal = Journal(faults=[Fault("kill -9", target, began=100, ended=110)])
-    journal.note("product", "GET /runs", status=status, begun=105)
+    journal.note("product", "GET /runs", status=status, begun=105, airflow=airflow)
 
     assert (journal.unexplained() == []) is explained
 
@@ -173,3 +177,48 @@ def test_an_error_long_after_the_last_fault_has_no_cause() -> None:
     journal.faults.append(Fault("kill -9", "postgres", began=ended - 5, ended=ended))
 
     assert journal.unexplained() == journal.entries
+
+
+def outage_events(*told: tuple[str, str]) -> list[Event]:
+    return [
+        Event(type=kind, timestamp=datetime.now(UTC), data={"airflow": name, "reason": "refused"})
+        for kind, name in told
+    ]
+
+
+def test_outages_of_two_airflows_are_told_apart() -> None:
+    events = outage_events((DOWN, "default"), (DOWN, "north"), (UP, "default"), (UP, "north"), (DOWN, "default"))
+
+    assert list(outages(events, lambda event: True)) == []
+
+
+@pytest.mark.parametrize("kind", [DOWN, UP])
+def test_an_outage_that_is_told_twice_is_found(kind: str) -> None:
+    events = outage_events((kind, "default"), (kind, "north"), (kind, "default"))
+
+    found = list(outages(events, lambda event: True))
+
+    assert [one.detail for one in found] == [f"{kind} of default again"]
+
+
+@pytest.mark.parametrize(
+    ("target", "airflow", "explained"),
+    [
+        ("north-api", "north", True),
+        ("to north", "north", True),
+        ("airflow-api", "north", False),
+        ("to north", "airflow", False),
+        ("north-scheduler", "north", False),
+        ("worker", "north", True),
+    ],
+)
+def test_an_outage_needs_a_fault_of_its_own_airflow(target: str, airflow: str, explained: bool) -> None:
+    journal = Journal()
+    with journal.fault("freeze", target):
+        pass
+
+    found = list(
+        outages(outage_events((DOWN, "north")), lambda event: journal.explains_outage(event.timestamp, airflow))
+    )
+
+    assert [one.promise for one in found] == ([] if explained else ["an outage is of the Airflow that is down"])
