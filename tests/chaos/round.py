@@ -67,7 +67,7 @@ class Round:
         since = datetime.now(UTC)
         # Two of three seeds have the listener, which the faults cut off now and then.
         self.listens = self.seed % 3 != 0
-        self.stand.use_listener(self.listens)
+        self.stand.use_listener(self.listens, self.journal)
         watched = threading.Event()
         probers = [Prober(side, self.journal, watched) for side in self.stand.sides]
         watch = self._start([Watchman(self.stand, self.journal, watched).run, *(prober.run for prober in probers)])

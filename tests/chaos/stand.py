@@ -15,6 +15,7 @@ from runner.part import Command, Part
 from runner.ports import free_port
 from runner.postgres import Postgres
 from runner.redis import redis_part
+from tests.chaos.journal import Journal
 from tests.chaos.process import Process, until
 from tests.chaos.side import DATABASE, LISTENS, Names, Side
 from tests.chaos.wire import Wire
@@ -115,15 +116,16 @@ class Stand:
         waits = command.name not in {"worker", "beat"}
         return lambda: self.processes[command.name].is_alive and not (waits and part.waiting_for())
 
-    def use_listener(self, is_on: bool) -> None:
-        """Start the scheduler and the API of each Airflow again with or without the listener."""
+    def use_listener(self, is_on: bool, journal: Journal) -> None:
+        """Start the scheduler and the API of each Airflow again with or without the listener: a short outage."""
         env = {} if is_on else {LISTENS: ""}
         for process in [self.processes[name] for side in self.sides for name in side.listening]:
             if process.env != env:
-                process.kill()
-                process.env = env
-                process.start()
-                process.wait_until_ready()
+                with journal.fault("restart", process.name, injected=False):
+                    process.kill()
+                    process.env = env
+                    process.start()
+                    process.wait_until_ready()
 
     def tasks_at_work(self, *, within: float) -> list[int]:
         """Return the processes of tasks that have left a trace in the last seconds."""
