@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 import uuid
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from benchmarks.table.airflow import API
 from benchmarks.table.names import BENCH_DAG, NAMED, OWNER
 from benchmarks.table.row import QUERIES, Prepare, Row, Work, at_most, ratio
 from benchmarks.table.stage import Stage
+from rest.sealing import seal
 from workflows.models import Airflow
 
 AIRFLOW_TAKES = 0.05  # seconds for a POST, about what a real Airflow takes on a quiet machine
@@ -107,6 +109,26 @@ def _by_many(call: Callable[[Stage, int], Callable[[], str]]) -> Prepare:
     return prepare
 
 
+def _while_another_hangs(prepare: Prepare) -> Prepare:
+    """Return the same work while a second Airflow takes connections and never answers."""
+
+    def with_another(stage: Stage) -> Work:
+        work = prepare(stage)
+
+        def beside() -> float | None:
+            with socket.create_server(("127.0.0.1", 0)) as hangs:
+                options = {"url": f"http://127.0.0.1:{hangs.getsockname()[1]}", "username": "admin"}
+                other = Airflow.objects.create(name="other", options=options, secrets=seal('{"password": "admin"}'))
+                try:
+                    return work()
+                finally:
+                    other.delete()
+
+        return beside
+
+    return with_another
+
+
 def _calls(call: Callable[[], str]) -> list[tuple[float, str]]:
     try:
         return [(time.time(), call()) for _ in range(RUNS_PER_CALLER)]
@@ -172,5 +194,15 @@ ROWS = [
         counts=False,
         rounds=4,
         seen="1.6 to 2.1 s against 40 ms of one caller",
+    ),
+    Row(
+        name=f"{CALLERS} callers while another Airflow hangs",
+        goals=(ratio(at_most=1.1),),
+        subject=_while_another_hangs(_by_many(_svops_caller)),
+        peer=_by_many(_svops_caller),
+        peer_name="the same with one Airflow",
+        counts=False,
+        rounds=6,
+        seen="not possible: there was one Airflow",
     ),
 ]

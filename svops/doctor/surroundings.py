@@ -20,6 +20,8 @@ from django.utils import timezone
 from notifications.attempts import client
 from notifications.models import NotificationConfig
 from notifications.outgoing import NoAnswerError, RefusedError
+from notifications.transports import CHANNELS
+from notifications.transports.base import InvalidTargetError
 from rest.sealing import UnsealableError
 from svops.doctor.findings import Faulty, Finding, Outcome, Progress, timed
 from workflows.models import Airflow
@@ -116,7 +118,7 @@ def _sends_mail() -> bool:
 
 
 def receivers(progress: Progress) -> Iterator[Finding]:
-    """Connect to each host that messages go to, once, and send nothing."""
+    """Connect to each host that messages go to, once, and send nothing. Apprise only reads its URLs."""
     try:
         configs = list(NotificationConfig.objects.filter(enabled=True, deleted_at=None)[: MOST_RECEIVERS + 1])
     except DatabaseError:
@@ -131,13 +133,17 @@ def receivers(progress: Progress) -> Iterator[Finding]:
     urls: dict[str, str] = {}
     names: defaultdict[str, list[str]] = defaultdict(list)
     for config in configs[:MOST_RECEIVERS]:
-        if config.channel not in {"slack", "webhook"}:
-            continue  # mail has a server of its own, and Apprise knows the hosts of its services
+        if config.channel not in {"slack", "webhook", "apprise"}:
+            continue  # mail has a server of its own
         try:
             url = config.target
         except UnsealableError as exc:
             mend = "Put the key back that sealed it (SECRET_KEYS), or enter the target again."
             yield _of_receiver(config.name, Outcome.WRONG, str(exc), mend)
+            continue
+        if config.channel == "apprise":
+            progress(config.name)
+            yield _accepted(config.name, url)
             continue
         # The rest of the URL is a secret.
         host = urlsplit(url).netloc
@@ -146,6 +152,17 @@ def receivers(progress: Progress) -> Iterator[Finding]:
     for host, url in urls.items():
         progress(host)
         yield _reached(host, url, names[host])
+
+
+def _accepted(name: str, url: str) -> Finding:
+    """Let Apprise read its URL, which names no host that could be asked without sending something."""
+    transport = CHANNELS["apprise"]
+    with timed() as watch:
+        try:
+            transport.clean(url, client())
+        except InvalidTargetError as exc:
+            return _of_receiver(name, Outcome.WRONG, str(exc), f"Mend the target of {name}.")
+    return _of_receiver(name, Outcome.WORKS, f"Apprise reads {transport.mask(url)}; nothing was sent", ms=watch.ms)
 
 
 def _reached(host: str, url: str, names: list[str]) -> Finding:

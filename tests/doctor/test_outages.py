@@ -157,3 +157,26 @@ def test_without_a_secret_pushes_are_off_and_that_is_no_problem(working: None, s
 
     assert (seen.outcome, seen.found) == (Outcome.ABSENT, "SVOPS_INGEST_SECRET is not set, so pushes are off")
     assert not seen.is_problem
+
+
+@pytest.mark.parametrize(
+    ("url", "outcome", "found"),
+    [
+        ("json://example.com/a-secret-token", Outcome.WORKS, "Apprise reads json://***; nothing was sent"),
+        ("discord://", Outcome.WRONG, None),
+        ("file:///etc/passwd", Outcome.WRONG, None),
+    ],
+)
+def test_the_url_of_an_apprise_config_is_read_and_nothing_is_sent(
+    working: None, ada: User, url: str, outcome: Outcome, found: str | None
+) -> None:
+    config = NotificationConfig(name="Ops", channel="apprise", owner=ada)
+    config.target = url
+    config.save()
+
+    seen = row("Ops")
+
+    assert seen.outcome == outcome
+    assert found is None or seen.found == found
+    assert "a-secret-token" not in str(seen.as_json())
+    assert seen.mend == ("" if outcome == Outcome.WORKS else "Mend the target of Ops.")
