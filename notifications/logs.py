@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from threading import Lock
 
@@ -13,6 +13,7 @@ from notifications.messages import EXCERPT
 from notifications.transports.base import Message
 from rest.masking import mask
 from workflows import gateway
+from workflows.airflow import AirflowClient
 from workflows.airflow.errors import AirflowError
 from workflows.eventlog.events import WorkflowFailed
 from workflows.models import Airflow, Event, TaskInstance
@@ -26,6 +27,8 @@ FOLDS = ("::group::", "::endgroup::")  # of Airflow's log view
 class Reference:
     """One try of one task, as its Airflow names it."""
 
+    # Whoever asks it has no connection to the database, and so cannot find it.
+    client: AirflowClient = field(compare=False, repr=False)
     airflow: str
     dag_id: str
     dag_run_id: str
@@ -43,7 +46,13 @@ def reference(event: Event) -> Reference | None:
     if task is None:
         return None
     run = event.run
-    return Reference(run.airflow_name, run.dag_id, run.dag_run_id, task.task_id, task.map_index, task.try_number)
+    try:
+        client = gateway.client_of(run.airflow_name, hurried=True, purpose=gateway.Purpose.LOGS)
+    except AirflowError:
+        return None
+    return Reference(
+        client, run.airflow_name, run.dag_id, run.dag_run_id, task.task_id, task.map_index, task.try_number
+    )
 
 
 def with_log(message: Message, log: Reference | None) -> Message:
@@ -85,7 +94,7 @@ def _tail(log: Reference) -> str:
     tail: deque[str] = deque(maxlen=LINES)
     at = {"try_number": log.try_number, "map_index": log.map_index}
     with (
-        gateway.patient(log.airflow, hurried=True) as client,
+        gateway.patient(log.client) as client,
         closing(client.tasks.log_lines(log.dag_id, log.dag_run_id, log.task_id, **at)) as lines,
     ):
         for line in lines:

@@ -195,7 +195,10 @@ def _here(run: Run, *, now: datetime) -> Iterator[Reason]:
         yield _reason("held", "The run is paused before its start.", "you", "Resume it.")
     if run.state == RunState.PENDING and run.run_at and run.run_at > now:
         yield _reason("scheduled", f"It starts at {run.run_at:%Y-%m-%d %H:%M:%S} UTC.", "nobody", "Wait, or stop it.")
-    if not state.reachable:
+    if not state.is_active:
+        text = f"Its Airflow, {state.name}, is not active: nothing is asked of it."
+        yield _reason("airflow_inactive", text, "operator", "Activate it, or stop the run.")
+    elif not state.reachable:
         yield _down(state.last_error)
     elif state.is_stale(now):
         yield _reason("not_watched", "Airflow was not polled lately.", "operator", "Start the worker and beat.")

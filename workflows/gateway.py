@@ -51,7 +51,8 @@ class Purpose(StrEnum):
 def client_of(airflow: str, *, hurried: bool = False, purpose: Purpose = Purpose.LOOKS) -> AirflowClient:
     """Return a pooled, thread-safe client of this process. `hurried` is for calls while a caller waits.
 
-    Raises `AirflowUnavailableError` if there is no Airflow of that name, or if its way in cannot be read.
+    Raises `AirflowUnavailableError` if there is no active Airflow of that name, or if its way in cannot be read. The
+    way to a further one is in the database, so a thread without a connection of its own is given the client.
     """
     return pooled_client(airflow, way_in.access(airflow), hurried, purpose)
 
@@ -184,16 +185,16 @@ def _behind_the_breaker(airflow: str, hurried: bool, purpose: Purpose) -> Iterat
 
 
 @contextmanager
-def patient(airflow: str, *, hurried: bool = False) -> Iterator[AirflowClient]:
-    """Yield the client for logs. A large or slow log says nothing about Airflow, so the breaker counts no such call.
+def patient(client: AirflowClient) -> Iterator[AirflowClient]:
+    """Yield a client that is for logs. A large or slow log says nothing about Airflow: the breaker counts no such call.
 
     Without a call, this raises `AirflowUnavailableError` while the breaker is open, and `AirflowBusyError` if all
     connections for logs stay in use. It touches no database.
     """
-    if not breaker_is_closed(airflow):
+    if not breaker_is_closed(client.name):
         raise AirflowUnavailableError("the breaker is open", sent=False)
-    with _slot(airflow, Purpose.LOGS):
-        yield client_of(airflow, hurried=hurried, purpose=Purpose.LOGS)
+    with _slot(client.name, Purpose.LOGS):
+        yield client
 
 
 def _is_outage(airflow: str, exc: AirflowError) -> bool:
@@ -201,7 +202,7 @@ def _is_outage(airflow: str, exc: AirflowError) -> bool:
 
     A missing right is none (`AirflowForbiddenError`), unless a poll needs it, which then sees nothing.
     """
-    if isinstance(exc, AirflowBusyError):
+    if isinstance(exc, AirflowBusyError | way_in.InactiveError):
         return False
     no_answer = isinstance(exc, AirflowUnavailableError) and exc.status is None
     if no_answer or isinstance(exc, AirflowAuthError):
@@ -215,8 +216,9 @@ def breaker_is_closed(airflow: str) -> bool:
 
 
 def answers(airflow: str) -> bool:
-    """Return whether this Airflow answered the last call."""
-    return Airflow.named(airflow).reachable
+    """Return whether this Airflow is active and answered the last call."""
+    row = Airflow.named(airflow)
+    return row.is_active and row.reachable
 
 
 @transaction.atomic

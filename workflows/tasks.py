@@ -11,6 +11,7 @@ from django.utils import timezone
 from rest.errors import BusyError
 from workflows.airflow.errors import AirflowError
 from workflows.dispatch import dispatcher
+from workflows.eventlog import publication
 from workflows.models import Airflow
 from workflows.watch import dags
 from workflows.watch import poll as watch
@@ -22,11 +23,12 @@ TICK, SYNC = 10, 60
 
 
 def _each(task: Task[[str], None], airflow: str, *, expires: int) -> Iterator[str]:
-    """Yield the named Airflow. If none is named, beat asks for all: yield a single one, or send a task for each.
+    """Yield the Airflow to work on now, if it is active.
 
-    So they are worked on side by side, and one that is slow or down delays no other.
+    If beat asks for all of them and there are several, this sends a task for each and yields none: so they are worked
+    on side by side, and one that is slow or down delays no other.
     """
-    names = [airflow] if airflow else Airflow.active_names()
+    names = [name for name in Airflow.active_names() if airflow in ("", name)]
     if len(names) == 1:
         yield names[0]
         return
@@ -37,6 +39,9 @@ def _each(task: Task[[str], None], airflow: str, *, expires: int) -> Iterator[st
 @shared_task(expires=TICK)
 def reconcile(airflow: str = "") -> None:
     """Poll each Airflow, or the named one, for changes. A late tick is dropped, not queued."""
+    if not airflow:
+        # Also if no Airflow is active.
+        publication.publish()
     for name in _each(reconcile, airflow, expires=TICK):
         watch.tick(name, now=timezone.now())
 

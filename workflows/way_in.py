@@ -52,8 +52,12 @@ OPTIONS_KEPT = 10.0  # seconds
 _kept: dict[str, tuple[float, Mapping[str, Any]]] = {}
 
 
+class InactiveError(AirflowUnavailableError):
+    """There is no active Airflow of this name. That is no outage."""
+
+
 def access(airflow: str) -> Access:
-    """Return the way to an Airflow. Raises `AirflowUnavailableError` if there is none of that name, or no way to it."""
+    """Return the way to an Airflow. Raises `InactiveError`, or `AirflowUnavailableError` if it cannot be read."""
     if airflow == DEFAULT:
         return _described({name: getattr(settings, f"AIRFLOW_{name.upper()}") for name in OPTIONS})
     return _described(_options_of(airflow))
@@ -80,7 +84,7 @@ def _options_of(airflow: str) -> Mapping[str, Any]:
 def _stored(airflow: str) -> dict[str, Any]:
     row = Airflow.objects.active().filter(name=airflow).first()
     if row is None:
-        raise AirflowUnavailableError(f"there is no active Airflow named {airflow}", sent=False)
+        raise InactiveError(f"there is no active Airflow named {airflow}", sent=False)
     try:
         secrets = json.loads(unseal(row.secrets)) if row.secrets else {}
     except UnsealableError as exc:

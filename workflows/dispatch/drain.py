@@ -176,9 +176,14 @@ class _Round:
 
 
 def _connections_to_spare() -> int:
-    """Return how many connections to the database the threads may use. The caller holds one, other tasks the rest."""
+    """Return how many connections to the database the threads may use.
+
+    Half of them are for the dispatch to all Airflows together. The caller holds one, other tasks the rest.
+    """
     pool = settings.DATABASES["default"].get("OPTIONS", {}).get("pool")
-    return pool["max_size"] // 2 if isinstance(pool, dict) else settings.AIRFLOW_POOL_CONTROL
+    if not isinstance(pool, dict):
+        return int(settings.AIRFLOW_POOL_CONTROL)
+    return max(1, int(pool["max_size"]) // 2 // max(1, Airflow.objects.active().count()))
 
 
 def _send(pk: int, *, now: datetime) -> Sent:

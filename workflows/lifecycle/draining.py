@@ -13,7 +13,7 @@ from workflows.models import Airflow, Run
 logger = logging.getLogger(__name__)
 
 # A request that saw the Airflow before it was drained has stored its run by then.
-SETTLED_AFTER = timedelta(seconds=5)
+SETTLED_AFTER = timedelta(seconds=30)
 
 
 @transaction.atomic

@@ -21,6 +21,13 @@ class AirflowQuerySet(models.QuerySet["Airflow"]):
         return ticked_at
 
 
+class _ByName(dict[str, "Airflow"]):
+    """An Airflow that was deleted meanwhile is like one that is not active."""
+
+    def __missing__(self, name: str) -> Airflow:
+        return Airflow(name=name, is_active=False, reachable=False)
+
+
 class Airflow(models.Model):
     """One Airflow: its name, the way to it, whether it answers, and up to when it was polled.
 
@@ -97,7 +104,7 @@ class Airflow(models.Model):
     @classmethod
     def by_name(cls) -> dict[str, Airflow]:
         """Return all of them, few as they are: for rows of which each names its own."""
-        return {row.name: row for row in cls.objects.all()} or {DEFAULT: cls.default()}
+        return _ByName((row.name, row) for row in list(cls.objects.all()) or [cls.default()])
 
     @classmethod
     def active_names(cls) -> list[str]:

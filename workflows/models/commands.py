@@ -80,7 +80,7 @@ class AirflowCommand(InAirflow):
             )
         ]
         indexes = [
-            models.Index(fields=["due_at"], condition=Q(finished_at__isnull=True), name="command_owed"),
+            models.Index(fields=["airflow", "due_at"], condition=Q(finished_at__isnull=True), name="command_owed_to"),
             models.Index(
                 fields=["workflow", "id"], condition=Q(finished_at__isnull=True, kind="trigger"), name="command_in_line"
             ),

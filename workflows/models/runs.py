@@ -211,7 +211,7 @@ class Run(InAirflow):
     def dag(self) -> Dag:
         """Return the DAG that it runs in. Its workflow may have got another one since, perhaps in another Airflow.
 
-        If SVOps does not know it any more, that of the workflow is the next best.
+        If SVOps does not know it any more, that of the workflow is the next best, for reading alone.
         """
         of_workflow = self.workflow.dag
         return of_workflow if self.is_on(of_workflow) else Dag.objects.of_run(self).first() or of_workflow

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.conf import settings
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from accounts import audit
@@ -27,7 +27,8 @@ from workflows.services.errors import AirflowInUseError
 if TYPE_CHECKING:
     from accounts.models import User
 
-BY_FILE = "AIRFLOWS_FILE describes this Airflow"
+BY_FILE = "AIRFLOWS_FILE describes this Airflow, or did"
+TAKEN = "There is already an Airflow with this name."
 BY_SETTINGS = "The way to the default Airflow is that of the settings AIRFLOW_…: change it there."
 # None takes an option away.
 Options = Mapping[str, Any]
@@ -45,7 +46,7 @@ def create_airflow(
     if len(name) > LONGEST_NAME or not re.fullmatch(PATTERN, name):
         raise InvalidInputError({"name": [f"{EXPECTED[:-1]}, at most {LONGEST_NAME} characters."]})
     if name == DEFAULT or Airflow.objects.filter(name=name).exists():
-        raise InvalidInputError({"name": ["There is already an Airflow with this name."]})
+        raise InvalidInputError({"name": [TAKEN]})
     given = {name: value for name, value in options.items() if value is not None}
     after = ways.checked(given, from_file=from_file)
     ways.check_together(after)
@@ -53,7 +54,11 @@ def create_airflow(
     Airflow.default()
     airflow = Airflow(name=name, is_active=is_active, from_file=from_file)
     _set_options(airflow, after)
-    airflow.save()
+    try:
+        with transaction.atomic():
+            airflow.save()
+    except IntegrityError as exc:
+        raise InvalidInputError({"name": [TAKEN]}) from exc
     transaction.on_commit(lambda: way_in.forget(airflow.name))
     audit.record("airflow.added", airflow, after=_facts(airflow, after), actor=actor)
     return airflow
@@ -120,8 +125,8 @@ def _merged(before: Options, options: Options, *, from_file: bool) -> dict[str, 
 def delete_airflow(*, actor: User | None, airflow: Airflow, from_file: bool = False) -> None:
     """Forget an Airflow, with its DAGs as SVOps mirrors them, their errors, and the DAG rules that name it.
 
-    Raises `AirflowInUseError` while there are workflows or runs on it, `ConflictError` for the default one, and for one
-    that an operator's file describes.
+    Raises `AirflowInUseError` while there are workflows or runs on it, `ConflictError` for the default one, for one
+    that a worker works on, and for one that an operator's file describes.
     """
     _require_admin(actor, from_file=from_file)
     airflow = Airflow.objects.select_for_update().get(pk=airflow.pk)
@@ -129,6 +134,9 @@ def delete_airflow(*, actor: User | None, airflow: Airflow, from_file: bool = Fa
         raise ConflictError("The default Airflow cannot be deleted. It can be drained.")
     if airflow.from_file and airflow.is_active:
         raise ConflictError(f"{BY_FILE}: take it out there first.")
+    # Whoever wants a lease from now on waits for this transaction, and then finds no row.
+    if _is_worked_on(airflow):
+        raise ConflictError("A worker polls it, dispatches to it, or syncs its DAGs. Try again.")
     counts = {
         "workflows": Workflow.objects.filter(dag__airflow__name=airflow.name).count(),
         "runs": Run.objects.filter(airflow__name=airflow.name).count(),
@@ -149,6 +157,11 @@ def delete_airflow(*, actor: User | None, airflow: Airflow, from_file: bool = Fa
     airflow.delete()
     transaction.on_commit(lambda: way_in.forget(airflow.name))
     transaction.on_commit(publication.send_rights_changed, robust=True)
+
+
+def _is_worked_on(airflow: Airflow) -> bool:
+    leases = (airflow.leased_until, airflow.dags_leased_until, airflow.dispatch_leased_until)
+    return any(until and until > timezone.now() for until in leases)
 
 
 @transaction.atomic

@@ -52,7 +52,7 @@ def _pause(run: Run, actor: User, *, note: str, scope: PauseScope, now: datetime
             raise WrongStateError(run, "paused while it is being dispatched to Airflow; try again")
         set_paused([run], paused=True, scope="run", note=note, by=actor.get_username(), now=now)
         return
-    dag = run.dag
+    dag = _dag_of(run)
     require_dag_runner(dag, actor)
     others = frozen_with(dag).exclude(pk=run.pk).visible_to(actor)
     if scope != "workflow" and others.exists():
@@ -77,7 +77,7 @@ def _resume(run: Run, actor: User, *, note: str, now: datetime) -> None:
     if commands.hold_trigger(run, held=False, now=now):
         set_paused([run], paused=False, scope="run", note=note, by=actor.get_username(), now=now)
         return
-    dag = run.dag
+    dag = _dag_of(run)
     require_dag_runner(dag, actor)
     _switch(dag, paused=False, note=note, by=actor.get_username(), now=now)
 
@@ -108,6 +108,13 @@ def _switch(dag: Dag, *, paused: bool, note: str, by: str, now: datetime) -> Non
         events.record(events.synced(dag, changed=["is_paused"]), now=now, dag=dag)
     set_paused(runs, paused=paused, scope="workflow", note=note, by=by, now=now)
     commands.record_pause(dag, paused=paused, now=now)
+
+
+def _dag_of(run: Run) -> Dag:
+    dag = run.dag
+    if not run.is_on(dag):
+        raise WrongStateError(run, f"paused or resumed: SVOps does not know its DAG {run.dag_id} any more")
+    return dag
 
 
 def _would_freeze(others: RunQuerySet) -> WouldFreezeError:

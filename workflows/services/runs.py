@@ -215,6 +215,9 @@ def _retry(run: Run, actor: User, asked: RetryRequest, *, now: datetime) -> None
     run = Run.objects.select_for_update().get(pk=run.pk)
     if run.state not in TERMINAL:
         raise WrongStateError(run, "retried")
+    # Its Airflow was asked since the first check: it may have been drained meanwhile.
+    if hindrance := moves.why_not_retriable(run):
+        raise WorkflowInactiveError(hindrance)
     tasks = _tasks_of_retry(run, asked)
     if not moves.reopen(run):
         raise WrongStateError(run, "retried")

@@ -204,11 +204,21 @@ class Copies:
         """Read the log in a thread. `seen` is how the task was just before."""
         self._make_room()
         copy.seen = seen
+        error: AirflowError = AirflowBusyError("the log is not read now")
+        is_started = False
         try:
-            threading.Thread(target=self._read, args=(attempt, copy, seen, user_id, now), daemon=True).start()
+            # Here, and not in the thread, which has no connection to the database.
+            client = gateway.client_of(attempt.airflow, purpose=gateway.Purpose.LOGS)
+            threading.Thread(target=self._read, args=(client, attempt, copy, seen, user_id, now), daemon=True).start()
+            is_started = True
+        except AirflowError as exc:
+            error = exc
         except RuntimeError:
             # The system gives no more threads.
-            self.release(copy, user_id=user_id, error=AirflowBusyError("there is no thread to read the log"))
+            error = AirflowBusyError("there is no thread to read the log")
+        finally:
+            if not is_started:
+                self.release(copy, user_id=user_id, error=error)
 
     def release(self, copy: Copy, *, user_id: int, error: AirflowError | None) -> None:
         """Let the next reader renew the copy, after a pause."""
@@ -235,10 +245,12 @@ class Copies:
                 del self._readings[user_id]
             self._place_freed.notify_all()
 
-    def _read(self, attempt: Attempt, copy: Copy, seen: Seen, user_id: int, now: datetime) -> None:
+    def _read(
+        self, client: AirflowClient, attempt: Attempt, copy: Copy, seen: Seen, user_id: int, now: datetime
+    ) -> None:
         error: AirflowError | None = AirflowProtocolError("the log cannot be read")
         try:
-            with gateway.patient(attempt.airflow) as client:
+            with gateway.patient(client):
                 ending = client.tasks.ending()
                 with closing(_log_lines(client, attempt)) as lines:
                     end = end_of(_stored(copy, lines), ending)

@@ -11,6 +11,7 @@ from pytest_django import Settings
 
 from accounts.models import User
 from workflows import gateway
+from workflows.airflow import AirflowClient
 from workflows.airflow.errors import AirflowBusyError, AirflowUnavailableError
 from workflows.conftest import bearer, token_of
 from workflows.gateway import Purpose
@@ -25,12 +26,16 @@ def _no_patience(settings: Settings) -> None:
     settings.AIRFLOW_POOL_WAIT = 0.01
 
 
+def logs() -> AirflowClient:
+    return gateway.client_of(DEFAULT, purpose=Purpose.LOGS)
+
+
 @contextmanager
 def all_in_use(purpose: Purpose) -> Iterator[int]:
     """Take every connection for this purpose, and give their number."""
     with ExitStack() as held:
         for taken in count():
-            client = gateway.patient(DEFAULT) if purpose == Purpose.LOGS else gateway.watched(DEFAULT, purpose=purpose)
+            client = gateway.patient(logs()) if purpose == Purpose.LOGS else gateway.watched(DEFAULT, purpose=purpose)
             try:
                 held.enter_context(client)
             except AirflowBusyError:
@@ -71,7 +76,7 @@ def test_a_full_pool_neither_counts_as_a_failure_nor_forgets_the_failures_before
 @pytest.mark.usefixtures("airflow")
 def test_a_log_that_fails_does_not_count_for_the_breaker(settings: Settings) -> None:
     for _ in range(settings.BREAKER_FAILURES + 1):
-        with pytest.raises(AirflowUnavailableError), gateway.patient(DEFAULT):
+        with pytest.raises(AirflowUnavailableError), gateway.patient(logs()):
             raise AirflowUnavailableError("no answer from Airflow: ReadTimeout")
 
     assert gateway.breaker(DEFAULT).fail_counter == 0

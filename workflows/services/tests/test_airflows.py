@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -294,6 +296,19 @@ def test_an_airflow_in_use_stays(root: User, ada: User, prod: Airflow) -> None:
         services.delete_airflow(actor=root, airflow=prod)
     assert refusal.value.extra == {"workflows": 0, "runs": 1}
     assert Dag.objects.of("prod").count() == 1
+
+
+@pytest.mark.parametrize("lease", ["leased_until", "dags_leased_until", "dispatch_leased_until"])
+@pytest.mark.parametrize(("left", "is_deleted"), [(30, False), (-1, True)])
+def test_an_airflow_that_a_worker_works_on_stays(
+    root: User, prod: Airflow, lease: str, left: int, is_deleted: bool
+) -> None:
+    Airflow.objects.filter(pk=prod.pk).update(**{lease: timezone.now() + timedelta(seconds=left)})
+
+    with nullcontext() if is_deleted else pytest.raises(ConflictError, match="A worker polls it"):
+        services.delete_airflow(actor=root, airflow=prod)
+
+    assert Airflow.objects.filter(pk=prod.pk).exists() != is_deleted
 
 
 def test_an_airflow_that_is_deleted_takes_its_mirror_and_its_rules_with_it(root: User, prod: Airflow, etl: Dag) -> None:

@@ -177,7 +177,7 @@ def test_nobody_else_changes_or_deletes_it(file: File, root: User, capsys: pytes
         lambda: services.change_airflow(actor=root, airflow=row, is_active=False),
         lambda: services.delete_airflow(actor=root, airflow=row),
     ):
-        with pytest.raises(ConflictError, match="AIRFLOWS_FILE describes this Airflow: "):
+        with pytest.raises(ConflictError, match="AIRFLOWS_FILE describes this Airflow, or did: "):
             refused()
 
     assert Airflow.objects.filter(name="prod").values().get() == before
