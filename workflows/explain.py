@@ -64,7 +64,8 @@ def explain(run: Run, *, now: datetime, may_retry: bool, may_see_logs: bool) -> 
         ended = _ended(run, names_task=bool(failures), may_retry=may_retry)
         return [*_marked(run, marks), *failures, ended]
     reasons = list(_here(run, now=now))
-    if not reasons or run.state != RunState.PENDING:
+    is_asked = not any(reason.code == "airflow_inactive" for reason in reasons)
+    if is_asked and (not reasons or run.state != RunState.PENDING):
         around = _look(run)
         if around.error and not any(reason.code == "airflow_down" for reason in reasons):
             reasons.append(_down(around.error))

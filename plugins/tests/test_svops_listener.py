@@ -156,6 +156,7 @@ def test_svops_accepts_its_signature_and_reads_its_records(
     for body, headers in receiver.pushes:
         push.check_signature(
             body,
+            secret=settings.INGEST_SECRET,
             timestamp=headers["X-SVOps-Timestamp"],
             signature=headers["X-SVOps-Signature"],
             now=datetime.now(UTC),

@@ -14,7 +14,7 @@ from tests.access.table import PLAIN, STREAMS, TABLE
 from tests.access.world import World, client_of, stored
 
 # drf-spectacular's own view of the OpenAPI document, and a plain view for signed records of the listener.
-NOT_OURS = {("schema", "get"), ("ingest", "post")}
+NOT_OURS = {("schema", "get"), ("ingest", "post"), ("ingest-of", "post")}
 
 
 @pytest.fixture

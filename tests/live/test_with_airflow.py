@@ -194,4 +194,4 @@ def test_a_dag_paused_and_resumed_in_airflow_becomes_a_change_of_the_dag(
         assert Dag.objects.get(dag_id=DAG).is_paused is is_paused
 
     changes = Event.objects.filter(position__gt=start, type="dag.synced").order_by("position")
-    assert [event.data for event in changes] == [{"dag_id": DAG, "changed": ["is_paused"]}] * 2
+    assert [event.data for event in changes] == [{"airflow": DEFAULT, "dag_id": DAG, "changed": ["is_paused"]}] * 2

@@ -16,7 +16,7 @@ class Migration(migrations.Migration):
     operations = [
         migrations.AlterModelOptions(
             name='dag',
-            options={'ordering': ['dag_id', 'airflow'], 'verbose_name': 'DAG', 'verbose_name_plural': 'DAGs'},
+            options={'ordering': ['dag_id', 'airflow_id'], 'verbose_name': 'DAG', 'verbose_name_plural': 'DAGs'},
         ),
         migrations.RemoveConstraint(
             model_name='dagfileerror',

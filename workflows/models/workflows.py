@@ -114,7 +114,8 @@ class Dag(InAirflow):
     class Meta:
         verbose_name = "DAG"
         verbose_name_plural = "DAGs"
-        ordering = ["dag_id", "airflow"]
+        # Not "airflow", which would join the table of Airflows.
+        ordering = ["dag_id", "airflow_id"]
         constraints = [models.UniqueConstraint("dag_id", "airflow", name="dag_unique_in_airflow")]
 
     def __str__(self) -> str:
