@@ -29,6 +29,13 @@ pytestmark = [
     ),
 ]
 
+
+@pytest.fixture(autouse=True)
+def _takes_minutes(pytestconfig: pytest.Config) -> None:
+    if not pytestconfig.getoption("--long"):
+        pytest.skip("takes five minutes: make test-airflow2 ARGS=--long")
+
+
 DAG = "simple_workflow_example"
 PASSWORD = "correct horse battery staple"
 STORY = [

@@ -21,7 +21,7 @@ from tests.chaos.wire import Wire
 
 # Seconds. A task at work leaves a trace more often.
 FRESH = 1.0
-SLOW = 5.0
+SLOW = 3.0  # as long as SVOps waits for it while a caller waits (DISPATCH_BUDGET)
 
 
 class Saboteur:

