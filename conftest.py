@@ -105,7 +105,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if group or needs_servers(item):
             item.add_marker(pytest.mark.servers)
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: (item.get_closest_marker("airflow") is None, not groups[item]))
+        items.sort(key=lambda item: (item.get_closest_marker("airflow") is None, not (groups[item] or _is_long(item))))
+
+
+def _is_long(item: pytest.Item) -> bool:
+    """Return whether the test waits for minutes: at the end, all others would wait for it."""
+    limit = item.get_closest_marker("timeout")
+    return bool(limit and limit.args and limit.args[0] >= 900)
 
 
 # The rows that the migrations write, once the database is made.
