@@ -43,13 +43,7 @@ def create_airflow(
     Raises `InvalidInputError` with what was expected of each field.
     """
     _require_admin(actor, from_file=from_file)
-    if len(name) > LONGEST_NAME or not re.fullmatch(PATTERN, name):
-        raise InvalidInputError({"name": [f"{EXPECTED[:-1]}, at most {LONGEST_NAME} characters."]})
-    if name == DEFAULT or Airflow.objects.filter(name=name).exists():
-        raise InvalidInputError({"name": [TAKEN]})
-    given = {name: value for name, value in options.items() if value is not None}
-    after = ways.checked(given, from_file=from_file)
-    ways.check_together(after)
+    after = _checked(name, {option: value for option, value in options.items() if value is not None}, from_file)
     # Every other one stands beside the default one.
     Airflow.default()
     airflow = Airflow(name=name, is_active=is_active, from_file=from_file)
@@ -106,6 +100,27 @@ def change_airflow(
             new["changed_secrets"] = changed
         audit.record("airflow.changed", airflow, before=old, after=new, actor=actor)
     return airflow if drained is None else _set_drained(airflow, drained, actor)
+
+
+def _checked(name: str, options: Options, from_file: bool) -> dict[str, Any]:
+    """Return the checked options of a new Airflow. Raises `InvalidInputError` with all that is wrong."""
+    wrong = _wrong_name(name)
+    errors: dict[str, list[str]] = {"name": [wrong]} if wrong else {}
+    after: dict[str, Any] = {}
+    try:
+        after = ways.checked(options, from_file=from_file)
+        ways.check_together(after)
+    except InvalidInputError as exc:
+        errors |= exc.errors
+    if errors:
+        raise InvalidInputError(errors)
+    return after
+
+
+def _wrong_name(name: str) -> str:
+    if len(name) > LONGEST_NAME or not re.fullmatch(PATTERN, name):
+        return f"{EXPECTED[:-1]}, at most {LONGEST_NAME} characters."
+    return TAKEN if name == DEFAULT or Airflow.objects.filter(name=name).exists() else ""
 
 
 def _merged(before: Options, options: Options, *, from_file: bool) -> dict[str, Any]:

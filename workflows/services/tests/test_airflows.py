@@ -338,3 +338,10 @@ def test_a_new_key_encrypts_again(prod: Airflow, settings: Settings) -> None:
     settings.SECRET_KEYS = old
     with pytest.raises(UnsealableError):
         services.reseal_airflows()
+
+
+def test_all_that_is_wrong_of_a_new_airflow_is_said_at_once(root: User) -> None:
+    with pytest.raises(InvalidInputError) as refusal:
+        services.create_airflow(actor=root, name="Bad Name", options={"url": "ftp://x", "tokn": 1})
+
+    assert sorted(refusal.value.errors) == ["name", "tokn", "url"]
