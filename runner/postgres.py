@@ -21,6 +21,8 @@ from runner.ports import free_port
 NOBODY = 65534
 # Its data is temporary and need not survive a crash of the machine.
 OPTIONS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "500"}
+# With these, what was committed survives kill -9: the write-ahead log is written at each commit.
+SURVIVES_KILL = {**OPTIONS, "synchronous_commit": "on"}
 
 
 class Postgres:

@@ -17,16 +17,13 @@ from runner.airflow import Airflow
 from runner.home import Home
 from runner.part import Command, Part
 from runner.ports import free_port
-from runner.postgres import OPTIONS, Postgres
+from runner.postgres import SURVIVES_KILL, Postgres
 from tests.chaos.wire import Wire
 
 DAGS = Path(__file__).parent / "dags"
 DAG_IDS = tuple(
     dag_id for path in sorted(DAGS.glob("*.py")) for dag_id in re.findall(r'with DAG\("(\w+)"', path.read_text())
 )
-
-# What was committed has to survive kill -9, so the write-ahead log is written at each commit.
-DATABASE = {**OPTIONS, "synchronous_commit": "on"}
 
 # Airflow finds out within a minute that a scheduler or a task was killed, not within five.
 QUICK = {
@@ -82,7 +79,7 @@ class Side:
         self.pushes = Wire(free_port(), web)
         self.witnesses = home.directory("witnesses")
         self.secret = secrets.token_urlsafe(32)
-        self.database = Postgres(home, name=self.process("postgres"), options=DATABASE)
+        self.database = Postgres(home, name=self.process("postgres"), options=SURVIVES_KILL)
         self._airflow = self._made(home, port, f"http://127.0.0.1:{self.pushes.port}{names.ingest}")
         self._token = ""
 

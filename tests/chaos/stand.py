@@ -13,11 +13,11 @@ from runner.application import Application
 from runner.home import Home
 from runner.part import Command, Part
 from runner.ports import free_port
-from runner.postgres import Postgres
+from runner.postgres import SURVIVES_KILL, Postgres
 from runner.redis import redis_part
 from tests.chaos.journal import Journal
 from tests.chaos.process import Process, until
-from tests.chaos.side import DATABASE, LISTENS, Names, Side
+from tests.chaos.side import LISTENS, Names, Side
 from tests.chaos.wire import Wire
 
 PASSWORD = "chaos, and long enough"
@@ -40,7 +40,7 @@ class Stand:
         web = free_port()
         self._to_web = Wire(free_port(), web)
         self.url = f"http://127.0.0.1:{self._to_web.port}"
-        self._database = Postgres(self.home, options=DATABASE)
+        self._database = Postgres(self.home, options=SURVIVES_KILL)
         homes = [self.home, *(Home(folder / one.name) for one in names[1:])]
         self.sides = [Side(home, one, web=web) for home, one in zip(homes, names, strict=True)]
         self.wires = {

@@ -16,7 +16,7 @@ from runner.home import REPOSITORY, Home
 from runner.once import run_once
 from runner.part import Part
 from runner.ports import free_port
-from runner.postgres import Postgres
+from runner.postgres import SURVIVES_KILL, Postgres
 from tests.chaos.process import Process
 from tests.live.parts import Redis, Running, until
 
@@ -38,7 +38,7 @@ class Database:
     """A PostgreSQL with the tables of SVOps that can be killed and started again."""
 
     def __init__(self, home: Home) -> None:
-        self._postgres = Postgres(home)
+        self._postgres = Postgres(home, options=SURVIVES_KILL)
         self._postgres.prepare()
         self.url = self._postgres.url
         part = self._postgres.part()
@@ -120,8 +120,8 @@ def test_beat_starts_without_its_database_and_goes_on_when_it_comes_goes_and_com
             # A schedule that is changed after the outage is read.
             database.start()
             database.execute(
-                f"UPDATE django_celery_beat_periodictask SET last_run_at = NULL, interval_id ="  # noqa: S608
-                f" (SELECT interval_id FROM django_celery_beat_periodictask WHERE task = '{TICK}' LIMIT 1)"
+                "WITH fast AS (INSERT INTO django_celery_beat_intervalschedule (every, period) VALUES (1, 'seconds')"  # noqa: S608
+                " RETURNING id) UPDATE django_celery_beat_periodictask SET interval_id = (SELECT id FROM fast)"
                 f" WHERE task = '{NEW}'; UPDATE django_celery_beat_periodictasks SET last_update = now()"
             )
             broker.delete("celery")
