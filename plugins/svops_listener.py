@@ -22,6 +22,7 @@ import os
 import queue
 import threading
 import time
+import urllib.error
 import urllib.request
 from datetime import datetime, timezone
 
@@ -30,19 +31,27 @@ from airflow.plugins_manager import AirflowPlugin
 
 log = logging.getLogger("svops.listener")
 
-VERSION = "2"  # SVOps compares it with the plugin that belongs to it
+VERSION = "3"  # SVOps compares it with the plugin that belongs to it
 
 QUEUE_LENGTH = 1000  # records; a record is about 300 bytes
 BATCH_LENGTH = 100
 POST_TIMEOUT = 1.0  # seconds
 FLUSH_TIMEOUT = 1.0  # seconds that a task's process waits at its end
+BUSY = (429, 503)  # SVOps has no room now: the same records may be sent again
+TRIES = 3
+LONGEST_WAIT = 5.0  # seconds between two tries, whatever Retry-After says
+SECONDS_BETWEEN_WARNINGS = 60.0
 
 
 class EventPump:
-    """A bounded queue and the thread that posts its records. A full queue drops new records and counts them."""
+    """A bounded queue and the thread that posts its records. A full queue drops new records and counts them.
+
+    While SVOps answers that it is busy, the records wait in the queue.
+    """
 
     def __init__(self, url, secret):
         self.dropped = 0
+        self._warned_at = None
         self._url = url
         self._secret = secret.encode()
         self._queue = queue.Queue(QUEUE_LENGTH)
@@ -55,6 +64,7 @@ class EventPump:
             self._queue.put_nowait(record)
         except queue.Full:
             self.dropped += 1
+            self._warn("%s changes were dropped, because SVOps takes them too slowly", self.dropped)
 
     def flush(self, timeout):
         """Wait until the queue is empty and the last post has ended, for at most `timeout` seconds."""
@@ -69,12 +79,30 @@ class EventPump:
             while len(batch) < BATCH_LENGTH and not self._queue.empty():
                 batch.append(self._queue.get())
             try:
-                self._post(batch)
+                self._post_patiently(batch)
             except Exception as exc:
-                log.debug("SVOps was not notified: %s", exc)
+                self._warn("SVOps was not notified: %s", exc)
             finally:
                 for _ in batch:
                     self._queue.task_done()
+
+    def _warn(self, text, *values):
+        """Log a warning, but not more than one a minute."""
+        now = time.monotonic()
+        if self._warned_at is None or now - self._warned_at >= SECONDS_BETWEEN_WARNINGS:
+            self._warned_at = now
+            log.warning(text, *values)
+
+    def _post_patiently(self, batch):
+        """Post the records. If SVOps is busy, post them again after the time that it names."""
+        for tries_left in reversed(range(TRIES)):
+            try:
+                self._post(batch)
+                return
+            except urllib.error.HTTPError as refusal:
+                if refusal.code not in BUSY or not tries_left:
+                    raise
+                time.sleep(_seconds_to_wait(refusal.headers.get("Retry-After")))
 
     def _post(self, batch):
         body = json.dumps({"records": batch, "dropped": self.dropped, "version": VERSION}).encode()
@@ -88,6 +116,13 @@ class EventPump:
         request = urllib.request.Request(self._url, data=body, headers=headers, method="POST")
         with self._opener.open(request, timeout=POST_TIMEOUT) as response:
             response.read(1024)
+
+
+def _seconds_to_wait(retry_after):
+    try:
+        return min(max(float(retry_after), 0.0), LONGEST_WAIT)
+    except (TypeError, ValueError):
+        return 1.0
 
 
 _pumps = {}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 
+import redis
 from django.conf import settings
 from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
@@ -21,6 +23,7 @@ from workflows import gateway
 from workflows.eventlog import publication
 from workflows.models import Airflow, AirflowCommand, Event, Run
 from workflows.states import OPEN, RunState
+from workflows.watch import arrivals
 
 
 class PlatformCollector(Collector):
@@ -44,6 +47,17 @@ class PlatformCollector(Collector):
             "Seconds since the last poll that Airflow answered: so old is what is known of it.",
             {name: _seconds_since(row.looked_at, now) for name, row in airflows.items()},
         )
+        pushes = {name: push for name in airflows if (push := _last_push(name))}
+        yield _each(
+            "svops_listener_age_seconds",
+            "Seconds since the last push of Airflow's listener.",
+            {name: _seconds_since(push.at, now) for name, push in pushes.items()},
+        )
+        yield _each(
+            "svops_listener_dropped",
+            "Changes that the process of the last push has dropped since its start.",
+            {name: push.dropped for name, push in pushes.items()},
+        )
         age = _seconds_since(Airflow.objects.active().ticked_at(), now)
         yield _gauge("svops_beat_age_seconds", "Seconds since a worker did beat's last tick.", age)
         yield _each(
@@ -66,6 +80,12 @@ def _each(name: str, text: str, values: Mapping[str, float]) -> Metric:
     for airflow, value in values.items():
         family.add_metric([airflow], float(value))
     return family
+
+
+def _last_push(airflow: str) -> arrivals.Arrival | None:
+    with suppress(redis.RedisError):
+        return arrivals.last(airflow)
+    return None
 
 
 def _seconds_since(at: datetime | None, now: datetime) -> float:

@@ -184,6 +184,13 @@ def test_nothing_else_is_repeated(inner: Inner, ask: Asked, status: int, headers
     assert len(inner.asked) == 2
 
 
+def test_a_push_is_never_refused_for_a_forged_one_of_the_same_address(inner: Inner, ask: Asked) -> None:
+    for _ in range(2):
+        ask(path="/api/v1/ingest")
+
+    assert len(inner.asked) == 2
+
+
 def test_it_ends_after_a_moment(inner: Inner, ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(early_refusals, "LONGEST", 0.0)
 

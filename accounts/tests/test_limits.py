@@ -95,7 +95,7 @@ def test_single_sign_on_has_the_limit_of_sign_ins_too(db: None, settings: Settin
     assert second["Retry-After"].isdecimal()
 
 
-def test_the_ingest_has_a_limit_per_address(api: APIClient, db: None, settings: Settings) -> None:
+def test_pushes_without_a_signature_have_a_limit_per_address(api: APIClient, db: None, settings: Settings) -> None:
     settings.RATE_LIMIT_INGEST = "1/hour"
 
     first, second = (api.post("/api/v1/ingest", {"records": []}) for _ in range(2))

@@ -14,9 +14,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 
+# Airflow logs to standard output. Here that goes to standard error, and only answers go to our output.
+ANSWERS = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import svops_listener as plugin
+import svops_listener as plugin  # noqa: E402 - as Airflow finds it
 
 NOW = datetime(2026, 11, 23, 7, 0, tzinfo=timezone.utc)  # noqa: UP017 - as the plugin, for the Python of any Airflow
 HOOKS = (
@@ -69,6 +73,12 @@ def story():
     call("on_task_instance_success", task(task_id="mapped", map_index=3, end_date=NOW))
     call("on_dag_run_failed", dag_run(end_date=NOW))
     call("on_dag_run_success", dag_run(run_id="manual__2", end_date=NOW))
+    plugin._flush()
+    return {}
+
+
+def one():
+    call("on_dag_run_success", dag_run(end_date=NOW))
     plugin._flush()
     return {}
 
@@ -131,8 +141,7 @@ def at_exit():
 
 def play(scenario, env):
     os.environ.update(env)
-    sys.stdout.write(json.dumps(globals()[scenario]()) + "\n")
-    sys.stdout.flush()
+    print(json.dumps(globals()[scenario]()), file=ANSWERS, flush=True)
 
 
 def play_in_a_fork(scenario, env):
@@ -141,8 +150,7 @@ def play_in_a_fork(scenario, env):
         play(scenario, env)
         os._exit(0)
     if os.waitpid(child, 0)[1]:
-        sys.stdout.write("null\n")
-        sys.stdout.flush()
+        print("null", file=ANSWERS, flush=True)
 
 
 if __name__ == "__main__":

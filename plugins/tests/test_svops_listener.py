@@ -38,6 +38,7 @@ class Receiver(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.pushes: list[tuple[bytes, Mapping[str, str]]] = []
         self.status = 202
+        self.refusals: list[int] = []
         self.held = 0
         self.ended = threading.Event()
 
@@ -63,7 +64,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.ended.wait(30)
             return
         self.server.pushes.append((body, self.headers))
-        self.send_response(self.server.status)
+        self.send_response(self.server.refusals.pop(0) if self.server.refusals else self.server.status)
+        self.send_header("Retry-After", "0")
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -198,6 +200,19 @@ def test_a_refusal_by_svops_is_swallowed(receiver: Receiver, inside_airflow: Pla
     inside_airflow("story", **variables(receiver.url))
 
     assert receiver.pushes
+
+
+@pytest.mark.parametrize(("refusals", "posts"), [([429], 2), ([503, 429], 3), ([503] * 9, 3), ([500], 1), ([401], 1)])
+def test_what_svops_has_no_room_for_is_sent_again(
+    receiver: Receiver, inside_airflow: Play, refusals: list[int], posts: int
+) -> None:
+    receiver.refusals = list(refusals)
+
+    inside_airflow("one", **variables(receiver.url))
+
+    assert [[record["state"] for record in json.loads(body)["records"]] for body, _ in receiver.pushes] == [
+        ["success"]
+    ] * posts
 
 
 def test_the_number_of_dropped_records_comes_with_the_next_push(receiver: Receiver, inside_airflow: Play) -> None:

@@ -16,6 +16,7 @@ from workflows.models import Airflow, AirflowCommand, CommandKind, Dag, Workflow
 from workflows.naming import DEFAULT
 from workflows.states import RunState
 from workflows.tests.stage import new_run
+from workflows.watch import arrivals
 
 pytestmark = pytest.mark.django_db
 
@@ -85,3 +86,15 @@ def test_open_runs_of_one_that_nothing_is_asked_of_are_counted(prod: ControlledA
 
     assert values["svops_airflow_up"] == {DEFAULT: 1}
     assert values["svops_runs_open"][f"{PROD} running"] == 1
+
+
+def test_the_last_push_of_each_listener_shows(prod: ControlledAirflow, db: None) -> None:
+    Airflow.default()
+    arrivals._redis().delete(arrivals._key(DEFAULT))
+    arrivals._noted.clear()
+    arrivals.note(PROD, version="3", dropped=7, now=timezone.now() - timedelta(minutes=2))
+
+    values = scraped()
+
+    assert values["svops_listener_dropped"] == {PROD: 7}
+    assert values["svops_listener_age_seconds"] == {PROD: pytest.approx(120, abs=60)}

@@ -95,7 +95,7 @@ def test_an_older_plugin_is_named(guarded: Guard) -> None:
     seen = rows()["pushes arrive"]
 
     assert (seen.outcome, seen.found.partition(",")[0]) == (Outcome.WRONG, "version 1")
-    assert seen.mend == "Copy plugins/svops_listener.py, version 2, into Airflow's plugins folder."
+    assert seen.mend == "Copy plugins/svops_listener.py, version 3, into Airflow's plugins folder."
 
 
 def test_another_secret_than_that_of_the_web_process_is_named(settings: Settings, live_server: LiveServer) -> None:

@@ -15,6 +15,7 @@ from pytest_django import Settings
 from tests.live.parts import Web, until
 from tests.live.pushes import (
     NOON,
+    SECRET,
     events_of,
     everything,
     post,
@@ -139,3 +140,18 @@ def test_the_number_of_records_that_the_plugin_dropped_is_logged(web: Web) -> No
 def _logged_drops(web: Web) -> list[int]:
     logged = [json.loads(line) for line in web.log.splitlines() if line.startswith("{")]
     return [line["dropped"] for line in logged if line["message"] == "the listener dropped records"]
+
+
+def test_signed_pushes_are_never_too_many_also_beside_forged_ones_of_the_same_address(
+    settings: Settings, db: None
+) -> None:
+    settings.INGEST_SECRET = SECRET
+    settings.RATE_LIMIT_INGEST = "2/hour"
+    forged = [Client().post("/api/v1/ingest", BODY, content_type="application/json") for _ in range(3)]
+
+    taken = [
+        Client().post("/api/v1/ingest", BODY, content_type="application/json", headers=signed(BODY)) for _ in range(9)
+    ]
+
+    assert [answer.status_code for answer in forged] == [401, 401, 429]
+    assert {answer.status_code for answer in taken} == {202}

@@ -17,7 +17,7 @@ from django.conf import settings
 
 from workflows.naming import DEFAULT
 
-LISTENER_VERSION = "2"  # of plugins/svops_listener.py here
+LISTENER_VERSION = "3"  # of plugins/svops_listener.py here
 
 KEPT = 30 * 86400  # seconds
 # Airflow may push hundreds of times a second.
