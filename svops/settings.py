@@ -364,6 +364,7 @@ SPECTACULAR_SETTINGS = {
         "NotificationTypeEnum": "notifications.services.TYPES",
         "NotificationChannelEnum": "notifications.transports.CHANNELS",
     },
+    "PATH_CONVERTER_OVERRIDES": {"id": {"type": "string", "format": "uuid"}},
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 SUBPROTOCOL = "svops.v1"
 PROTOCOL = 1
+LONGEST_REASON = 123  # bytes of a close frame, beside the code
 
 
 class StreamConsumer(AsyncWebsocketConsumer):
@@ -69,7 +70,7 @@ class StreamConsumer(AsyncWebsocketConsumer):
     async def _expect_auth(self) -> None:
         await asyncio.sleep(settings.STREAM_AUTH_TIMEOUT)
         if self.stream is None:
-            await self._close(NotSignedInError.close_code)
+            await self._close(NotSignedInError.close_code, f"No sign-in within {settings.STREAM_AUTH_TIMEOUT:g} s.")
 
     async def _open(self, caller: Caller) -> None:
         """Send the greeting, then follow the log from now on, or from `?after=`."""
@@ -104,14 +105,14 @@ class StreamConsumer(AsyncWebsocketConsumer):
         except Exception:
             if not self.is_closing:
                 logger.exception("a stream ends on an error")
-                await self._close(CloseError.close_code)
+                await self._close(CloseError.close_code, "Something went wrong on our side; reconnect and resume.")
 
-    async def _close(self, code: int) -> None:
+    async def _close(self, code: int, reason: str) -> None:
         if not self.is_closing:
             self.is_closing = True
             if self.stream:
                 self.stream.close()
-            await self.close(code)
+            await self.close(code, _fitting(reason))
 
     @asynccontextmanager
     async def _closing_on_error(self) -> AsyncIterator[None]:
@@ -119,13 +120,13 @@ class StreamConsumer(AsyncWebsocketConsumer):
             yield
         except BadUrlError as exc:
             await self.send(text_data=encode({"type": "error", "code": exc.code, "detail": str(exc)}))
-            await self._close(exc.close_code)
+            await self._close(exc.close_code, str(exc))
         except CloseError as exc:
-            await self._close(exc.close_code)
+            await self._close(exc.close_code, str(exc))
         except TooManyRequestsError as exc:
             refusal = {"code": exc.code, "detail": str(exc), "retry_after": exc.retry_after}
             await self.send(text_data=encode({"type": "error", **refusal}))
-            await self._close(admission.TOO_MANY)
+            await self._close(admission.TOO_MANY, str(exc))
 
     # --- Server to client -----------------------------------------------------------------------------
 
@@ -140,7 +141,7 @@ class StreamConsumer(AsyncWebsocketConsumer):
                     if not self.is_closing:
                         await self.send(text_data=item.frame)
         if stream.client.overflowed:
-            await self._close(admission.TOO_SLOW)
+            await self._close(admission.TOO_SLOW, "Too slow for the queue: reconnect and resume from your cursor.")
 
     def _beat_in(self, seconds: float, stream: Stream) -> None:
         self._next_beat = asyncio.get_running_loop().call_later(seconds, lambda: self._start(self._beat(stream)))
@@ -242,7 +243,12 @@ class UnknownStreamConsumer(AsyncWebsocketConsumer):
 
     async def connect(self) -> None:
         await self.accept(_subprotocol(self.scope))
-        await self.close(UnknownError.close_code)
+        await self.close(UnknownError.close_code, "There is no stream at this address.")
+
+
+def _fitting(reason: str) -> str:
+    """Return as much of a sentence as a close frame holds (RFC 6455, 5.5)."""
+    return reason.encode()[:LONGEST_REASON].decode(errors="ignore")
 
 
 def _subprotocol(scope: Mapping[str, Any]) -> str | None:

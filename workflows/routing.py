@@ -10,10 +10,15 @@ from workflows.consumers import StreamConsumer, UnknownStreamConsumer
 stream: Any = StreamConsumer.as_asgi()
 unknown: Any = UnknownStreamConsumer.as_asgi()
 
+STREAMS = (
+    "ws",
+    "ws/user/<int:user_id>",
+    "ws/workflow/<int:workflow_id>",
+    "ws/user/<int:user_id>/workflow/<int:workflow_id>",
+)
+
 websocket_urlpatterns: list[Any] = [
-    path("api/v1/ws", stream),
-    path("api/v1/ws/user/<int:user_id>", stream),
-    path("api/v1/ws/workflow/<int:workflow_id>", stream),
-    path("api/v1/ws/user/<int:user_id>/workflow/<int:workflow_id>", stream),
+    # A slash at the end is accepted, as in REST.
+    *(path(f"api/v1/{route}{end}", stream) for route in STREAMS for end in ("", "/")),
     re_path("", unknown),
 ]

@@ -6,6 +6,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from rest_framework.routers import SimpleRouter
 
 from accounts.api import audit_views, auth_views, factor_views, key_views, me_views, session_views, user_views
+from rest import ids  # noqa: F401 - `<id:…>`
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
 router.register("users", user_views.UserViewSet, basename="user")
@@ -20,7 +21,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("auth/logout", auth_views.LogoutView.as_view(), name="logout"),
     path("auth/me", me_views.MeView.as_view(), name="me"),
     path("auth/sessions", session_views.SessionsView.as_view(), name="session-list"),
-    path("auth/sessions/<uuid:session_id>", session_views.SessionView.as_view(), name="session-detail"),
+    path("auth/sessions/<id:session_id>", session_views.SessionView.as_view(), name="session-detail"),
     path("auth/sign-out-everywhere", session_views.SignOutEverywhereView.as_view(), name="sign-out-everywhere"),
     path("auth/second-factor", factor_views.BeginFactorView.as_view(), name="begin-factor"),
     path("auth/second-factor/confirm", factor_views.ConfirmFactorView.as_view(), name="confirm-factor"),

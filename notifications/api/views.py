@@ -10,9 +10,9 @@ from django.utils import timezone
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import status, viewsets
 from rest_framework.decorators import action
+from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from accounts.identity import Scope
 from accounts.permissions import current_user
@@ -190,7 +190,9 @@ def _secrets(values: dict[str, Any], config: NotificationConfig | None = None) -
 
 
 @extend_schema(tags=["notifications"])
-class TypesView(StrictQuery, APIView):
+class TypesView(StrictQuery, GenericAPIView[Any]):
+    query_parameters = {"GET": {"page", "page_size"}}
+    filter_backends = []
     required_scope = Scope.WORKFLOW_READ
 
     @extend_schema(
@@ -204,7 +206,8 @@ class TypesView(StrictQuery, APIView):
             {"name": name, "event": event, "description": inspect.getdoc(CATALOGUE[event]) or ""}
             for name, event in services.TYPES.items()
         ]
-        return Response(TypeSerializer(types, many=True).data)
+        page = self.paginate_queryset(types)
+        return self.get_paginated_response(TypeSerializer(page, many=True).data)
 
 
 class DeliveryPages(KeysetPages):

@@ -309,7 +309,7 @@ def test_viewers_may_read_and_strangers_may_not(
 
 
 def test_the_types_are_those_of_the_catalogue(api: APIClient) -> None:
-    types = {row["name"]: row for row in api.get("/api/v1/notifications/types").json()}
+    types = {row["name"]: row for row in api.get("/api/v1/notifications/types").json()["results"]}
 
     assert types["workflow_failed"]["event"] == "workflow.failed"
     assert types["workflow_failed"]["description"].startswith("The run has failed")

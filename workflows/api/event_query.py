@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 from django.http import QueryDict
 
 from rest.errors import InvalidInputError
+from rest.ids import read_uuid
 from rest.query import whole
 from workflows.eventlog import events
 from workflows.live.hub import StreamFilter
@@ -67,6 +68,6 @@ class EventQuery:
 
 def _uuid(name: str, raw: str | None) -> UUID | None:
     try:
-        return UUID(raw) if raw is not None else None
+        return read_uuid(raw) if raw is not None else None
     except ValueError as exc:
         raise InvalidInputError({name: ["Expected a UUID."]}) from exc

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, TypedDict, cast
 
+from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, PolymorphicProxySerializer, extend_schema, extend_schema_view
@@ -22,7 +23,8 @@ from accounts.models import User
 from accounts.permissions import current_caller, current_user
 from rest.error_responses import exception_handler
 from rest.errors import InvalidInputError, NotAllowedError
-from rest.pages import KeysetPages
+from rest.ids import UUID_PATTERN
+from rest.pages import KeysetPages, Pages
 from rest.query import INCLUDE, StrictQuery, included
 from rest.schema import errors
 from rest.serializers import include_parameter, validated
@@ -64,7 +66,6 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key", str, OpenApiParameter.HEADER, description="Choose one for each request that you may repeat."
 )
 OF_THE_DAG = frozenset({"explain", "control"})  # these actions read the DAG of the run, with its graph
-UUID = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 
 
 class EventPages(KeysetPages):
@@ -122,13 +123,13 @@ class RunViewSet(StrictQuery, mixins.ListModelMixin, viewsets.GenericViewSet[Run
     ),
 )
 class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
-    lookup_value_regex = UUID
+    lookup_value_regex = UUID_PATTERN
     required_scopes = {
         "GET": Scope.WORKFLOW_READ,
         "POST": Scope.RUN_TRIGGER,
         "control": Scope.RUN_CONTROL,
     }
-    query_parameters = {"list": {INCLUDE}, "events": {"cursor", "page_size"}}
+    query_parameters = {"list": {INCLUDE}, "events": {"cursor", "page_size"}, "tasks": {"page", "page_size"}}
     ticket_actions = {
         **dict.fromkeys(("retrieve", "tasks", "events", "explain"), frozenset({TicketAction.VIEW})),
         "control": frozenset({TicketAction.STOP, TicketAction.RETRY}),
@@ -219,10 +220,10 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         description="The task instances, as the last poll of Airflow showed them.",
         responses={200: TaskSerializer(many=True)},
     )
-    @action(detail=True, filter_backends=[], pagination_class=None)
+    @action(detail=True, filter_backends=[], pagination_class=Pages)
     def tasks(self, request: Request, workflow_pk: str, pk: str) -> Response:
-        tasks = TaskInstance.objects.filter(run=self.get_object()).select_related("run")
-        return Response(TaskSerializer(tasks, many=True).data)
+        tasks: QuerySet[Any] = TaskInstance.objects.filter(run=self.get_object()).select_related("run")
+        return self.get_paginated_response(TaskSerializer(self.paginate_queryset(tasks), many=True).data)
 
     @extend_schema(
         summary="Explain a run",

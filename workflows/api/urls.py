@@ -4,6 +4,7 @@ from django.urls import path, re_path
 from rest_framework.routers import SimpleRouter
 from rest_framework_nested.routers import NestedSimpleRouter
 
+from rest import ids  # noqa: F401 - `<id:…>`
 from workflows.api import (
     airflow_views,
     dag_rule_views,
@@ -28,7 +29,7 @@ router.register("tickets", ticket_views.TicketViewSet, basename="ticket")
 of_workflow = NestedSimpleRouter(router, "workflows", lookup="workflow", trailing_slash=False)
 of_workflow.register("runs", run_views.WorkflowRunViewSet, basename="workflow-run")
 
-LOGS = "workflows/<int:workflow_pk>/runs/<uuid:pk>/tasks/<str:task_id>/logs"
+LOGS = "workflows/<int:workflow_pk>/runs/<id:pk>/tasks/<str:task_id>/logs"
 
 urlpatterns = [
     *router.urls,

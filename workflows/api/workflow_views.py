@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
@@ -12,6 +14,7 @@ from rest_framework.response import Response
 
 from accounts.identity import Scope
 from accounts.permissions import current_user
+from rest.pages import Pages
 from rest.query import INCLUDE, StrictQuery
 from rest.schema import errors
 from rest.serializers import include_parameter, validated
@@ -39,7 +42,7 @@ from workflows.models import Workflow
     ),
 )
 class WorkflowViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Workflow]):
-    query_parameters = {"list": {INCLUDE}}
+    query_parameters = {"list": {INCLUDE}, "grants": {"page", "page_size"}}
     follows_bounds = True
     lookup_value_regex = r"\d{1,18}"
     filterset_class = WorkflowFilter
@@ -134,11 +137,12 @@ class WorkflowViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Workflow]):
         description="For the owner of the workflow, admins and those with a `manage` grant.",
         responses={200: GrantSerializer(many=True)},
     )
-    @action(detail=True, filter_backends=[], pagination_class=None)
+    @action(detail=True, filter_backends=[], pagination_class=Pages)
     def grants(self, request: Request, pk: str) -> Response:
         workflow = self.get_object()
         require_manager(workflow, current_user(request))
-        return Response(GrantSerializer(workflow.grants.select_related("user", "group"), many=True).data)
+        grants: QuerySet[Any] = workflow.grants.select_related("user", "group").order_by("id")
+        return self.get_paginated_response(GrantSerializer(self.paginate_queryset(grants), many=True).data)
 
     @extend_schema(
         operation_id="workflows_grants_create",

@@ -13,6 +13,7 @@ from django.conf import settings
 
 from accounts.models import User
 from rest.errors import SVOpsError
+from rest.ids import read_uuid
 from workflows.eventlog import events
 from workflows.live.hub import StreamFilter
 from workflows.models import Run, Workflow
@@ -46,7 +47,7 @@ def cursor(raw: object) -> int:
 
 def run_id(message: Mapping[str, Any]) -> UUID:
     try:
-        return UUID(str(message.get("run_id")))
+        return read_uuid(str(message.get("run_id")))
     except ValueError as exc:
         raise BadMessageError("run_id: expected a UUID.") from exc
 

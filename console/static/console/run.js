@@ -136,7 +136,7 @@ export class RunPage {
   /** @returns {Promise<Api.Run | null>} null after the user has left the page */
   async #fetch() {
     if (this.#isLeft) return null;
-    const [run, tasks] = await Promise.all([get(this.#path), get(`${this.#path}/tasks`)]);
+    const [run, tasks] = await Promise.all([get(this.#path), getAll(`${this.#path}/tasks?page_size=200`)]);
     this.#tasks = tasks;
     this.#show(run);
     return run;

@@ -55,7 +55,7 @@ def test_a_browsable_page_names_no_other_users(as_user: AsUser, vera: User, nigh
         ("workflows", 3),
         ("workflows/{id}/runs", 4),  # the token, the workflow, the page, Airflow's state
         ("runs", 3 if ON_SQLITE else 5),  # PostgreSQL is asked for the newest runs first, then for what may be seen
-        ("workflows/{id}/runs/{run}/tasks", 5),
+        ("workflows/{id}/runs/{run}/tasks", 6),
         ("workflows/{id}/runs/{run}/events", 4),
     ],
 )

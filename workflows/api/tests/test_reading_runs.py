@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.utils import timezone
@@ -152,6 +154,30 @@ def test_a_cursor_that_makes_no_sense_is_refused(as_user: AsUser, ada: User, cur
     refused(lambda: client.get(f"{V1}/runs?cursor={cursor}"), 400, "invalid", errors=errors)
 
 
+@pytest.mark.parametrize("write", [str, lambda pk: pk.hex, lambda pk: pk.hex.upper()])
+def test_an_id_of_a_run_is_the_same_with_and_without_dashes(
+    as_user: AsUser, ada: User, nightly: Workflow, write: Callable[[UUID], str]
+) -> None:
+    """Before: a path and a log wanted the dashes, a query and a body did not."""
+    run, client = new_run(nightly), as_user(ada)
+    written = write(run.pk)
+
+    assert client.get(f"{V1}/workflows/{nightly.pk}/runs/{written}").json()["id"] == str(run.pk)
+    assert client.get(f"{V1}/workflows/{nightly.pk}/runs/{written}/tasks/x/logs").status_code != 404
+    assert client.get(f"{V1}/events?run={written}").status_code == 200
+    assert client.get(f"{V1}/notifications/deliveries?run={written}").status_code == 200
+    ticket = client.post(f"{V1}/tickets", {"run_id": written, "actions": ["view"]})
+    assert ticket.json()["run_id"] == str(run.pk)
+
+
+def test_what_is_no_uuid_is_no_id_of_a_run(as_user: AsUser, ada: User, nightly: Workflow) -> None:
+    run, client = new_run(nightly), as_user(ada)
+
+    for wrong in (f"{{{run.pk}}}", f"urn:uuid:{run.pk}", run.pk.hex[:-1]):
+        assert client.get(f"{V1}/workflows/{nightly.pk}/runs/{wrong}").status_code == 404
+        assert client.get(f"{V1}/events", {"run": wrong}).status_code == 400
+
+
 def test_the_tasks_of_a_run_are_listed(as_user: AsUser, ada: User, nightly: Workflow) -> None:
     run = new_run(nightly, RunState.RUNNING)
     run.tasks.create(task_id="extract", state="success", try_number=2, started_at=at(1), ended_at=at(4))
@@ -159,7 +185,7 @@ def test_the_tasks_of_a_run_are_listed(as_user: AsUser, ada: User, nightly: Work
     # A pass of a loop, in a state that no Airflow of today has.
     run.tasks.create(task_id="load", map_index=3, state="hibernating", instance_id="id-2")
 
-    tasks = as_user(ada).get(f"{path_of(run)}/tasks").json()
+    tasks = as_user(ada).get(f"{path_of(run)}/tasks").json()["results"]
 
     shown = [
         (task["task_id"], task["map_index"], task["state"], task["try_number"], task["duration_s"]) for task in tasks

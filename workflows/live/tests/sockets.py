@@ -100,10 +100,14 @@ class Socket:
 
     async def closed(self) -> int:
         """Return the code with which the server closes. Skip the events before."""
+        return (await self.ending())[0]
+
+    async def ending(self) -> tuple[int, str]:
+        """Return code and reason with which the server closes. Skip the events before."""
         while True:
             output = await self._wire.receive_output(timeout=PATIENCE)
             if output["type"] == "websocket.close":
-                return int(output["code"])
+                return int(output["code"]), output.get("reason", "")
 
     async def end(self) -> None:
         await self._wire.disconnect(timeout=PATIENCE)

@@ -175,6 +175,30 @@ async def test_an_unknown_stream_is_closed_as_unknown(connect: Connect, ada: Use
     assert await socket.closed() == 4404
 
 
+@pytest.mark.parametrize(
+    ("path", "ending"),
+    [
+        ("/nothing", (4404, "There is no stream at this address.")),
+        ("/workflow/999", (4404, "There is no workflow 999, or you cannot see it.")),
+        ("/user/999", (4403, "Only administrators may follow another user.")),
+        (f"?{'é' * 90}=1", (4400, f"Unknown parameter {'Ã©' * 26}")),
+    ],
+)
+async def test_a_close_frame_says_why(connect: Connect, ada: User, path: str, ending: tuple[int, str]) -> None:
+    """Before: only an error had words, and only some closes have an error before them."""
+    socket = await connect(path, authorization=f"Bearer {await in_thread(token_of)(ada)}")
+
+    code, reason = await socket.ending()
+
+    assert (code, reason[: len(ending[1])]) == ending
+    assert len(reason.encode()) <= 123
+
+
+async def test_the_path_of_a_stream_may_end_in_a_slash(stream: Connect, ada: User, nightly: Workflow) -> None:
+    for path in ("/", f"/user/{ada.pk}/", f"/workflow/{nightly.pk}/", f"/user/{ada.pk}/workflow/{nightly.pk}/"):
+        await stream(ada, path)
+
+
 async def test_an_unknown_path_accepts_the_handshake_so_that_a_browser_sees_the_code(
     sockets: list[Socket], ada: User
 ) -> None:

@@ -111,7 +111,7 @@ def test_the_owner_grants_changes_the_level_and_takes_it_back(secret: Workflow, 
     changed = ada.post(url, {"user": "eve", "level": "run"})
 
     assert (given.status_code, changed.status_code) == (201, 200)
-    assert ada.get(url).json() == [changed.json()]
+    assert ada.get(url).json() == {"count": 1, "next": None, "previous": None, "results": [changed.json()]}
     assert changed.json() | {"created_at": ""} == {
         "id": given.json()["id"], "user": "eve", "group": None, "level": "run", "created_at": "",
     }  # fmt: skip
