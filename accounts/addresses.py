@@ -13,22 +13,13 @@ IPV6_SITE = 64
 
 
 def address_of(request: HttpRequest) -> str:
-    """Return the client's address: the peer's, or the one that the outermost of `TRUST_PROXY` proxies reports.
-
-    Each proxy appends the address of its own client to `X-Forwarded-For`. Entries further left come from the client
-    and are not trusted.
-    """
-    return outermost(str(request.META.get("REMOTE_ADDR", "")), str(request.META.get("HTTP_X_FORWARDED_FOR", "")))
+    """Return the client's address: the peer's, or the one that the proxies of `TRUST_PROXY` report."""
+    return client_of(str(request.META.get("REMOTE_ADDR", "")), str(request.META.get("HTTP_X_FORWARDED_FOR", "")))
 
 
-def outermost(peer: str, forwarded_for: str) -> str:
+def client_of(peer: str, forwarded_for: str) -> str:
     """Return the client's address from the peer's and from what `X-Forwarded-For` says."""
-    hops = [hop.strip() for hop in forwarded_for.split(",")]
-    if not 0 < settings.TRUST_PROXY <= len(hops):
-        return peer
-    with suppress(ValueError):
-        return str(ip_address(hops[-settings.TRUST_PROXY]))
-    return peer
+    return settings.TRUST_PROXY.client_of(peer, forwarded_for)
 
 
 def site_of(address: str) -> str:

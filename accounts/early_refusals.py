@@ -18,7 +18,7 @@ from typing import Any
 from django_guid import set_guid
 from django_guid.utils import generate_guid
 
-from accounts.addresses import outermost, site_of
+from accounts.addresses import client_of, site_of
 from accounts.limits import OVER_RATE
 from rest.error_responses import error_body
 
@@ -123,7 +123,7 @@ def _who(scope: Mapping[str, Any]) -> bytes:
     if named is None:
         forwarded = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
         peer = scope.get("client") or ("", 0)
-        named = b"address " + site_of(outermost(str(peer[0]), forwarded.decode("latin-1"))).encode()
+        named = b"address " + site_of(client_of(str(peer[0]), forwarded.decode("latin-1"))).encode()
     return hashlib.blake2b(named, digest_size=16).digest()
 
 

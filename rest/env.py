@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from django.core.exceptions import ImproperlyConfigured
 
 from rest import values
+from rest.proxies import Proxies
 
 # A key of this length and variety cannot be guessed, if it is random.
 KEY_LENGTH = 32
@@ -233,10 +234,14 @@ def rate(name: str, *, default: str) -> str:
     return value
 
 
-def proxies(name: str, *, default: bool) -> int:
-    """Read how many proxies are in front of us; true is one."""
-    raw = (_raw(name) or str(default)).lower()
-    return int(raw) if raw.isdecimal() else int(boolean(name, default=default))
+def proxies(name: str) -> Proxies:
+    """Read the proxies in front of us: how many there are (true is one), or the networks that they are in."""
+    raw = (_raw(name) or "").strip().lower()
+    if raw.isdecimal():
+        return Proxies(count=int(raw))
+    if "." in raw or ":" in raw:
+        return Proxies(networks=tuple(networks(name)))
+    return Proxies(count=int(boolean(name, default=False)))
 
 
 def secret_key(name: str, *, embedded: bool) -> str:

@@ -12,15 +12,18 @@ django_application = get_asgi_application()
 from accounts.early_refusals import EarlyRefusals  # noqa: E402 - settings can be read only now
 from rest.bodies import BoundedBody  # noqa: E402
 from svops.health import Readiness  # noqa: E402
+from svops.proxied import Proxied  # noqa: E402
 from workflows.live.door import Door  # noqa: E402
 from workflows.live.wire import WithWire  # noqa: E402
 from workflows.routing import websocket_urlpatterns  # noqa: E402 - models can be imported only now
 
-application = WithWire(
-    ProtocolTypeRouter(
-        {
-            "http": EarlyRefusals(Readiness(BoundedBody(django_application))),
-            "websocket": Door(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
-        }
+application = Proxied(
+    WithWire(
+        ProtocolTypeRouter(
+            {
+                "http": EarlyRefusals(Readiness(BoundedBody(django_application))),
+                "websocket": Door(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
+            }
+        )
     )
 )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 import redis
 from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
 from django.test import Client, RequestFactory
 from pytest_django import Settings
 from rest_framework.test import APIClient
@@ -19,6 +21,7 @@ from accounts.limits import Rate
 from accounts.models import User
 from accounts.tests.conftest import PASSWORD, bearer
 from rest import env
+from rest.proxies import Proxies
 
 AsUser = Callable[[User], APIClient]
 LOGIN = "/api/v1/auth/login"
@@ -156,23 +159,36 @@ def test_a_wrong_rate_stops_the_start(monkeypatch: pytest.MonkeyPatch, value: st
 # --- Addresses --------------------------------------------------------------------------------------------
 
 
+PROXY = "192.0.2.1"
+INSIDE = Proxies(networks=(ip_network("192.0.2.0/24"), ip_network("10.0.0.0/8"), ip_network("fd00::/8")))
+OUTSIDE = Proxies(networks=(ip_network("198.51.100.0/24"),))
+
+
 @pytest.mark.parametrize(
     ("proxies", "forwarded", "address"),
     [
-        (0, "203.0.113.9", "192.0.2.1"),
-        (1, "203.0.113.9", "203.0.113.9"),
-        (1, "6.6.6.6, 203.0.113.9", "203.0.113.9"),
-        (2, "6.6.6.6, 203.0.113.9, 10.0.0.1", "203.0.113.9"),
-        (2, "203.0.113.9", "192.0.2.1"),
-        (1, "not an address", "192.0.2.1"),
-        (1, "", "192.0.2.1"),
+        (Proxies(), "203.0.113.9", PROXY),
+        (Proxies(count=1), "203.0.113.9", "203.0.113.9"),
+        (Proxies(count=1), "6.6.6.6, 203.0.113.9", "203.0.113.9"),
+        (Proxies(count=2), "6.6.6.6, 203.0.113.9, 10.0.0.1", "203.0.113.9"),
+        (Proxies(count=2), "203.0.113.9", PROXY),
+        (Proxies(count=1), "not an address", PROXY),
+        (Proxies(count=1), "", PROXY),
+        (INSIDE, "203.0.113.9", "203.0.113.9"),
+        (INSIDE, "6.6.6.6, 203.0.113.9", "203.0.113.9"),
+        (INSIDE, "6.6.6.6, 203.0.113.9, 10.0.0.1", "203.0.113.9"),
+        (INSIDE, "6.6.6.6, 2001:db8::9, fd00::1, 10.0.0.1", "2001:db8::9"),
+        (INSIDE, "10.0.0.2, 10.0.0.1", "10.0.0.2"),
+        (INSIDE, "6.6.6.6, not an address, 10.0.0.1", PROXY),
+        (INSIDE, "", PROXY),
+        (OUTSIDE, "203.0.113.9", PROXY),
     ],
 )
-def test_only_the_configured_number_of_proxies_is_trusted(
-    settings: Settings, proxies: int, forwarded: str, address: str
+def test_only_the_configured_proxies_are_believed(
+    settings: Settings, proxies: Proxies, forwarded: str, address: str
 ) -> None:
     settings.TRUST_PROXY = proxies
-    request = RequestFactory().get("/", REMOTE_ADDR="192.0.2.1", HTTP_X_FORWARDED_FOR=forwarded)
+    request = RequestFactory().get("/", REMOTE_ADDR=PROXY, HTTP_X_FORWARDED_FOR=forwarded)
 
     assert address_of(request) == address
 
@@ -182,11 +198,32 @@ def test_a_limit_counts_an_ipv6_network_as_one_address() -> None:
     assert [site_of("192.0.2.1"), site_of("")] == ["192.0.2.1", ""]
 
 
-@pytest.mark.parametrize(("value", "count"), [("false", 0), ("true", 1), ("2", 2), ("0", 0), ("", 0)])
-def test_trust_proxy_is_a_number_or_a_boolean(monkeypatch: pytest.MonkeyPatch, value: str, count: int) -> None:
+@pytest.mark.parametrize(
+    ("value", "proxies"),
+    [
+        ("false", Proxies()),
+        ("0", Proxies()),
+        ("", Proxies()),
+        ("true", Proxies(count=1)),
+        ("2", Proxies(count=2)),
+        ("10.0.0.1", Proxies(networks=(ip_network("10.0.0.1/32"),))),
+        ("10.0.0.0/8,fd00::/8", Proxies(networks=(ip_network("10.0.0.0/8"), ip_network("fd00::/8")))),
+    ],
+)
+def test_trust_proxy_is_a_number_a_boolean_or_networks(
+    monkeypatch: pytest.MonkeyPatch, value: str, proxies: Proxies
+) -> None:
     monkeypatch.setenv("TRUST_PROXY", value)
 
-    assert env.proxies("TRUST_PROXY", default=False) == count
+    assert env.proxies("TRUST_PROXY") == proxies
+
+
+@pytest.mark.parametrize("value", ["10.0.0.1/8", "proxy.example.com", "maybe", "10.0.0.0/8;fd00::/8"])
+def test_another_trust_proxy_stops_the_start(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("TRUST_PROXY", value)
+
+    with pytest.raises(ImproperlyConfigured, match=r"^TRUST_PROXY="):
+        env.proxies("TRUST_PROXY")
 
 
 # --- Lockout ----------------------------------------------------------------------------------------------

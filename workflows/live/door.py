@@ -19,7 +19,7 @@ from django.http import JsonResponse
 from django_guid import set_guid
 from django_guid.utils import generate_guid
 
-from accounts.addresses import outermost, site_of
+from accounts.addresses import client_of, site_of
 from rest.error_responses import error_body
 
 SCOPE_KEY = "svops.place"
@@ -92,7 +92,7 @@ def signed_in(scope: Mapping[str, Any]) -> None:
 def _site(scope: Mapping[str, Any]) -> str:
     forwarded = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
     peer = scope.get("client") or ("", 0)
-    return site_of(outermost(str(peer[0]), forwarded.decode("latin-1")))
+    return site_of(client_of(str(peer[0]), forwarded.decode("latin-1")))
 
 
 async def _refuse(receive: Any, send: Any) -> None:
