@@ -180,7 +180,7 @@ def _names() -> list[str]:
 def _check_of(name: str) -> Callable[[], Facts]:
     """Return the check, which needs no database: a thread of its own would open a connection for it."""
     try:
-        return partial(_airflow, gateway.client_of(name, hurried=True))
+        return partial(_airflow, gateway.client_of(name, hurried=True), Airflow.named(name))
     except (DatabaseError, AirflowError) as exc:
         return partial(_failed, exc)
 
@@ -189,7 +189,7 @@ def _failed(exc: Exception) -> NoReturn:
     raise exc
 
 
-def _airflow(client: AirflowClient) -> Facts:
+def _airflow(client: AirflowClient, known: Airflow) -> Facts:
     # A prober waits for the answer; while the breaker is open, Airflow gets no calls.
     if not gateway.breaker_is_closed(client.name):
         raise NotReadyError("it does not answer: the breaker is open")
@@ -197,7 +197,22 @@ def _airflow(client: AirflowClient) -> Facts:
     parts = {"metadatabase": health.metadatabase.status, "scheduler": health.scheduler.status}
     if bad := [name for name, status in parts.items() if status != "healthy"]:
         raise NotReadyError(f"not healthy: {', '.join(bad)}")
-    return {"version": client.version()}
+    # These two questions need no credentials. What SVOps lives on does.
+    version = client.version()
+    if why := _why_not_polled(known):
+        raise NotReadyError(why)
+    return {"version": version}
+
+
+def _why_not_polled(known: Airflow) -> str:
+    """Return why what SVOps knows of its runs is old; "" if it is not, and before beat's first tick."""
+    if known.ticked_at is None or not known.is_stale(timezone.now()):
+        return ""
+    if not known.reachable:
+        return f"the last call failed: {known.last_error}"
+    if known.looked_at is None:
+        return "it has not been polled yet"
+    return f"the last poll that succeeded was {(timezone.now() - known.looked_at).total_seconds():.0f} s ago"
 
 
 def _beat() -> Facts:

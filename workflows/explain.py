@@ -208,7 +208,8 @@ def _here(run: Run, *, now: datetime) -> Iterator[Reason]:
 
 
 def _down(error: str) -> Reason:
-    return _reason("airflow_down", f"Airflow does not answer: {error}.", "operator", "Bring Airflow back.")
+    action = "Bring Airflow back. manage.py doctor says whether our address or credentials are wrong."
+    return _reason("airflow_down", f"Airflow does not answer: {error}.", "operator", action)
 
 
 def _failing(command: AirflowCommand) -> Reason:

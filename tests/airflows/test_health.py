@@ -28,7 +28,14 @@ SICK = {"metadatabase": {"status": "healthy"}, "scheduler": {"status": "unhealth
 @pytest.fixture(autouse=True)
 def _beat_ticks(db: None) -> None:
     Airflow.default()
-    Airflow.objects.update(ticked_at=timezone.now())
+    polled()
+
+
+def polled(seconds_ago: float = 0, **fields: Any) -> None:
+    """Note of all Airflows that beat ticks, and that the last poll was so long ago."""
+    now = timezone.now()
+    known: dict[str, Any] = {"ticked_at": now, "looked_at": now - timedelta(seconds=seconds_ago)}
+    Airflow.objects.update(**known | fields)
 
 
 def asked() -> tuple[int, str, Mapping[str, Any]]:
@@ -51,6 +58,35 @@ def test_one_airflow_that_is_down_is_unavailable(airflow: ControlledAirflow) -> 
         status, word, checks = asked()
 
     assert (status, word, checks["airflow"]["status"]) == (503, "unavailable", "unavailable")
+
+
+@pytest.mark.parametrize(
+    ("known", "reason"),
+    [
+        (
+            {"reachable": False, "last_error": "it refuses our credentials"},
+            "the last call failed: it refuses our credentials",
+        ),
+        ({"looked_at": None}, "it has not been polled yet"),
+        ({"seconds_ago": 300}, "the last poll that succeeded was 300 s ago"),
+    ],
+)
+def test_one_that_answers_and_shows_us_nothing_is_unavailable(
+    airflow: ControlledAirflow, known: dict[str, Any], reason: str
+) -> None:
+    """Before: a wrong password was 200, because health and version need none."""
+    polled(**known)
+
+    status, word, checks = asked()
+
+    assert (status, word) == (503, "unavailable")
+    assert checks["airflow"]["reason"] == reason
+
+
+def test_before_the_first_tick_only_beat_is_missing(airflow: ControlledAirflow) -> None:
+    polled(ticked_at=None, looked_at=None)
+
+    assert {name for name, check in asked()[2].items() if check["status"] != "ok"} == {"beat"}
 
 
 def test_each_further_one_has_a_check_of_its_own(airflow: ControlledAirflow, prod: ControlledAirflow) -> None:
