@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import cast
 
 from django.http import StreamingHttpResponse
+
+SERVICE_RESTART = 1012  # the close code that WebSockets get at the same moment
+# Milliseconds after which a reader comes back. They differ, so that not all readers come at once.
+SOONEST, LATEST = 500, 5000
 
 
 def stream(texts: AsyncIterable[str]) -> StreamingHttpResponse:
     """Return the response that sends these texts as they come. Django closes `texts` at its end, if it can."""
     # A proxy that buffers would hold events back.
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingHttpResponse(texts, content_type="text/event-stream", headers=headers)
+    return StreamingHttpResponse(_UntilStop(texts), content_type="text/event-stream", headers=headers)
+
+
+def end_all() -> None:
+    """End every stream of this process with a last message: the process stops."""
+    _UntilStop.is_stopping = True
+    for task in list(_UntilStop.open):
+        task.cancel()
 
 
 def message(event: str, data: str, *, cursor: object = None) -> str:
@@ -23,3 +38,37 @@ def message(event: str, data: str, *, cursor: object = None) -> str:
 def comment(text: str) -> str:
     """Encode a line that readers skip. It keeps a silent connection open."""
     return f": {text}\n\n"
+
+
+class _UntilStop:
+    """The texts of a stream, until it ends or the process stops."""
+
+    is_stopping = False
+    open: set[asyncio.Task[object]] = set()
+
+    def __init__(self, texts: AsyncIterable[str]) -> None:
+        self._texts = texts
+
+    def close(self) -> None:
+        if close := getattr(self._texts, "close", None):
+            close()
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        task = cast("asyncio.Task[object]", asyncio.current_task())
+        _UntilStop.open.add(task)
+        try:
+            async for text in self._texts:
+                yield text
+        except asyncio.CancelledError:
+            if not _UntilStop.is_stopping:
+                raise
+            task.uncancel()
+            yield _farewell()
+        finally:
+            _UntilStop.open.discard(task)
+
+
+def _farewell() -> str:
+    """Without a cursor: the reader keeps the one of the last event."""
+    data = json.dumps({"code": "restarting", "close_code": SERVICE_RESTART})
+    return f"retry: {random.randint(SOONEST, LATEST)}\n{message('error', data)}"  # noqa: S311 - no secret

@@ -15,6 +15,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
+from rest import sse
+
 MOST_FRAGMENTS = 64  # of one message
 CLOSE_TIMEOUT = 2.0  # seconds for a client's answer to our close frame
 LARGEST_BACKLOG = 65_536  # bytes of pongs that a client has not read
@@ -39,6 +41,11 @@ class PatientHttp(HttpToolsProtocol):
         self._stop_waiting()
         self._stop_stalling()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        # A stream would hold the stop for its whole grace period.
+        sse.end_all()
+        super().shutdown()
 
     def data_received(self, data: bytes) -> None:
         if self._in_head:
