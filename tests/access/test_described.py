@@ -117,7 +117,7 @@ def test_a_reference_is_an_integer_a_string_or_null(description: dict[str, Any])
     run = description["components"]["schemas"]["Run"]["properties"]
 
     wrong: list[Any] = [7.5, [], True, ""]
-    for name in ("task_id", "dataset_id"):
+    for name in ("task_id", "dataset_id", "caller_task_ref", "caller_dataset_ref"):
         reference = Draft202012Validator(run[name])
         assert all(reference.is_valid(good) for good in (7, "seven", None))
         assert not any(reference.is_valid(bad) for bad in wrong)

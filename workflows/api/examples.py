@@ -19,8 +19,8 @@ TRIGGER = [
     OpenApiExample(
         "With parameters and references",
         value={
-            "task_id": 4711,
-            "dataset_id": "customers-2026",
+            "caller_task_ref": 4711,
+            "caller_dataset_ref": "customers-2026",
             "parameters": {"processing_time": 5},
             "note": "requested by support",
         },

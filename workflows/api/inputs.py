@@ -137,12 +137,18 @@ class DataIntervalInput(StrictSerializer):
         return DataInterval(**attrs)
 
 
+# The names of the caller's references, and the older ones, which Airflow uses for something else.
+REFERENCES = {"caller_task_ref": "task_id", "caller_dataset_ref": "dataset_id"}
+
+
 class TriggerInput(StrictSerializer):
-    """A new run. `task_id` and `dataset_id` are your own references."""
+    """A new run. `caller_task_ref` and `caller_dataset_ref` are your own references, passed to the DAG."""
 
     parameters = serializers.DictField(required=False, help_text="Override the workflow's defaults.")
-    task_id = ReferenceField(required=False, allow_null=True, help_text="Your own reference, passed to the DAG.")
-    dataset_id = ReferenceField(required=False, allow_null=True, help_text="Your own reference, passed to the DAG.")
+    caller_task_ref = ReferenceField(required=False, allow_null=True, help_text="Your own reference.")
+    caller_dataset_ref = ReferenceField(required=False, allow_null=True, help_text="Your own reference.")
+    task_id = ReferenceField(required=False, allow_null=True, help_text="Another name of `caller_task_ref`.")
+    dataset_id = ReferenceField(required=False, allow_null=True, help_text="Another name of `caller_dataset_ref`.")
     note = NoteField()
     run_at = serializers.DateTimeField(required=False, allow_null=True, help_text="When to start; at once by default.")
     logical_date = ZonedDateTimeField(
@@ -163,6 +169,19 @@ class TriggerInput(StrictSerializer):
         if run_at is not None and run_at <= timezone.now():
             raise serializers.ValidationError("Must be in the future.")
         return run_at
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Put each reference under its one name, whichever of the two it was given."""
+        differing = {}
+        for name, other in REFERENCES.items():
+            if other in attrs:
+                given = attrs.pop(other)
+                if name in attrs and attrs[name] != given:
+                    differing[other] = [f"Differs from {name}, which is the same reference: leave out one."]
+                attrs[name] = given
+        if differing:
+            raise serializers.ValidationError(differing)
+        return attrs
 
 
 class BatchInput(StrictSerializer):

@@ -60,6 +60,8 @@ def _shown(row: Row, airflow: Airflow, *, now: datetime, pausing: bool) -> dict[
         "trigger_type": row["trigger_type"],
         "user_id": row["user_id"],
         "username": row["user__username"],
+        "caller_task_ref": row["task_id"],
+        "caller_dataset_ref": row["dataset_id"],
         "task_id": row["task_id"],
         "dataset_id": row["dataset_id"],
         **({"parameters": row["parameters"]} if "parameters" in row else {}),

@@ -57,8 +57,10 @@ class RunSerializer(FreshnessMixin, serializers.ModelSerializer[Run]):
     airflow = serializers.CharField(source="airflow_id", help_text="The name of the Airflow that it is in.")
     user_id = serializers.IntegerField(allow_null=True, help_text="Who triggered it; null if Airflow did.")
     username = serializers.CharField(source="user.username", read_only=True, allow_null=True)
-    task_id = ReferenceField(allow_null=True, help_text="The caller's own reference.")
-    dataset_id = ReferenceField(allow_null=True, help_text="The caller's own reference.")
+    caller_task_ref = ReferenceField(source="task_id", allow_null=True, help_text="The caller's own reference.")
+    caller_dataset_ref = ReferenceField(source="dataset_id", allow_null=True, help_text="The caller's own reference.")
+    task_id = ReferenceField(allow_null=True, help_text="The same as `caller_task_ref`; no task of Airflow.")
+    dataset_id = ReferenceField(allow_null=True, help_text="The same as `caller_dataset_ref`.")
     paused = serializers.BooleanField(source="is_paused", help_text="It can make no progress until it is resumed.")
     pausing = serializers.BooleanField(
         source="is_pausing", help_text="Its DAG is paused, and tasks that had started go on to their end."
@@ -74,9 +76,9 @@ class RunSerializer(FreshnessMixin, serializers.ModelSerializer[Run]):
         model = Run
         fields = [
             "id", "workflow_id", "workflow_name", "airflow", "dag_id", "dag_run_id", "state", "state_reason", "paused",
-            "pausing", "trigger_type", "user_id", "username", "task_id", "dataset_id", "parameters", "note", "attempt",
-            "created_at", "run_at", "logical_date", "data_interval", "queued_at", "started_at", "ended_at",
-            "duration_s", "observed_at", "stale",
+            "pausing", "trigger_type", "user_id", "username", "caller_task_ref", "caller_dataset_ref", "task_id",
+            "dataset_id", "parameters", "note", "attempt", "created_at", "run_at", "logical_date", "data_interval",
+            "queued_at", "started_at", "ended_at", "duration_s", "observed_at", "stale",
         ]  # fmt: skip
         read_only_fields = fields
         extra_kwargs = {

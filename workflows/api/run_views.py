@@ -300,12 +300,7 @@ def idempotency_key(request: Request) -> str:
 
 
 def _request_of(fields: dict[str, Any], *, key: str = "") -> services.RunRequest:
-    return services.RunRequest(
-        caller_task_ref=fields.pop("task_id", None),
-        caller_dataset_ref=fields.pop("dataset_id", None),
-        key=key,
-        **fields,
-    )
+    return services.RunRequest(key=key, **fields)
 
 
 def _trigger_all(workflow: Workflow, request: Request, items: Sequence[Any], *, key: str) -> list[dict[str, Any]]:

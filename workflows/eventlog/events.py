@@ -84,7 +84,10 @@ def _catalogued(cls: AnyEventData) -> AnyEventData:
 @_catalogued
 @dataclass(frozen=True, kw_only=True)
 class WorkflowTriggered(RunEventData):
-    """A run was accepted, or found to have been started in Airflow (`trigger_type: external`)."""
+    """A run was accepted, or found to have been started in Airflow (`trigger_type: external`).
+
+    `task_id` and `dataset_id` are the older names of the caller's references.
+    """
 
     type = "workflow.triggered"
     dag_id: str
@@ -93,6 +96,8 @@ class WorkflowTriggered(RunEventData):
     note: str
     task_id: int | str | None
     dataset_id: int | str | None
+    caller_task_ref: int | str | None
+    caller_dataset_ref: int | str | None
 
 
 @_catalogued

@@ -92,6 +92,8 @@ def _triggered(run: Run) -> events.WorkflowTriggered:
         note=run.note,
         task_id=run.task_id,
         dataset_id=run.dataset_id,
+        caller_task_ref=run.task_id,
+        caller_dataset_ref=run.dataset_id,
     )
 
 

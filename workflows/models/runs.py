@@ -235,7 +235,13 @@ class Run(InAirflow):
         references = {"task_id": self.task_id, "dataset_id": self.dataset_id}
         taken = declared_in(self.dag.params_schema) | self.parameters.keys()
         beside = {name: value for name, value in references.items() if value is not None and name not in taken}
-        ours = {**references, "run_id": str(self.pk), "workflow_id": self.workflow_id}
+        ours = {
+            **references,
+            "caller_task_ref": self.task_id,
+            "caller_dataset_ref": self.dataset_id,
+            "run_id": str(self.pk),
+            "workflow_id": self.workflow_id,
+        }
         return {**self.parameters, **beside, CONF_KEY: ours}
 
     @property

@@ -57,6 +57,12 @@ def new_run(workflow: Workflow, state: RunState = RunState.QUEUED, *, user: User
     return run
 
 
+def conf_of_ours(run: Run, task: int | str | None, dataset: int | str | None) -> dict[str, Any]:
+    """Return what a DAG finds under `svops` in its conf."""
+    names = {"task_id": task, "dataset_id": dataset, "caller_task_ref": task, "caller_dataset_ref": dataset}
+    return {**names, "run_id": str(run.pk), "workflow_id": run.workflow_id}
+
+
 def run_of(workflow: Workflow, state: RunState = RunState.QUEUED, *, user: User | None = None, **fields: Any) -> Run:
     """Return such a run that is not saved."""
     run_id = uuid.uuid4()

@@ -26,7 +26,7 @@ from workflows.models import Airflow, Dag, DataInterval, Event, Run, TriggerType
 from workflows.naming import DEFAULT
 from workflows.task_logs import LogPage, LogQuery
 from workflows.tests.real import connect, ended, until, work
-from workflows.tests.stage import story
+from workflows.tests.stage import conf_of_ours, story
 from workflows.watch import dags
 
 pytestmark = [pytest.mark.airflow, pytest.mark.django_db(transaction=True)]
@@ -110,7 +110,7 @@ def test_a_run_is_recorded_from_its_trigger_to_its_end_in_order(simple: Workflow
     assert positions == sorted(position for position in positions if position)
     theirs = client.runs.get(run.dag_id, run.dag_run_id)
     assert (run.started_at, run.ended_at) == (theirs.start_date, theirs.end_date)
-    ours = {"task_id": 7, "dataset_id": None, "run_id": str(run.pk), "workflow_id": run.workflow_id}
+    ours = conf_of_ours(run, 7, None)
     assert theirs.conf == {"processing_time": 0, "message": "hello", "task_id": 7, "svops": ours}
     assert {task.task_id: (task.state, task.try_number) for task in run.tasks.all()} == dict.fromkeys(
         ("start", "processing", "completion"), ("success", 1)

@@ -156,6 +156,7 @@ RULES: dict[Key, dict[str, Forbidden | Free]] = {
     },
     ("workflow-run-list", "post"): {
         "parameters": _REFUSED_BY_THE_DAG, "task_id": TEXT, "dataset_id": TEXT, "note": TEXT,
+        "caller_task_ref": TEXT, "caller_dataset_ref": TEXT,
         "run_at": Forbidden("2020-01-01T00:00:00Z", who="owner"),
         "logical_date": Forbidden("2026-01-01T00:00:00", who="owner"),
         "data_interval": Forbidden(PARTS["data_interval"], who="owner"),
@@ -163,7 +164,7 @@ RULES: dict[Key, dict[str, Forbidden | Free]] = {
     ("workflow-run-batch", "post"): {"items": ELSEWHERE},
     ("workflow-run-validate", "post"): {
         "parameters": Free("the answer says whether they are valid"), "task_id": TEXT, "dataset_id": TEXT,
-        "note": TEXT,
+        "caller_task_ref": TEXT, "caller_dataset_ref": TEXT, "note": TEXT,
         "run_at": Forbidden("2020-01-01T00:00:00Z", who="owner"),
         "logical_date": Forbidden("2026-01-01T00:00:00", who="owner"),
         "data_interval": Forbidden(PARTS["data_interval"], who="owner"),

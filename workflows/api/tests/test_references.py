@@ -12,7 +12,7 @@ from workflows.airflow.tests.scripted import Reply
 from workflows.api.tests.asking import V1, AsUser, refused, runs_of
 from workflows.dispatch.tests.steps import dispatch_pending, trigger
 from workflows.models import Dag, Run, Workflow
-from workflows.tests.stage import SCHEMA, StagedAirflow
+from workflows.tests.stage import SCHEMA, StagedAirflow, conf_of_ours
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -74,7 +74,7 @@ def test_a_clash_in_a_batch_refuses_its_item_alone(
         "rows": 10,
         "dataset_id": "clean",
         "task_id": 7,
-        "svops": {"task_id": 7, "dataset_id": None, "run_id": str(run.pk), "workflow_id": declaring.pk},
+        "svops": conf_of_ours(run, 7, None),
     }
 
 
@@ -89,7 +89,7 @@ def test_a_parameter_that_the_dag_declares_after_the_trigger_is_not_replaced(
     dispatch_pending()
 
     [theirs] = airflow.runs.values()
-    ours = {"task_id": None, "dataset_id": "raw", "run_id": str(run.pk), "workflow_id": nightly.pk}
+    ours = conf_of_ours(run, None, "raw")
     assert theirs["conf"] == {"rows": 10, "svops": ours}
 
 
@@ -126,3 +126,39 @@ def test_parameters_of_a_dag_that_cannot_be_understood_are_not_validated(
     body = refused(lambda: client.post(f"{runs_of(nightly)}/validate", {}), 409, "workflow_inactive")
 
     assert body["detail"] == "SVOps cannot use the DAG etl: Its schema is wrong."
+
+
+def test_a_reference_has_a_second_name_that_is_no_name_of_airflow(
+    as_user: AsUser, airflow: StagedAirflow, ada: User, nightly: Workflow
+) -> None:
+    client = as_user(ada)
+    names = {"caller_task_ref": 7, "caller_dataset_ref": "raw"}
+    both = names | {"task_id": 7, "dataset_id": "raw"}
+
+    made = client.post(runs_of(nightly), names).json()
+    listed = client.get(f"{V1}/runs?caller_task_ref=7&caller_dataset_ref=raw").json()["results"]
+    [event] = client.get(f"{V1}/events?run={made['id']}&type=workflow.triggered").json()["results"]
+
+    assert [{name: shown[name] for name in both} for shown in (made, *listed, event["data"])] == [both] * 3
+    [theirs] = airflow.runs.values()
+    run = Run.objects.get()
+    assert theirs["conf"] == {"rows": 10, "task_id": 7, "dataset_id": "raw", "svops": conf_of_ours(run, 7, "raw")}
+
+
+def test_either_name_makes_the_same_request(as_user: AsUser, ada: User, nightly: Workflow) -> None:
+    client, key = as_user(ada), {"Idempotency-Key": "order-7"}
+
+    bodies: list[dict[str, Any]] = [{"task_id": 7}, {"caller_task_ref": 7}, {"task_id": 7, "caller_task_ref": 7}]
+    answers = [client.post(runs_of(nightly), body, headers=key).json()["id"] for body in bodies]
+
+    assert len(set(answers)) == Run.objects.count() == 1
+
+
+def test_two_names_with_different_references_are_refused(as_user: AsUser, ada: User, nightly: Workflow) -> None:
+    client = as_user(ada)
+    body = {"task_id": 7, "caller_task_ref": "7"}
+    expected = {"task_id": ["Differs from caller_task_ref, which is the same reference: leave out one."]}
+
+    refused(lambda: client.post(runs_of(nightly), body), 400, "invalid", errors=expected)
+
+    assert not Run.objects.exists()

@@ -11,7 +11,7 @@ from accounts.models import User
 from workflows.api.tests.asking import AsUser, path_of, refused, runs_of
 from workflows.models import Dag, Run, Workflow
 from workflows.states import RunState
-from workflows.tests.stage import StagedAirflow, new_run
+from workflows.tests.stage import StagedAirflow, conf_of_ours, new_run
 
 pytestmark = pytest.mark.django_db
 
@@ -51,7 +51,7 @@ def test_a_trigger_answers_with_the_run(as_user: AsUser, airflow: StagedAirflow,
             "mode": "slow",
             "task_id": 7,
             "dataset_id": "d-1",
-            "svops": {"task_id": 7, "dataset_id": "d-1", "run_id": str(run.pk), "workflow_id": nightly.pk},
+            "svops": conf_of_ours(run, 7, "d-1"),
         }
     ]
 
@@ -78,8 +78,9 @@ REFERENCE = "Expected an integer or a string."
         ({"parameters": {"rows": "ten"}}, {"parameters.rows": ["'ten' is not of type 'integer'"]}),
         ({"parameters": {"rows": None}}, {"parameters.rows": ["null is not of type 'integer'"]}),
         ({"parameters": 5}, {"parameters": ['Expected a dictionary of items but got type "int".']}),
-        ({"parameter": {}}, {"parameter": ["Unknown field; expected one of data_interval, dataset_id, logical_date, "
-                                           "note, parameters, run_at, task_id."]}),
+        ({"parameter": {}}, {"parameter": ["Unknown field; expected one of caller_dataset_ref, caller_task_ref, "
+                                           "data_interval, dataset_id, logical_date, note, parameters, run_at, "
+                                           "task_id."]}),
         ({"logical_date": "2026-03-01T00:00:00"}, {"logical_date": [NO_ZONE]}),
         ({"logical_date": "2026-03-01"}, {"logical_date": [NO_ZONE]}),
         ({"logical_date": "yesterday"}, {"logical_date": [NO_TIME]}),

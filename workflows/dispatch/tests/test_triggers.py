@@ -12,7 +12,7 @@ from workflows import gateway
 from workflows.airflow.tests.scripted import HangUp, Hold, Reply
 from workflows.dispatch.tests.steps import TRIGGER, dispatch_pending, later, refreshed, trigger, waiting
 from workflows.models import AirflowCommand, DataInterval, Workflow
-from workflows.tests.stage import StagedAirflow, log, story
+from workflows.tests.stage import StagedAirflow, conf_of_ours, log, story
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -23,7 +23,7 @@ def test_a_trigger_dispatches_the_run_at_once(airflow: StagedAirflow, nightly: W
     assert (run.state, run.queued_at is not None, waiting()) == ("queued", True, [])
     [theirs] = airflow.runs.values()
     assert theirs["dag_run_id"] == f"svops__{run.pk}"
-    ours = {"task_id": 7, "dataset_id": "d-1", "run_id": str(run.pk), "workflow_id": nightly.pk}
+    ours = conf_of_ours(run, 7, "d-1")
     assert theirs["conf"] == {"rows": 5, "task_id": 7, "dataset_id": "d-1", "svops": ours}
     assert theirs["note"] == "please"
 
