@@ -30,6 +30,7 @@ from workflows.airflow.errors import (
     AirflowBusyError,
     AirflowError,
     AirflowForbiddenError,
+    AirflowLimitError,
     AirflowProtocolError,
     AirflowUnavailableError,
 )
@@ -270,7 +271,7 @@ def translated() -> Iterator[None]:
         raise BusyError(f"SVOps is busy: {exc}. Try again.") from exc
     except AirflowUnavailableError as exc:
         raise UnavailableError(f"Airflow does not answer: {exc}") from exc
-    except AirflowForbiddenError as exc:
+    except (AirflowForbiddenError, AirflowLimitError) as exc:
         raise UpstreamError(f"{exc}.") from exc
     except AirflowError as exc:
         raise UpstreamError(f"Airflow refuses: {exc}") from exc

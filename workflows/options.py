@@ -13,11 +13,12 @@ from typing import Any
 
 from rest import values
 from rest.errors import InvalidInputError
-from workflows.airflow.access import COMMAND, GOOGLE, MWAA, NAMES, OAUTH2, PASSWORD, TOKEN
+from workflows.airflow.access import COMMAND, GOOGLE, INVOKE, MWAA, NAMES, OAUTH2, PASSWORD, TOKEN, WEB_TOKEN
 
 Options = Mapping[str, Any]
 LONGEST = 10_000  # characters
 OAUTH2_METHODS = ("client_secret_basic", "client_secret_post", "airflow")
+MWAA_METHODS = (WEB_TOKEN, INVOKE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +106,7 @@ TABLE: dict[str, Option] = {
     "google_audience": _TEXT,
     "mwaa_environment": _TEXT,
     "mwaa_region": _TEXT,
+    "mwaa_method": Option(check=partial(_one_of, MWAA_METHODS)),
     # Its arguments may be secrets.
     "token_command": Option(check=_program, is_secret=True, is_local=True),
     "token_command_env": Option(check=_texts, is_local=True),

@@ -23,6 +23,7 @@ from workflows.airflow import Access, Password
 from workflows.airflow import access as kinds
 from workflows.airflow.credentials import Credentials, Keeper
 from workflows.airflow.errors import AirflowUnavailableError
+from workflows.airflow.invoked import MOST_PER_SECOND
 from workflows.airflow.pace import OwnPace, Pace, too_many
 from workflows.airflow.ways import is_kept, keep
 from workflows.models import Airflow
@@ -93,17 +94,23 @@ def _stored(airflow: str) -> dict[str, Any]:
 
 
 def _described(options: Mapping[str, Any]) -> Access:
+    way = _way(options)
     return Access(
         base_url=options["url"],
-        way=_way(options),
+        way=way,
         headers=tuple(options.get("headers", {}).items()),
         ca_file=options.get("ca_file", ""),
         client_cert=options.get("client_cert", ""),
         client_key=options.get("client_key", ""),
         proxy=options.get("proxy", ""),
-        requests_per_second=options.get("max_requests_per_second", 0.0),
+        requests_per_second=_pace(options.get("max_requests_per_second", 0.0), way),
         token_timeout=options.get("token_timeout", settings.AIRFLOW_TOKEN_TIMEOUT),
     )
+
+
+def _pace(given: float, way: kinds.Way) -> float:
+    """Return the pace of all processes together, which AWS limits; 0 is no limit."""
+    return min(given or MOST_PER_SECOND, MOST_PER_SECOND) if kinds.is_invoked(way) else given
 
 
 def _way(options: Mapping[str, Any]) -> kinds.Way:
@@ -126,7 +133,11 @@ def _way(options: Mapping[str, Any]) -> kinds.Way:
                 credentials_file=options.get("google_credentials", ""), audience=options.get("google_audience", "")
             )
         case kinds.MWAA:
-            return kinds.Mwaa(environment=options["mwaa_environment"], region=options.get("mwaa_region", ""))
+            return kinds.Mwaa(
+                environment=options["mwaa_environment"],
+                region=options.get("mwaa_region", ""),
+                method=options.get("mwaa_method", kinds.WEB_TOKEN),
+            )
         case kinds.COMMAND:
             environment = tuple(options.get("token_command_env", ()))
             return kinds.Command(argv=tuple(options["token_command"]), environment=environment)

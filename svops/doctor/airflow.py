@@ -21,8 +21,8 @@ from workflows.airflow.errors import (
     AirflowConflictError,
     AirflowError,
     AirflowForbiddenError,
+    AirflowLimitError,
     AirflowNotFoundError,
-    AirflowRejectedError,
     AirflowUnavailableError,
 )
 from workflows.airflow.probes import AuthManager
@@ -68,6 +68,7 @@ class Tried:
     credentials_refused: bool = False
     silent: bool = False
     absent: bool = False
+    limited: bool = False
     wrong: str = ""
 
     @property
@@ -177,8 +178,8 @@ def _try(call: Call, asked: Asked) -> Tried:
             )
         except AirflowUnavailableError as exc:
             outcome = replace(outcome, silent=exc.status is None, wrong=str(exc))
-        except AirflowRejectedError as exc:
-            outcome = replace(outcome, wrong=str(exc))
+        except AirflowLimitError as exc:
+            outcome = replace(outcome, limited=True, wrong=str(exc))
         except AirflowError as exc:
             outcome = replace(outcome, wrong=str(exc))
     return replace(outcome, ms=watch.ms)
@@ -213,6 +214,8 @@ def _row(one: Tried, airflow: Airflow, missing: frozenset[Right], allowed: Seque
         return _finding(call.name, Outcome.ABSENT, call.lacking, needed=False, ms=one.ms)
     if one.wrong:
         mend = up(airflow.name) if one.silent else "Read the log of Airflow's API server."
+        if one.limited:
+            mend = f"Only the web server gives it: {called('mwaa_method', airflow.name)} can be `web_token`."
         return _finding(call.name, Outcome.WRONG, one.wrong, mend, needed=needed, ms=one.ms)
     return _finding(call.name, Outcome.WORKS, needed=needed, ms=one.ms)
 

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 PASSWORD, TOKEN, OAUTH2, GOOGLE, MWAA, COMMAND = "password", "token", "oauth2", "google", "mwaa", "command"
 NAMES = (PASSWORD, TOKEN, OAUTH2, GOOGLE, MWAA, COMMAND)
 
+# The methods of MWAA.
+WEB_TOKEN, INVOKE = "web_token", "invoke_rest_api"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Password:
@@ -57,10 +60,14 @@ class Google:
 
 @dataclass(frozen=True, kw_only=True)
 class Mwaa:
-    """The web session of an environment of Amazon MWAA. Without a region, the library finds it."""
+    """An environment of Amazon MWAA. Without a region, the library finds it.
+
+    `method` says how Airflow is asked: at its web server with a session of its pages, or by AWS's `InvokeRestApi`.
+    """
 
     environment: str
     region: str = ""
+    method: str = WEB_TOKEN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +80,11 @@ class Command:
 
 Way = Password | StaticToken | OAuth2 | Google | Mwaa | Command
 _KINDS = dict(zip((Password, StaticToken, OAuth2, Google, Mwaa, Command), NAMES, strict=True))
+
+
+def is_invoked(way: Way) -> bool:
+    """Return whether Airflow is asked by AWS, which checks who we are itself."""
+    return isinstance(way, Mwaa) and way.method == INVOKE
 
 
 def kind_of(way: Way) -> str:

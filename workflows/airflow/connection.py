@@ -9,11 +9,12 @@ from typing import Any
 
 from workflows.deeds import deed_of
 
-from .access import Access, Password, StaticToken
+from .access import Access, Mwaa, Password, StaticToken, is_invoked
 from .adapter import Adapter
 from .credentials import Keeper
 from .errors import AirflowForbiddenError, AirflowUnavailableError
 from .http import Answer, Params, RawLine, Timeout, Wire
+from .invoked import InvokedWire
 from .login import Headers, KeptLogin, Login, NoLogin, StaticLogin
 from .pace import Pace
 from .reading import Record
@@ -21,9 +22,8 @@ from .v1 import V1
 from .v2 import V2
 from .ways import keep
 
-# Airflow silently reduces a larger `limit` of a GET. The bodies of POST …/list have no such limit.
+# Airflow silently reduces a larger `limit` of a GET.
 PAGE_SIZE = 100
-BATCH_SIZE = 1000
 # Whoever may do anything may read this.
 DAGS = "/dags"
 # How often a feed goes back because rows have left it. Airflow may change faster than it can be read.
@@ -40,7 +40,7 @@ class Connection:
     def __init__(
         self, access: Access, *, keeper: Keeper | None, timeout: Timeout, pool_size: int, pace: Pace | None
     ) -> None:
-        self._wire = Wire(access, timeout=timeout, pool_size=pool_size, pace=pace)
+        self._wire = _wire(access, timeout=timeout, pool_size=pool_size, pace=pace)
         self._way = access.way
         self._door = _door(access, self._wire, keeper)
         self._lock = threading.Lock()
@@ -50,11 +50,17 @@ class Connection:
     def adapter(self) -> Adapter:
         return self._known().adapter
 
+    @property
+    def is_invoked(self) -> bool:
+        """Return whether it is an Airflow of Amazon MWAA whose pages are not reached."""
+        return is_invoked(self._way)
+
     def version(self) -> str:
         """Ask Airflow for its version. Another one than before means that Airflow was upgraded."""
         known = self._known()
-        answer = self._knock(f"{known.adapter.prefix}/version").checked()
-        version = Record(answer.json(), "version").text("version")
+        answer = self._knock(f"{known.adapter.prefix}/version")
+        self._notice_another_version(answer)
+        version = Record(answer.checked().json(), "version").text("version")
         if version != known.adapter.version:
             self._forget()
         return version
@@ -145,7 +151,7 @@ class Connection:
 
     def batch(self, path: str, key: str, body: Mapping[str, Any]) -> Iterator[Any]:
         def fetch(offset: int) -> Any:
-            return self.call("POST", path, json={**body, "page_limit": BATCH_SIZE, "page_offset": offset})
+            return self.call("POST", path, json={**body, "page_limit": self._wire.batch_size, "page_offset": offset})
 
         return _pages(fetch, key)
 
@@ -198,9 +204,15 @@ class Connection:
             self._detected = None
 
 
+def _wire(access: Access, *, timeout: Timeout, pool_size: int, pace: Pace | None) -> Wire:
+    if isinstance(access.way, Mwaa) and is_invoked(access.way):
+        return InvokedWire(access, access.way, timeout=timeout, pool_size=pool_size, pace=pace)
+    return Wire(access, timeout=timeout, pool_size=pool_size, pace=pace)
+
+
 def _door(access: Access, wire: Wire, keeper: Keeper | None) -> Login:
     """Return what is shown before the version is known. Airflow itself asks for nothing, but what is in front may."""
-    if isinstance(access.way, Password):
+    if isinstance(access.way, Password) or is_invoked(access.way):
         return NoLogin()
     if isinstance(access.way, StaticToken):
         return StaticLogin(access.way)

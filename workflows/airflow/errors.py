@@ -73,3 +73,7 @@ class AirflowConflictError(AirflowError):
 
 class AirflowRejectedError(AirflowError):
     """Airflow understood the request and refuses it. It will refuse the same request again."""
+
+
+class AirflowLimitError(AirflowError):
+    """What is between SVOps and Airflow does not do this at all. Airflow itself may."""

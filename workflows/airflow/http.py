@@ -60,6 +60,7 @@ class Answer:
     cookies: Mapping[str, str] = field(default_factory=dict)
     location: str = ""
     date: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def json(self) -> Any:
         try:
@@ -135,6 +136,9 @@ class Wire:
     Redirects are not followed, cookies not kept, and proxies of the environment not used.
     """
 
+    # Rows of a page of POST …/list, which Airflow itself does not limit.
+    batch_size = 1000
+
     def __init__(self, access: Access, *, timeout: Timeout, pool_size: int, pace: Pace | None = None) -> None:
         self._base_url = access.base_url.rstrip("/")
         self._headers = dict(access.headers)
@@ -181,18 +185,21 @@ class Wire:
         json: object = None,
         form: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
     ) -> Answer:
         """Send one request and return any HTTP answer. Raise `AirflowUnavailableError` if there is none."""
+        body = content if form is None else form
         with self._slot(), _failures_translated():
             timeout = self._timeouts()
             deadline = time.monotonic() + timeout.total
-            with self._request(method, path, timeout, params=params, json=json, form=form, headers=headers) as response:
+            with self._request(method, path, timeout, params=params, json=json, body=body, headers=headers) as response:
                 return Answer(
                     response.status_code,
                     _body(response.raw, deadline=deadline),
                     cookies=_cookies(response),
                     location=response.headers.get("Location", ""),
                     date=response.headers.get("Date", ""),
+                    headers=response.headers,
                 )
 
     @contextmanager
@@ -209,7 +216,7 @@ class Wire:
             deadline = time.monotonic() + timeout.total
             with self._request("GET", path, timeout, params=params, headers=headers) as response:
                 if HTTPStatus.OK <= response.status_code < HTTPStatus.MULTIPLE_CHOICES:
-                    yield Answer(response.status_code, b""), _lines(_chunks(response.raw, deadline=deadline))
+                    yield Answer(response.status_code, b""), lines_of(_chunks(response.raw, deadline=deadline))
                 else:
                     yield Answer(response.status_code, _body(response.raw, deadline=deadline)), iter(())
 
@@ -238,14 +245,14 @@ class Wire:
         params: Params | None,
         headers: Mapping[str, str] | None,
         json: object = None,
-        form: Mapping[str, str] | None = None,
+        body: Mapping[str, str] | bytes | None = None,
     ) -> requests.Response:
         return self._session.request(
             method,
             f"{self._base_url}{path}",
             params=params,
             json=json,
-            data=form,
+            data=body,
             headers={"Accept": "application/json", **self._headers, **(headers or {})},
             timeout=(timeout.connect, timeout.read),
             allow_redirects=False,
@@ -305,7 +312,7 @@ def _chunks(raw: Any, *, deadline: float) -> Iterator[bytes]:
             raise AirflowUnavailableError("Airflow's answer did not end in time")
 
 
-def _lines(chunks: Iterator[bytes]) -> Iterator[RawLine]:
+def lines_of(chunks: Iterator[bytes]) -> Iterator[RawLine]:
     """Yield the lines in these chunks, without their ends."""
     line = _GrowingLine()
     for chunk in chunks:

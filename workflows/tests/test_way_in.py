@@ -282,11 +282,19 @@ def test_requests_beyond_the_pace_are_an_error_of_our_own_and_ask_nothing(
             Mwaa(environment="prod", region="eu-west-1"),
         ),
         (
+            {
+                "AIRFLOW_AUTH": "mwaa",
+                "AIRFLOW_MWAA_ENVIRONMENT": "prod",
+                "AIRFLOW_MWAA_METHOD": "invoke_rest_api",
+            },
+            Mwaa(environment="prod", method="invoke_rest_api"),
+        ),
+        (
             {"AIRFLOW_AUTH": "command", "AIRFLOW_TOKEN_COMMAND": ["vault", "read"], "AIRFLOW_TOKEN_COMMAND_ENV": ["V"]},
             Command(argv=("vault", "read"), environment=("V",)),
         ),
     ],
-    ids=["password", "token", "token file", "oauth2", "google", "mwaa", "command"],
+    ids=["password", "token", "token file", "oauth2", "google", "mwaa", "mwaa invoked", "command"],
 )
 def test_the_settings_describe_the_way_in(settings: Settings, given: dict[str, Any], way: object) -> None:
     settings.AIRFLOW_USERNAME, settings.AIRFLOW_PASSWORD = "ada", "secret"
@@ -300,6 +308,19 @@ def test_the_settings_describe_the_way_in(settings: Settings, given: dict[str, A
     assert access.way == way
     assert (access.base_url, access.headers) == ("https://airflow.example.com/team-1", (("X-Team", "data"),))
     assert hash(access) == hash(way_in.access(DEFAULT))
+
+
+@pytest.mark.parametrize(("given", "pace"), [(0.0, 10.0), (4.0, 4.0), (50.0, 10.0)])
+def test_aws_is_not_called_more_often_than_it_allows(settings: Settings, given: float, pace: float) -> None:
+    settings.AIRFLOW_AUTH, settings.AIRFLOW_MWAA_ENVIRONMENT = "mwaa", "prod"
+    settings.AIRFLOW_MAX_REQUESTS_PER_SECOND = given
+    assert way_in.access(DEFAULT).requests_per_second == given
+
+    settings.AIRFLOW_MWAA_METHOD = "invoke_rest_api"
+
+    access = way_in.access(DEFAULT)
+    assert access.requests_per_second == pace
+    assert way_in.keeper(access) is None
 
 
 def test_all_clients_of_a_process_share_their_credentials(

@@ -83,6 +83,10 @@ def read(monkeypatch: pytest.MonkeyPatch, env: dict[str, str]) -> dict[str, Any]
             "AIRFLOW_AUTH=mwaa needs AIRFLOW_MWAA_ENVIRONMENT, which is not set or empty",
         ),
         (
+            {"AIRFLOW_MWAA_METHOD": "invoke"},
+            "AIRFLOW_MWAA_METHOD='invoke' must be one of web_token, invoke_rest_api",
+        ),
+        (
             {"AIRFLOW_AUTH": "google", "AIRFLOW_GOOGLE_CREDENTIALS": "/nowhere/key.json"},
             "AIRFLOW_GOOGLE_CREDENTIALS='/nowhere/key.json' cannot be read: No such file or directory",
         ),

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ..access import Access, Command, Google, Mwaa, OAuth2, Password, StaticToken
+from ..access import Access, Command, Google, Mwaa, OAuth2, Password, StaticToken, is_invoked
 from ..credentials import Keeper, Source, Store
 from . import command, google, mwaa, oauth2
 
@@ -18,7 +18,7 @@ def keep(access: Access, store: Store | None = None) -> Keeper:
 
 def is_kept(access: Access) -> bool:
     """Return whether somebody else gives us the credentials, so that they are kept, shared and renewed."""
-    return not isinstance(access.way, Password | StaticToken)
+    return not isinstance(access.way, Password | StaticToken) and not is_invoked(access.way)
 
 
 def source(access: Access) -> Source:

@@ -1,7 +1,6 @@
 """Amazon MWAA: a web login token by AWS credentials, exchanged at Airflow for a session of its pages.
 
-`InvokeRestApi` would need no way to Airflow's own address. But it answers JSON only, up to 6 MB and within 10 s: a log
-is neither.
+`..invoked` is the other method, which needs no credentials of Airflow.
 """
 
 from __future__ import annotations

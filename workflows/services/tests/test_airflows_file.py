@@ -13,7 +13,7 @@ from pytest_django import Settings
 from accounts.models import AuditEntry, User
 from rest.errors import ConflictError
 from workflows import services, way_in
-from workflows.airflow.access import Command, OAuth2, Password, StaticToken, Way
+from workflows.airflow.access import Command, Mwaa, OAuth2, Password, StaticToken, Way
 from workflows.models import Airflow, Dag
 from workflows.naming import DEFAULT
 from workflows.services.airflows_file import Entry, Loaded, load_airflows, read
@@ -70,6 +70,10 @@ def names() -> dict[str, bool]:
         (
             "{auth: oauth2, oauth2_method: airflow, oauth2_client_id: svops, oauth2_client_secret_file: TMP/secret}",
             OAuth2(client_id="svops", client_secret="from a file", method="airflow"),
+        ),
+        (
+            "{auth: mwaa, mwaa_environment: prod, mwaa_region: eu-west-1, mwaa_method: invoke_rest_api}",
+            Mwaa(environment="prod", region="eu-west-1", method="invoke_rest_api"),
         ),
         (
             "{auth: command, token_command: [sh, -c, 'echo ${PROD_PASSWORD}'], token_command_env: [VAULT_ADDR]}",
@@ -238,6 +242,7 @@ WRONG = [
     ),
     (PROD + "  headers_file: FILE", "prod: headers_file: 'FILE' must hold a JSON object."),
     (PROD.replace("https", "ftp"), "prod: url: must be like https://host/path, without ? and #."),
+    (PROD + "  mwaa_method: invoke", "prod: mwaa_method: must be one of web_token, invoke_rest_api."),
     (PROD + "  auth: kerberos", "prod: auth: must be one of password, token, oauth2, google, mwaa, command."),
     (PROD.replace("username: svops", ""), "prod: username: required with auth password."),
 ]
