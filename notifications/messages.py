@@ -30,6 +30,7 @@ VERBS = {
     "workflow.triggered": "was triggered",
     "workflow.started": "has started",
     "workflow.completed": "has completed",
+    "workflow.result": "has its result",
     "workflow.failed": "has failed",
     "workflow.stopped": "was stopped",
     "workflow.retried": "is retried",

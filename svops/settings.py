@@ -359,6 +359,8 @@ SPECTACULAR_SETTINGS = {
     ],
     # Names for enums that occur under several field names.
     "ENUM_NAME_OVERRIDES": {
+        "RunStateEnum": "workflows.states.RunState",
+        "ResultStateEnum": "workflows.models.ResultState",
         "LevelEnum": "workflows.models.Level",
         "DagLevelEnum": "workflows.dagrules.DagLevel",
         "EventTypeEnum": "workflows.eventlog.events.CATALOGUE",
@@ -390,6 +392,8 @@ STALE_AFTER = env.seconds("STALE_AFTER", default=20)
 SEARCH_DEADLINE = env.seconds("SEARCH_DEADLINE", default=2)
 # As JSON, with the defaults of the workflow.
 PARAMETERS_MAX_BYTES = env.integer("PARAMETERS_MAX_BYTES", default=65_536, minimum=1024)
+# Of the result of a run, as JSON. It is in events, on streams and in webhooks too.
+RESULT_MAX_BYTES = env.integer("RESULT_MAX_BYTES", default=65_536, minimum=1024)
 DISPATCH_BUDGET = env.seconds("DISPATCH_BUDGET", default=3)
 BREAKER_FAILURES = env.integer("BREAKER_FAILURES", default=5, minimum=1)
 BREAKER_RESET = env.seconds("BREAKER_RESET", default=5)

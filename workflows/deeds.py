@@ -10,6 +10,7 @@ class Deed(StrEnum):
     SEE_TASKS = "see_tasks"
     SEE_RUNS = "see_runs"
     READ_LOGS = "read_logs"
+    READ_RESULTS = "read_results"
     RUN = "run"
     STOP = "stop"
     RETRY = "retry"
@@ -23,6 +24,7 @@ WORDS = {
     Deed.SEE_TASKS: "see the tasks of",
     Deed.SEE_RUNS: "see runs of",
     Deed.READ_LOGS: "read logs of",
+    Deed.READ_RESULTS: "read what the tasks return (XComs) of",
     Deed.RUN: "run",
     Deed.STOP: "stop runs of",
     Deed.RETRY: "retry runs of",
@@ -51,6 +53,8 @@ def _deed(method: str, rest: str) -> Deed:
             return Deed.DELETE_RUNS
     if "/logs/" in rest:
         return Deed.READ_LOGS
+    if "/xcomEntries/" in rest:
+        return Deed.READ_RESULTS
     if is_of_runs:
         return Deed.SEE_RUNS
     return Deed.SEE_TASKS if rest.startswith("/tasks") else Deed.SEE

@@ -213,7 +213,12 @@ def _down(error: str) -> Reason:
 
 
 def _failing(command: AirflowCommand) -> Reason:
-    what = {CommandKind.TRIGGER: "start", CommandKind.STOP: "stop", CommandKind.CLEAR: "retry"}
+    what = {
+        CommandKind.TRIGGER: "start",
+        CommandKind.STOP: "stop",
+        CommandKind.CLEAR: "retry",
+        CommandKind.RESULT: "give the result of",
+    }
     verb = what.get(CommandKind(command.kind), command.kind)
     attempts = "1 attempt" if command.attempts == 1 else f"{command.attempts} attempts"
     text = f"Airflow did not {verb} it in {attempts} so far: {command.last_error}."

@@ -25,6 +25,7 @@ DEED_OF = {
     CommandKind.CLEAR: Deed.RETRY,
     CommandKind.PAUSE: Deed.PAUSE,
     CommandKind.UNPAUSE: Deed.PAUSE,
+    CommandKind.RESULT: Deed.READ_RESULTS,
 }
 
 

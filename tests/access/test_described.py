@@ -6,7 +6,7 @@ import json
 import re
 from datetime import datetime
 from enum import EnumType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints, is_typeddict
 
 import pytest
 from drf_spectacular.generators import SchemaGenerator
@@ -24,7 +24,7 @@ from workflows.tests.stage import NOW
 READS = [key for key in TABLE if key[1] == "get" and key not in NOT_DESCRIBED]
 EXAMPLES = {
     str: "text", int: 1, float: 1.5, bool: True, datetime: NOW, type(None): None,
-    list[str]: ["text"], dict[str, Any]: {"name": "text"},
+    list[str]: ["text"], dict[str, Any]: {"name": "text"}, Any: {"rows": 3},
 }  # fmt: skip
 
 
@@ -68,6 +68,8 @@ def example_of(data: type[events.EventData]) -> events.EventData:
 def _value(hint: Any) -> Any:
     if hint in EXAMPLES:
         return EXAMPLES[hint]
+    if is_typeddict(hint):
+        return {name: _value(of_field) for name, of_field in get_type_hints(hint).items()}
     if isinstance(hint, EnumType):
         return next(iter(hint.__members__.values()))
     first = get_args(hint)[0]

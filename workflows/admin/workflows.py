@@ -65,7 +65,7 @@ class WorkflowForm(WorkflowModelForm):
         model = Workflow
         fields = [
             "name", "description", "dag", "owner", "is_active", "visibility", "adopts_airflow_runs",
-            "default_parameters",
+            "default_parameters", "result_task",
         ]  # fmt: skip
         labels = {"dag": "DAG"}
         widgets = {"default_parameters": forms.Textarea(attrs={"rows": 8, "class": "vLargeTextField json"})}
@@ -145,7 +145,7 @@ class WorkflowAdmin(Pages):
     fieldsets = [
         (None, {"fields": ["name", "description", "dag", "owner"]}),
         ("Access", {"fields": ["is_active", "visibility", "adopts_airflow_runs"]}),
-        ("Parameters", {"fields": ["default_parameters"]}),
+        ("Parameters and result", {"fields": ["default_parameters", "result_task"]}),
         ("History", {"fields": ["hindrance", "runs_", "events_", "created_at", "updated_at", "deleted_at"]}),
     ]
     inlines = [GrantInline]

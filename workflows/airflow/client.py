@@ -38,6 +38,7 @@ from .types import (
     TaskRef,
     UnreadableDag,
 )
+from .xcoms import without_classes
 
 # Airflow 3 demands this. Airflow 2.11 answers other characters with an internal error.
 RUN_ID = re.compile(r"[A-Za-z0-9_.~:+-]{1,250}")
@@ -420,6 +421,23 @@ class Tasks:
     def ending(self) -> Ending:
         """Return a reader of log lines that finds out whether the process that wrote them has ended."""
         return self._connection.adapter.ending()
+
+    def return_value(
+        self, dag_id: str, dag_run_id: str, task_id: str, *, map_index: int = -1, at_most: int | None = None
+    ) -> Any:
+        """Return what a task instance has returned, as JSON: the XCom `return_value`, as Airflow stores it.
+
+        Tuples and sets are lists. What JSON does not know is as Airflow writes it. Raises `AirflowNotFoundError` if
+        the task has returned nothing, and `AirflowTooLargeError` if the answer has more than `at_most` bytes.
+        """
+        path = f"{_run_path(dag_id, dag_run_id)}/taskInstances/{_part(task_id)}/xcomEntries/return_value"
+        # By default, 2.11 answers the text that Python prints.
+        params: Params = {"map_index": map_index, "stringify": "false"}
+        try:
+            entry = Record(self._connection.get(path, params, at_most=at_most), "XCom")
+            return without_classes(entry.required("value"))
+        except RecursionError as exc:
+            raise AirflowRejectedError("the value is nested too deeply") from exc
 
     def _questions(self, params: Params, dag_ids: Collection[str]) -> QuestionList:
         found: QuestionList = []

@@ -72,19 +72,29 @@ class Connection:
     def within(self, seconds: float) -> AbstractContextManager[None]:
         return self._wire.within(seconds)
 
-    def get(self, path: str, params: Params | None = None) -> Any:
-        return self.call("GET", path, params=params)
+    def get(self, path: str, params: Params | None = None, *, at_most: int | None = None) -> Any:
+        return self.call("GET", path, params=params, at_most=at_most)
 
-    def call(self, method: str, path: str, *, params: Params | None = None, json: object = None) -> Any:
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        json: object = None,
+        at_most: int | None = None,
+    ) -> Any:
         """Send an authenticated request. Return the JSON of a success (None if it is empty), else raise `AirflowError`.
 
         A request with refused credentials is repeated once with new ones. Nothing else is repeated.
         """
         known = self._known()
         url = f"{known.adapter.prefix}{path}"
-        answer = _authorized(
-            known.login, lambda headers: self._wire.exchange(method, url, params=params, json=json, headers=headers)
-        )
+
+        def send(headers: Headers) -> Answer:
+            return self._wire.exchange(method, url, params=params, json=json, headers=headers, at_most=at_most)
+
+        answer = _authorized(known.login, send)
         self._notice_another_version(answer)
         self._check(known, method, path, answer)
         return answer.json() if answer.body else None

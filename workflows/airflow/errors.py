@@ -50,6 +50,10 @@ class AirflowShapeError(AirflowProtocolError):
     """An answer in JSON whose fields are not those that we know."""
 
 
+class AirflowTooLargeError(AirflowError):
+    """The answer has more bytes than the caller takes."""
+
+
 class AirflowAuthError(AirflowError):
     """Airflow does not accept our credentials, or shows our account nothing at all."""
 

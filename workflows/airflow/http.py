@@ -22,6 +22,7 @@ from .errors import (
     AirflowNotFoundError,
     AirflowProtocolError,
     AirflowRejectedError,
+    AirflowTooLargeError,
     AirflowUnavailableError,
 )
 from .pace import Pace
@@ -186,8 +187,12 @@ class Wire:
         form: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
+        at_most: int | None = None,
     ) -> Answer:
-        """Send one request and return any HTTP answer. Raise `AirflowUnavailableError` if there is none."""
+        """Send one request and return any HTTP answer. Raise `AirflowUnavailableError` if there is none.
+
+        A body with more than `at_most` bytes is not read to its end: `AirflowTooLargeError`.
+        """
         body = content if form is None else form
         with self._slot(), _failures_translated():
             timeout = self._timeouts()
@@ -195,7 +200,7 @@ class Wire:
             with self._request(method, path, timeout, params=params, json=json, body=body, headers=headers) as response:
                 return Answer(
                     response.status_code,
-                    _body(response.raw, deadline=deadline),
+                    _body(response.raw, deadline=deadline, at_most=at_most),
                     cookies=_cookies(response),
                     location=response.headers.get("Location", ""),
                     date=response.headers.get("Date", ""),
@@ -295,10 +300,12 @@ def _cookies(response: requests.Response) -> dict[str, str]:
     return {name.strip(): value for name, _, value in pairs}
 
 
-def _body(raw: Any, *, deadline: float) -> bytes:
+def _body(raw: Any, *, deadline: float, at_most: int | None = None) -> bytes:
     body = bytearray()
     for chunk in _chunks(raw, deadline=deadline):
         body += chunk
+        if at_most is not None and len(body) > at_most:
+            raise AirflowTooLargeError(f"Airflow's answer is larger than {at_most} bytes")
         if len(body) > MAX_BODY_BYTES:
             raise AirflowProtocolError(f"Airflow's answer is larger than {MAX_BODY_BYTES} bytes")
     return bytes(body)

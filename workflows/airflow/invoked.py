@@ -29,6 +29,7 @@ from .errors import (
     AirflowLimitError,
     AirflowProtocolError,
     AirflowShapeError,
+    AirflowTooLargeError,
     AirflowUnavailableError,
 )
 from .http import CHUNK_BYTES, MAX_REASON_CHARS, Answer, Params, RawLine, Timeout, Wire, lines_of
@@ -84,12 +85,15 @@ class InvokedWire(Wire):
         form: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
+        at_most: int | None = None,
     ) -> Answer:
         """Send one request and return Airflow's answer, or AWS' refusal as the error that it means."""
         matched = API_PATH.fullmatch(path)
         if matched is None or form is not None or content is not None:
             return OUTSIDE
         answer = self._invoke(method, matched[2], params, json)
+        if at_most is not None and len(answer.body) > at_most:
+            raise AirflowTooLargeError(f"Airflow's answer is larger than {at_most} bytes")
         is_other = matched[2] == "/version" and answer.is_success and not _is_of(matched[1], answer)
         return OTHER_API if is_other else answer
 

@@ -75,6 +75,12 @@ class Record:
             raise self._malformed(name, "a list of strings")
         return tuple(values)
 
+    def required(self, name: str) -> Any:
+        """Return the value under `name`, whatever it is. It may be null, but not missing."""
+        if name not in self.fields:
+            raise self._malformed(name, "there")
+        return self.fields[name]
+
     def value(self, name: str) -> Any:
         return self.fields.get(name)
 

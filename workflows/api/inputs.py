@@ -48,6 +48,12 @@ class WorkflowInput(StrictSerializer):
     is_active = serializers.BooleanField(required=False, help_text="False refuses new runs.")
     default_parameters = serializers.DictField(required=False, help_text="Parameters that a trigger can override.")
     visibility = serializers.ChoiceField(choices=Visibility.choices, required=False)
+    result_task = serializers.CharField(
+        required=False,
+        allow_blank=True,
+        max_length=250,
+        help_text="The task of the DAG whose return value is the result of a run; empty for none.",
+    )
     adopts_airflow_runs = serializers.BooleanField(
         required=False,
         help_text=(

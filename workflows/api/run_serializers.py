@@ -13,7 +13,8 @@ from rest.schema import ErrorSerializer
 from rest.serializers import MaskedField, OnDemand
 from workflows.api.fields import ReferenceField, StringListField
 from workflows.explain import Who
-from workflows.models import Airflow, DataInterval, Run, RunAttempt, TaskInstance
+from workflows.lifecycle import results
+from workflows.models import Airflow, DataInterval, ResultState, Run, RunAttempt, TaskInstance
 from workflows.states import RunState
 
 
@@ -120,14 +121,47 @@ class AttemptSerializer(serializers.ModelSerializer[RunAttempt]):
         read_only_fields = fields
 
 
+class ResultSerializer(serializers.Serializer[Any]):
+    """The result of a run: what the workflow's `result_task` has returned, or why there is nothing."""
+
+    state = serializers.ChoiceField(
+        choices=ResultState.choices,
+        help_text=(
+            "`none`: nothing is expected. `pending`: the run has not ended, or the result is still to be read from "
+            "Airflow. `missing`: the task was skipped, has failed or has returned nothing. `too_large`: Airflow has "
+            "it, see `reference`. `unavailable`: Airflow did not give it."
+        ),
+    )
+    task_id = serializers.CharField(allow_blank=True, help_text="The result task; empty if there is none.")
+    value = serializers.JSONField(allow_null=True, help_text="Any JSON; null in every state but `ready`.")
+    size = serializers.IntegerField(allow_null=True, help_text="Bytes of the value as JSON, if known.")
+    reason = serializers.CharField(allow_blank=True, help_text="Why there is no value, for people.")
+    reference = serializers.CharField(
+        allow_blank=True, help_text="Where Airflow's API has a result that is too large, below `/api/v2/`."
+    )
+
+
+class RunResultSerializer(ResultSerializer):
+    """The result of a run, beside the run itself."""
+
+    run_id = serializers.UUIDField()
+    run_state = serializers.ChoiceField(choices=RunState.choices)
+    attempt = serializers.IntegerField(help_text="The attempt of the run that the result belongs to.")
+
+
 class RunDetailSerializer(RunSerializer):
-    """A run with its earlier attempts."""
+    """A run with its earlier attempts and its result."""
 
     attempts = AttemptSerializer(many=True, read_only=True, help_text="The attempts before this one.")
+    result = serializers.SerializerMethodField(help_text="What its result task has returned.")
 
     class Meta(RunSerializer.Meta):
-        fields = [*RunSerializer.Meta.fields, "attempts"]
+        fields = [*RunSerializer.Meta.fields, "attempts", "result"]
         read_only_fields = fields
+
+    @extend_schema_field(ResultSerializer)
+    def get_result(self, run: Run) -> dict[str, Any]:
+        return {**results.shown(run)}
 
 
 class AnswerSerializer(serializers.Serializer[Any]):

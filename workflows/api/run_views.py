@@ -44,11 +44,13 @@ from workflows.api.run_serializers import (
     RetryPreviewSerializer,
     RunConflictSerializer,
     RunDetailSerializer,
+    RunResultSerializer,
     RunSerializer,
     TaskSerializer,
 )
 from workflows.eventlog import publication
 from workflows.eventlog.events import RetryMode
+from workflows.lifecycle import results
 from workflows.models import (
     Airflow,
     Event,
@@ -131,7 +133,7 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
     }
     query_parameters = {"list": {INCLUDE}, "events": {"cursor", "page_size"}, "tasks": {"page", "page_size"}}
     ticket_actions = {
-        **dict.fromkeys(("retrieve", "tasks", "events", "explain"), frozenset({TicketAction.VIEW})),
+        **dict.fromkeys(("retrieve", "result", "tasks", "events", "explain"), frozenset({TicketAction.VIEW})),
         "control": frozenset({TicketAction.STOP, TicketAction.RETRY}),
     }
 
@@ -149,7 +151,9 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         runs = runs.with_work().select_related("workflow", "user")
         if self.action in OF_THE_DAG:
             return runs.select_related("workflow__dag", "user").defer("workflow__dag__doc_md")
-        return runs.prefetch_related("attempts") if self.action == "retrieve" else runs
+        if self.action == "result":
+            return runs.select_related("result")
+        return runs.select_related("result").prefetch_related("attempts") if self.action == "retrieve" else runs
 
     def get_serializer_class(self) -> type[RunSerializer]:
         if self.action == "list":
@@ -224,6 +228,20 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
     def tasks(self, request: Request, workflow_pk: str, pk: str) -> Response:
         tasks: QuerySet[Any] = TaskInstance.objects.filter(run=self.get_object()).select_related("run")
         return self.get_paginated_response(TaskSerializer(self.paginate_queryset(tasks), many=True).data)
+
+    @extend_schema(
+        summary="Get the result of a run",
+        description=(
+            "What the `result_task` of the workflow has returned, once the run has succeeded. Until then, and until it "
+            "was read from Airflow, `state` is `pending`. A retry that succeeds replaces it."
+        ),
+        responses={200: RunResultSerializer},
+    )
+    @action(detail=True, filter_backends=[], pagination_class=None)
+    def result(self, request: Request, workflow_pk: str, pk: str) -> Response:
+        run = self.get_object()
+        of_run = {"run_id": run.pk, "run_state": run.state, "attempt": run.attempt}
+        return Response({**of_run, **results.shown(run)})
 
     @extend_schema(
         summary="Explain a run",

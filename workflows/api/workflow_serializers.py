@@ -24,7 +24,8 @@ class WorkflowSerializer(serializers.ModelSerializer[Workflow]):
         model = Workflow
         fields = [
             "id", "name", "description", "airflow", "dag_id", "owner_id", "owner", "is_active", "is_paused",
-            "default_parameters", "visibility", "adopts_airflow_runs", "hindrance", "created_at", "updated_at",
+            "default_parameters", "visibility", "adopts_airflow_runs", "result_task", "hindrance", "created_at",
+            "updated_at",
         ]  # fmt: skip
         read_only_fields = fields
 

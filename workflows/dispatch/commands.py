@@ -77,6 +77,22 @@ def _record(kind: CommandKind, run: Run, arguments: dict[str, Any], *, now: date
     )
 
 
+def record_results(owed: Iterable[tuple[Run, str, datetime]]) -> None:
+    """Record that the results of these runs must be read: each run with its result task, and since when."""
+    AirflowCommand.objects.bulk_create(
+        AirflowCommand(
+            kind=CommandKind.RESULT,
+            airflow_id=run.airflow_name,
+            run=run,
+            workflow_id=run.workflow_id,
+            arguments={"attempt": run.attempt, "task_id": task_id},
+            created_at=now,
+            due_at=now,
+        )
+        for run, task_id, now in owed
+    )
+
+
 def record_pause(dag: Dag, *, paused: bool, now: datetime) -> AirflowCommand:
     """Record that Airflow must pause the DAG, or unpause it."""
     kind = CommandKind.PAUSE if paused else CommandKind.UNPAUSE

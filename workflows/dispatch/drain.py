@@ -101,21 +101,28 @@ Line = deque[int]
 
 
 def _lines_due(airflow: str, now: datetime, *, without: Collection[int]) -> list[Line]:
-    """Return the ids of the due commands in lines, each in order. What is no trigger comes first: a stop is urgent."""
+    """Return the ids of the due commands in lines, each in order.
+
+    What is no trigger comes first: a stop is urgent. Results come last, and nothing waits for them.
+    """
     commands = AirflowCommand.objects.due(_moment(now)).filter(airflow__name=airflow)
     due = commands.order_by("id").values_list("id", "kind", "workflow", "run", "dag")
     triggers: defaultdict[int | None, Line] = defaultdict(deque)
     others: defaultdict[tuple[object, object], Line] = defaultdict(deque)
     line_of_run: dict[object, Line] = {}
+    results: list[Line] = []
     for pk, kind, workflow, run, dag in due[:MOST_IN_LINE]:
         if pk in without:
+            continue
+        if kind == CommandKind.RESULT:
+            results.append(deque([pk]))
             continue
         if kind == CommandKind.TRIGGER:
             line_of_run[run] = triggers[workflow]
         # What follows the trigger of its run is in the same line.
         line = line_of_run.get(run) if run else None
         (others[run, dag] if line is None else line).append(pk)
-    return [*others.values(), *triggers.values()]
+    return [*others.values(), *triggers.values(), *results]
 
 
 class _Round:

@@ -10,8 +10,9 @@ from django.utils import timezone
 
 from workflows.airflow import AirflowClient, types
 from workflows.airflow.errors import AirflowNotFoundError, AirflowRejectedError
+from workflows.dispatch import results as reading
 from workflows.dispatch.commands import TaskSelection
-from workflows.lifecycle import freezing, moves
+from workflows.lifecycle import freezing, moves, results
 from workflows.models import AirflowCommand, CommandKind, Dag, Run
 from workflows.states import RunState
 
@@ -20,7 +21,8 @@ from workflows.states import RunState
 def finish(command: AirflowCommand, *, now: datetime, error: str = "") -> None:
     """Record that the command is done, or given up with an `error`."""
     _finish(command, now=now, error=error)
-    _date_observations(command, now=now)
+    if command.kind != CommandKind.RESULT:
+        _date_observations(command, now=now)
 
 
 def _finish(command: AirflowCommand, *, now: datetime, error: str = "") -> None:
@@ -139,10 +141,23 @@ def _set_paused(command: AirflowCommand, client: AirflowClient) -> None:
     finish(command, now=timezone.now())
 
 
+def _read_result(command: AirflowCommand, client: AirflowClient) -> None:
+    """Read the result of a run that has succeeded. Safe to repeat: it is recorded once, for its own attempt."""
+    run, attempt = run_of(command), command.arguments["attempt"]
+    if not results.is_awaited(run, attempt):
+        finish(command, now=timezone.now())
+        return
+    known = reading.read(client, run, command.arguments["task_id"], now=timezone.now())
+    with transaction.atomic():
+        finish(command, now=timezone.now())
+        results.settle(run, attempt=attempt, known=known, now=timezone.now())
+
+
 KINDS: dict[CommandKind, Callable[[AirflowCommand, AirflowClient], None]] = {
     CommandKind.TRIGGER: _trigger,
     CommandKind.STOP: _stop,
     CommandKind.CLEAR: _clear,
     CommandKind.PAUSE: _set_paused,
     CommandKind.UNPAUSE: _set_paused,
+    CommandKind.RESULT: _read_result,
 }

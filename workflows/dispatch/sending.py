@@ -25,8 +25,8 @@ from workflows.airflow.errors import (
     AirflowUnavailableError,
 )
 from workflows.dispatch import backoff, kinds
-from workflows.lifecycle import moves
-from workflows.models import AirflowCommand, CommandKind, Dag, Run
+from workflows.lifecycle import moves, results
+from workflows.models import AirflowCommand, CommandKind, Dag, ResultState, Run
 from workflows.states import RunState
 
 logger = logging.getLogger(__name__)
@@ -90,7 +90,8 @@ def _dag_of(command: AirflowCommand) -> Dag | None:
 
 def _lease(command: AirflowCommand, *, now: datetime) -> bool:
     """Take the lease, if nobody has taken it since the command was read and no other command comes first."""
-    before = AirflowCommand.objects.filter(pk__lt=command.pk)
+    # A result changes nothing in Airflow: nothing waits for it.
+    before = AirflowCommand.objects.filter(pk__lt=command.pk).exclude(kind=CommandKind.RESULT)
     mine = AirflowCommand.objects.pending().free(now).filter(pk=command.pk, attempts=command.attempts, held=False)
     mine = mine.exclude(Exists(before.pending().filter(run=command.run_id, dag=command.dag_id)))
     if command.kind == CommandKind.TRIGGER and command.workflow_id is not None:
@@ -138,8 +139,15 @@ def _why_no_longer_allowed(command: AirflowCommand) -> str:
 
 @transaction.atomic
 def give_up(command: AirflowCommand, *, reason: str, now: datetime) -> None:
-    """Finish a command that Airflow will not do. A run that it was to start or to retry has failed."""
+    """Finish a command that Airflow will not do.
+
+    A run that it was to start or to retry has failed. A result that it was to read is unavailable.
+    """
     kinds.finish(command, now=now, error=reason)
+    if command.kind == CommandKind.RESULT:
+        lost = results.Found(state=ResultState.UNAVAILABLE, reason=reason)
+        results.settle(kinds.run_of(command), attempt=command.arguments["attempt"], known=lost, now=now)
+        return
     failed_action = _FAILS_ITS_RUN.get(CommandKind(command.kind))
     if failed_action is None:
         return

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, TypeVar
 from rest.masking import mask_all
 from rest.times import iso
 from workflows.eventlog import recording
-from workflows.models import Dag, Event, Run, TriggerType
+from workflows.models import Dag, Event, ResultState, Run, TriggerType
 from workflows.states import RunState
 
 if TYPE_CHECKING:
@@ -56,6 +56,21 @@ class RunFields(TypedDict):
 def fields_of(run: Run) -> RunFields:
     """Return what each event of a run carries: how the run is now."""
     return {"state": RunState(run.state), "attempt": run.attempt, "airflow": run.airflow_name}
+
+
+class ResultData(TypedDict):
+    """The result of a run: what its result task has returned, or why there is nothing.
+
+    `value` is any JSON, and null in every state but `ready`. `size` is in bytes. `reference` says where Airflow has a
+    result that is too large.
+    """
+
+    state: ResultState
+    task_id: str
+    value: Any
+    size: int | None
+    reason: str
+    reference: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,10 +127,26 @@ class WorkflowStarted(RunEventData):
 @_catalogued
 @dataclass(frozen=True, kw_only=True)
 class WorkflowCompleted(RunEventData):
-    """The run has succeeded."""
+    """The run has succeeded.
+
+    `result` is null if the workflow names no `result_task`. If it is `pending`, `workflow.result` brings it.
+    """
 
     type = "workflow.completed"
     duration_s: float | None
+    result: ResultData | None = None
+
+
+@_catalogued
+@dataclass(frozen=True, kw_only=True)
+class WorkflowResult(RunEventData):
+    """The result of a run that has succeeded, if Airflow had not given it when `workflow.completed` was recorded.
+
+    It comes at most once in an attempt, and never with `pending`.
+    """
+
+    type = "workflow.result"
+    result: ResultData
 
 
 @_catalogued

@@ -152,12 +152,12 @@ def why_failed(failed_tasks: list[str]) -> str:
     return f"failed in Airflow: {', '.join(failed_tasks)}" if failed_tasks else "failed in Airflow"
 
 
-def end_of(run: Run, *, failed_tasks: list[str]) -> events.EventData:
-    """Return the event of a run that has completed or failed."""
+def end_of(run: Run, *, failed_tasks: list[str], result: events.ResultData | None = None) -> events.EventData:
+    """Return the event of a run that has completed, with its result, or failed."""
     duration = run.duration()
     duration_s = duration.total_seconds() if duration else None
     if run.state == RunState.SUCCESS:
-        return events.WorkflowCompleted(**events.fields_of(run), duration_s=duration_s)
+        return events.WorkflowCompleted(**events.fields_of(run), duration_s=duration_s, result=result)
     return events.WorkflowFailed(
         **events.fields_of(run), reason=run.state_reason, failed_tasks=failed_tasks, duration_s=duration_s
     )

@@ -19,6 +19,7 @@ class CommandKind(models.TextChoices):
     CLEAR = "clear"
     PAUSE = "pause"
     UNPAUSE = "unpause"
+    RESULT = "result"  # read the result of a run that has succeeded; it changes nothing in Airflow
 
 
 class AirflowCommandQuerySet(models.QuerySet["AirflowCommand"]):

@@ -280,6 +280,39 @@ class RunAttempt(models.Model):
         return f"{self.run_id} #{self.number}"
 
 
+class ResultState(models.TextChoices):
+    """Whether a run has a result. `none` is stored of no run: it has no row."""
+
+    NONE = "none"  # nothing is expected: the workflow names no task, or the run has not succeeded
+    PENDING = "pending"  # it comes when the run has succeeded, or is still to be read from Airflow
+    READY = "ready"
+    MISSING = "missing"  # the task was skipped, has failed or has returned nothing
+    TOO_LARGE = "too_large"  # Airflow has it
+    UNAVAILABLE = "unavailable"  # Airflow did not give it
+
+
+class RunResult(models.Model):
+    """What the result task of a workflow returned in the newest attempt of a run that has succeeded.
+
+    The row is written with the end of the run, and once more when Airflow has given the value.
+    """
+
+    run = models.OneToOneField(Run, on_delete=models.CASCADE, primary_key=True, related_name="result")
+    attempt = models.PositiveIntegerField(help_text="Of the run.")
+    task_id = models.CharField(max_length=250)
+    state = models.CharField(max_length=15, choices=ResultState, default=ResultState.PENDING)
+    value = models.JSONField(null=True, blank=True)
+    size = models.PositiveBigIntegerField(null=True, blank=True, help_text="In bytes as JSON, if it is known.")
+    reason = models.TextField(blank=True, help_text="Why there is no value.")
+    found_at = models.DateTimeField(null=True, blank=True, help_text="When Airflow gave it.")
+
+    class Meta:
+        ordering = ["run"]
+
+    def __str__(self) -> str:
+        return f"{self.run_id}: {self.state}"
+
+
 class TaskInstanceQuerySet(models.QuerySet["TaskInstance"]):
     def runs_at_work(self, runs: Collection[uuid.UUID]) -> set[uuid.UUID]:
         """Return which of these runs have a task that goes on even while its DAG is paused."""

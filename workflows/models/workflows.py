@@ -208,6 +208,13 @@ class Workflow(models.Model):
     is_active = models.BooleanField(default=True, help_text="Whether it may be triggered.")
     default_parameters = models.JSONField(default=dict, blank=True)
     visibility = models.CharField(max_length=10, choices=Visibility, default=Visibility.INTERNAL)
+    result_task = models.CharField(
+        max_length=250,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="The task of the DAG whose return value is the result of a run.",
+    )
     adopts_airflow_runs = models.BooleanField(
         "adopts Airflow's runs",
         default=False,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FACTS = (
     "name", "description", "dag_id", "owner_id", "is_active", "visibility", "adopts_airflow_runs",
-    "default_parameters",
+    "default_parameters", "result_task",
 )  # fmt: skip
 
 
@@ -35,6 +35,7 @@ class WorkflowFields(TypedDict, total=False):
     visibility: Visibility
     adopts_airflow_runs: bool
     default_parameters: dict[str, Any]
+    result_task: str
 
 
 class WorkflowChanges(WorkflowFields, total=False):
@@ -50,14 +51,16 @@ def create_workflow(
 ) -> Workflow:
     """Create a workflow. `actor` creates it; the owner by default.
 
-    Raises `InvalidInputError` for defaults that do not fit the DAG, or a name that the owner already uses, and
-    `NotAllowedError` if no rule opens the DAG to the owner, or the actor may not choose it to adopt Airflow's runs.
+    Raises `InvalidInputError` for defaults or a result task that do not fit the DAG, or a name that the owner already
+    uses, and `NotAllowedError` if no rule opens the DAG to the owner, or the actor may not choose it to adopt Airflow's
+    runs.
     """
     if owner.bounds != UNBOUNDED:
         raise NotAllowedError("This API key is limited to certain workflows; it cannot create others.")
     require_builder(dag, owner)
     parameters.check_defaults(defaults=fields.get("default_parameters", {}), schema=dag.params_schema)
     workflow = Workflow(owner=owner, dag=dag, name=name, **fields)
+    _check_result_task(workflow)
     if workflow.adopts_airflow_runs:
         _require_free_choice(workflow, actor or owner)
     return _save_unique(workflow, actor=actor or owner, before=None)
@@ -79,7 +82,18 @@ def update_workflow(*, workflow: Workflow, actor: User, **changes: Unpack[Workfl
     if workflow.adopts_airflow_runs and (of_another_dag or not before["adopts_airflow_runs"]):
         _require_free_choice(workflow, actor)
     parameters.check_defaults(defaults=workflow.default_parameters, schema=workflow.dag.params_schema)
+    if of_another_dag or workflow.result_task != before["result_task"]:
+        _check_result_task(workflow)
     return _save_unique(workflow, actor=actor, before=before, update_fields=[*changes, "updated_at"])
+
+
+def _check_result_task(workflow: Workflow) -> None:
+    """Raise `InvalidInputError` if the DAG has no such task. A task that a DAG loses later is not checked again."""
+    known = [task["task_id"] for task in workflow.dag.tasks]
+    if workflow.result_task and workflow.result_task not in known:
+        has = f"It has: {', '.join(sorted(known)[:20])}." if known else "None of its tasks is known yet."
+        message = f"The DAG {workflow.dag.dag_id} has no task {workflow.result_task}. {has}"
+        raise InvalidInputError({"result_task": [message]})
 
 
 def _require_free_choice(workflow: Workflow, actor: User) -> None:

@@ -134,6 +134,7 @@ class StagedAirflow(ScriptedAirflow):
     def __init__(self) -> None:
         super().__init__()
         self.tasks: dict[tuple[str, str, str, int], dict[str, Any]] = {}
+        self.xcoms: dict[tuple[str, str, str, int], Any] = {}
         self.logs: dict[tuple[str, str, str, int, int], list[dict[str, Any]]] = {}
         self.hidden: set[tuple[str, str]] = set()
         self.cleared: list[dict[str, Any]] = []
@@ -173,6 +174,10 @@ class StagedAirflow(ScriptedAirflow):
             {"event": text, "level": "info", "logger": "task" if text in AIRFLOWS_WORDS else "etl"} for text in texts
         ]
 
+    def put_result(self, run: Run, task_id: str, value: Any, *, index: int = -1) -> None:
+        """Let Airflow have this return value of a task."""
+        self.xcoms[run.dag_id, run.dag_run_id, task_id, index] = value
+
     @property
     def writes(self) -> list[tuple[str, str]]:
         """Return the calls so far that change something in Airflow."""
@@ -206,6 +211,8 @@ class StagedAirflow(ScriptedAirflow):
                 return self._task(dag_id, run_id, task_id, int(index[0]) if index else -1)
             case "GET", ["dags", dag_id, "dagRuns", run_id, "taskInstances", task_id, "logs", tries]:
                 return self._log((dag_id, run_id, task_id, int(request.query["map_index"][0]), int(tries)))
+            case "GET", ["dags", dag_id, "dagRuns", run_id, "taskInstances", task_id, "xcomEntries", key]:
+                return self._xcom((dag_id, run_id, task_id, int(request.query["map_index"][0])), key)
             case "POST", ["dags", "~", "dagRuns", "list"]:
                 return paged("dag_runs", self._listed(request.body))(request)
             case "POST", ["dags", "~", "dagRuns", "~", "taskInstances", "list"]:
@@ -243,6 +250,11 @@ class StagedAirflow(ScriptedAirflow):
         if key not in self.logs:
             return Reply(404, {"detail": "TaskInstance not found"})
         return Reply(200, b"".join(json.dumps(line).encode() + b"\n" for line in self.logs[key]))
+
+    def _xcom(self, at: tuple[str, str, str, int], key: str) -> Reply:
+        if key != "return_value" or at not in self.xcoms:
+            return Reply(404, {"detail": f"XCom entry with key: `{key}` not found"})
+        return Reply(200, {"key": key, "task_id": at[2], "map_index": at[3], "value": self.xcoms[at]})
 
     def _listed(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
         states = body.get("states")

@@ -22,6 +22,7 @@ from rest.errors import InvalidInputError
 from runner.versions import is_airflow_2
 from workflows import explain, services, task_logs
 from workflows.airflow import AirflowClient, errors
+from workflows.lifecycle import results
 from workflows.models import Airflow, Dag, DataInterval, Event, Run, TriggerType, Workflow
 from workflows.naming import DEFAULT
 from workflows.task_logs import LogPage, LogQuery
@@ -115,6 +116,25 @@ def test_a_run_is_recorded_from_its_trigger_to_its_end_in_order(simple: Workflow
     assert {task.task_id: (task.state, task.try_number) for task in run.tasks.all()} == dict.fromkeys(
         ("start", "processing", "completion"), ("success", 1)
     )
+
+
+@pytest.mark.parametrize("task_id", ["completion", "processing", "start"])
+def test_the_return_value_of_a_task_is_the_result_of_the_run(simple: Workflow, task_id: str) -> None:
+    Workflow.objects.update(result_task=task_id)
+    run = ended(trigger(simple, message="hello"))
+
+    work()
+
+    result = results.shown(Run.objects.select_related("result", "workflow").get(pk=run.pk))
+    if task_id == "start":
+        assert (result["state"], result["reason"]) == ("missing", "The task start has returned nothing.")
+        assert story(run) == [*HAPPY, "workflow.result"]
+        return
+    seconds = result["value"]["seconds"] if task_id == "completion" else result["value"]
+    assert seconds >= 0
+    expected = {"message": "hello", "seconds": seconds} if task_id == "completion" else seconds
+    assert (result["state"], result["value"]) == ("ready", expected)
+    assert run.events.get(type="workflow.completed").data["result"] == result
 
 
 def test_bad_parameters_never_reach_airflow(simple: Workflow, client: AirflowClient) -> None:

@@ -18,9 +18,9 @@ from workflows.lifecycle import freezing
 from workflows.lifecycle.moves import accept
 from workflows.models import Run, TriggerType, Visibility, Workflow
 from workflows.states import RunState
+from workflows.storable import storable
 from workflows.watch.known import Key
 from workflows.watch.observation import AIRFLOW_TERMINAL
-from workflows.watch.storable import storable
 
 logger = logging.getLogger(__name__)
 

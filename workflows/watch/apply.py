@@ -10,9 +10,10 @@ from datetime import datetime
 from django.utils import timezone
 
 from workflows.airflow import AirflowClient, types
+from workflows.lifecycle.results import Found
 from workflows.models import Run
 from workflows.states import OPEN, TASK_NOT_BEGUN, RunState
-from workflows.watch import adoption, executions, questions
+from workflows.watch import adoption, executions, questions, results
 from workflows.watch.executions import Tasks
 from workflows.watch.known import Key, named, names_of, runs_of, tasks_of
 from workflows.watch.observation import (
@@ -85,19 +86,32 @@ def _observe(client: AirflowClient, ours: Mapping[Key, Run], seen: _Seen) -> Non
         # An end that a poll shows waits until all tasks have been read.
         if seen.pushed if key in ended else may_be_news(run, known[run.pk], observation):
             news[key] = observation
-    waiting = _observe_all(client, ours, news, pushed=seen.pushed)
+    found: dict[Key, Found] = {}
+    waiting = _observe_all(client, ours, news, found, pushed=seen.pushed)
     unread = {key for key in ended if not seen.pushed or key in waiting}
     whole = all_tasks(client, unread)
     read = {key: replace(seen.of(key), tasks=tasks, all_tasks=True) for key, tasks in whole.items()}
-    _observe_all(client, ours, read, pushed=False)
+    _observe_all(client, ours, read, found, pushed=False)
 
 
 def _observe_all(
-    client: AirflowClient, ours: Mapping[Key, Run], observations: Mapping[Key, Observation], *, pushed: bool
+    client: AirflowClient,
+    ours: Mapping[Key, Run],
+    observations: Mapping[Key, Observation],
+    found: dict[Key, Found],
+    *,
+    pushed: bool,
 ) -> set[Key]:
-    """Observe these runs, with what their tasks have asked since. Return those whose end has to wait."""
+    """Observe these runs, with what their tasks have asked since. Return those whose end has to wait.
+
+    `found` has the results that were read before, and gets those that are read now.
+    """
     asked = questions.missed(client, ours, {key: one.tasks for key, one in observations.items()}, pushed=pushed)
-    waiting = observe_all({ours[key].pk: replace(one, questions=asked) for key, one in observations.items()})
+    unread = {key: one for key, one in observations.items() if key not in found}
+    found |= results.read_at_once(client, ours, unread)
+    waiting = observe_all(
+        {ours[key].pk: replace(one, questions=asked, result=found.get(key)) for key, one in observations.items()}
+    )
     return {key for key in observations if ours[key].pk in waiting}
 
 

@@ -12,7 +12,7 @@ from rest.masking import mask
 from workflows.airflow import types
 from workflows.eventlog import events
 from workflows.models import Dag, DagFileError
-from workflows.watch.storable import storable
+from workflows.storable import storable
 
 # An object's place in memory is another one each time that Airflow reads the file.
 ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}")

@@ -35,8 +35,8 @@ from workflows.deeds import Deed
 from workflows.eventlog import events
 from workflows.lifecycle import freezing
 from workflows.models import Airflow, Dag
+from workflows.storable import is_storable, storable
 from workflows.watch import dag_files, pauses
-from workflows.watch.storable import is_storable, storable
 
 logger = logging.getLogger(__name__)
 

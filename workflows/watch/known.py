@@ -13,7 +13,7 @@ from django.db.models import Q, prefetch_related_objects
 
 from workflows.airflow import types
 from workflows.dispatch import commands
-from workflows.models import Run, RunAttempt, TaskInstance
+from workflows.models import Run, RunAttempt, TaskInstance, Workflow
 from workflows.states import TASK_ALIVE, RunState
 from workflows.watch.executions import UNMAPPED, Name, Tasks
 from workflows.watch.observation import Observation
@@ -34,6 +34,7 @@ class Known:
 
     `tasks` are those that the observation names and those that decide what follows from it: all of them if the run has
     ended in Airflow, and those at work in a stop. `waits_for_clear` is true until a clear of ours is dispatched.
+    `result_task` is read if the run has succeeded in Airflow.
     """
 
     run: Run
@@ -41,6 +42,7 @@ class Known:
     history: History
     last_attempt: RunAttempt | None
     waits_for_clear: bool
+    result_task: str
 
 
 def runs_of(airflow: str, keys: Collection[Key]) -> dict[Key, Run]:
@@ -101,6 +103,7 @@ def lock(observations: Mapping[UUID, Observation]) -> list[Known]:
     waiting = commands.waiting_for_clear([run.pk for run in runs])
     ended = [run for run in runs if observations[run.pk].pushed and observations[run.pk].end]
     prefetch_related_objects(ended, "workflow__dag")
+    result_tasks = _result_tasks([run for run in runs if _has_succeeded(observations[run.pk])])
     return [
         Known(
             run=run,
@@ -108,6 +111,7 @@ def lock(observations: Mapping[UUID, Observation]) -> list[Known]:
             history=History(run, names_of(observations[run.pk].tasks)),
             last_attempt=attempts.get(run.pk),
             waits_for_clear=run.pk in waiting,
+            result_task=result_tasks.get(run.workflow_id, ""),
         )
         for run in runs
     ]
@@ -120,6 +124,18 @@ def _needed(run: Run, observation: Observation) -> Q:
     needed = named(names_of(observation.tasks))
     # A stop goes on as long as one of its tasks does.
     return needed | Q(state__in=TASK_ALIVE) if run.state in {RunState.STOPPING, RunState.STOPPED} else needed
+
+
+def _has_succeeded(observation: Observation) -> bool:
+    return observation.end is not None and observation.end.state == "success"
+
+
+def _result_tasks(runs: Collection[Run]) -> dict[int, str]:
+    """Return the result tasks of the workflows of these runs, if they name one."""
+    if not runs:
+        return {}
+    workflows = Workflow.objects.filter(pk__in={run.workflow_id for run in runs}).exclude(result_task="")
+    return dict(workflows.values_list("pk", "result_task"))
 
 
 def _last_attempts(runs: Collection[UUID]) -> dict[UUID, RunAttempt]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from workflows.airflow import types
+from workflows.lifecycle.results import Found
 from workflows.models import Run, RunAttempt, TaskInstance
 from workflows.states import TASK_ALIVE, TASK_NOT_BEGUN, TASK_TERMINAL, TASK_TRY_ENDED, TERMINAL, RunState
 from workflows.watch import executions
@@ -25,7 +26,7 @@ class Observation:
     all tasks of the run and were read after `run`. This is needed when `run` has ended and its tasks are not known to
     have ended (`all_tasks_have_ended`). `pushed` is true for a push. Pushes come from several processes, in no order,
     so each is compared with what is known of its own task. `questions` are those that these tasks asked and no poll
-    has shown, by the id of the task instance.
+    has shown, by the id of the task instance. `result` is that of the run, if it has been read.
     """
 
     at: datetime
@@ -34,6 +35,7 @@ class Observation:
     all_tasks: bool = False
     pushed: bool = False
     questions: Mapping[str, types.Question] = field(default_factory=dict)
+    result: Found | None = None
 
     @property
     def end(self) -> types.DagRun | None:

@@ -107,7 +107,7 @@ def _observe(known: Known, observation: Observation, writes: Writes) -> bool:
     end = observation.end
     may_end = end is None or observation.all_tasks or (observation.pushed and all_tasks_have_ended(run, tasks))
     if end and may_end and _is_settled(run, tasks, writes, at=observation.at):
-        _end(run, end, tasks, writes, at=observation.at, pushed=observation.pushed)
+        _end(known, end, tasks, writes, observation)
     writes.set(run, observed_at=max(observation.at, run.observed_at or observation.at))
     return may_end
 
@@ -227,10 +227,11 @@ def _is_settled(run: Run, known: Iterable[TaskInstance], writes: Writes, *, at: 
     return at - (run.end_seen_at or at) >= END_SETTLES
 
 
-def _end(run: Run, seen: types.DagRun, known: Tasks, writes: Writes, *, at: datetime, pushed: bool) -> None:
+def _end(known: Known, seen: types.DagRun, tasks: Tasks, writes: Writes, observation: Observation) -> None:
+    run, at, pushed = known.run, observation.at, observation.pushed
     ended_at = seen.end_date or at
     if run.state == RunState.STOPPING:
-        _end_stop(run, known, writes, ended_at=ended_at, at=at)
+        _end_stop(run, tasks, writes, ended_at=ended_at, at=at)
         return
     to = AIRFLOW_TERMINAL[seen.state]
     was_terminal = run.state in TERMINAL
@@ -241,13 +242,16 @@ def _end(run: Run, seen: types.DagRun, known: Tasks, writes: Writes, *, at: date
     if run.state == to and not pushed:
         # Airflow may have failed to commit the times that its listener pushed.
         writes.set(run, **dict(zip(("started_at", "ended_at"), times_in_airflow(run, seen), strict=True)))
-    failed_tasks = sorted(str(task) for task in known if task.state == "failed")
+    failed_tasks = sorted(str(task) for task in tasks if task.state == "failed")
     reason = moves.why_failed(failed_tasks) if to == RunState.FAILED else ""
     if run.state == to or not writes.move(run, to=to, ended_at=ended_at, state_reason=reason):
         return
     if was_terminal:
         writes.record(run, events.WorkflowExternalChange(**events.fields_of(run), change="marked"), at=at)
-    writes.record(run, moves.end_of(run, failed_tasks=failed_tasks), at=ended_at)
+    result = None
+    if to == RunState.SUCCESS and known.result_task:
+        result = writes.result(run, known.result_task, observation.result, at=at)
+    writes.record(run, moves.end_of(run, failed_tasks=failed_tasks, result=result), at=ended_at)
 
 
 def _end_stop(run: Run, known: Tasks, writes: Writes, *, ended_at: datetime, at: datetime) -> None:

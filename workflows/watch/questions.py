@@ -22,9 +22,9 @@ from workflows.airflow.errors import AirflowError, AirflowNotFoundError
 from workflows.eventlog import events
 from workflows.models import Run, TaskInstance
 from workflows.states import OPEN, TASK_TRY_ENDED, RunState
+from workflows.storable import storable
 from workflows.watch import executions
 from workflows.watch.known import Key, named, names_of, tasks_of
-from workflows.watch.storable import storable
 
 logger = logging.getLogger(__name__)
 

@@ -8,12 +8,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, Unpack
 from uuid import UUID
 
+from django.db import transaction
+
+from workflows.dispatch import commands, wake
 from workflows.eventlog import events
-from workflows.lifecycle import moves
-from workflows.models import Run, RunChanges, TaskInstance
+from workflows.lifecycle import moves, results
+from workflows.lifecycle.results import Found
+from workflows.models import ResultState, Run, RunChanges, RunResult, TaskInstance
 from workflows.states import RunState
 
 # Of a row that exists. Its run and task never change.
@@ -38,6 +43,7 @@ class Writes:
         self._tasks: dict[int, TaskInstance] = {}
         self._gone: list[TaskInstance] = []
         self._entries: list[events.Entry] = []
+        self._results: dict[RunResult, datetime] = {}
 
     def set(self, run: Run, **changes: Any) -> None:
         """Change columns of the run."""
@@ -56,6 +62,12 @@ class Writes:
     def record(self, run: Run, data: events.EventData, *, at: datetime, task_id: str = "") -> None:
         self._entries.append(events.Entry(data=data, now=at, run=run, task_id=task_id))
 
+    def result(self, run: Run, task_id: str, known: Found | None, *, at: datetime) -> events.ResultData:
+        """Store the result of a run that has just succeeded, or that it is owed. Return it as it is shown."""
+        row = results.row(run, task_id, known, now=at)
+        self._results[row] = at
+        return results.data_of(run, row)
+
     def save(self, task: TaskInstance) -> None:
         self._tasks[id(task)] = task
 
@@ -69,6 +81,7 @@ class Writes:
         _write_tasks(self._tasks.values(), self._gone)
         _write_runs(self._runs.values(), self._columns)
         events.record_all(self._entries)
+        _write_results(self._results)
         self._forget()
 
 
@@ -84,6 +97,17 @@ def _write_tasks(tasks: Iterable[TaskInstance], gone: list[TaskInstance]) -> Non
         )
     if new:
         TaskInstance.objects.bulk_create(new)
+
+
+def _write_results(rows: Mapping[RunResult, datetime]) -> None:
+    """Write the results. What is still owed is a command, which a worker sends after the commit."""
+    if not rows:
+        return
+    results.save(rows)
+    owed = [row for row in rows if row.state == ResultState.PENDING]
+    commands.record_results((row.run, row.task_id, rows[row]) for row in owed)
+    for airflow in {row.run.airflow_name for row in owed}:
+        transaction.on_commit(partial(wake.wake_worker, airflow), robust=True)
 
 
 def _write_runs(runs: Iterable[Run], columns: Mapping[UUID, set[str]]) -> None:

@@ -65,7 +65,7 @@ def test_a_user_creates_a_workflow(as_user: AsUser, ada: User, etl: Dag) -> None
             {
                 "colour": [
                     "Unknown field; expected one of adopts_airflow_runs, airflow, dag_id, default_parameters, "
-                    "description, is_active, name, visibility."
+                    "description, is_active, name, result_task, visibility."
                 ]
             },
         ),

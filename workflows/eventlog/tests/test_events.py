@@ -72,6 +72,7 @@ def test_the_catalogue_has_exactly_the_types_that_clients_were_promised() -> Non
         "workflow.external_change",
         "workflow.failed",
         "workflow.paused",
+        "workflow.result",
         "workflow.resumed",
         "workflow.retried",
         "workflow.started",

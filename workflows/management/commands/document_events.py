@@ -7,7 +7,7 @@ from dataclasses import fields
 from datetime import datetime
 from enum import Enum
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints, is_typeddict
 
 from django.core.management.base import BaseCommand
 
@@ -34,6 +34,8 @@ Every transport (WebSocket, server-sent events, polling, webhooks) carries the s
 - `data.state` of a run is one of SVOps' states; that of a task instance is Airflow's word, whatever it may be.
 - A date-time is written as `timestamp` is: ISO 8601, in UTC. `duration_s` is in seconds.
 - `data.by` is a username, or `Airflow`; empty when it is not known.
+- `data.result` is `{"state", "task_id", "value", "size", "reason", "reference"}`:
+  [the result of a run](api.md#the-result-of-a-run).
 - `data.reason` of a run is its `state_reason`. After a stop it names who asked for it and why, and the task instances
   whose end is presumed and not proven.
 
@@ -78,7 +80,7 @@ def json_type(hint: Any) -> str:
         return _one_of(member.value for member in hint)
     if get_origin(hint) is Literal:
         return _one_of(get_args(hint))
-    if get_origin(hint) is dict:
+    if get_origin(hint) is dict or is_typeddict(hint):
         return "object"
     if get_origin(hint) is list:
         return f"array of {json_type(get_args(hint)[0])}"

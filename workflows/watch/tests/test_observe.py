@@ -125,6 +125,7 @@ def test_tasks_start_and_end_between_the_start_and_the_end_of_their_run(run: Run
         "attempt": 1,
         "airflow": "default",
         "duration_s": 10.0,
+        "result": None,
     }
     assert run.events.filter(type="task.completed", task_id="load").get().data == {
         "state": "success",
