@@ -9,9 +9,21 @@ COPY ${REQUIREMENTS} /tmp/requirements.txt
 RUN /opt/svops/.venv/bin/pip install --require-hashes --only-binary :all: -r /tmp/requirements.txt
 COPY scripts/notices /tmp/
 RUN /opt/svops/.venv/bin/python /tmp/notices /opt/svops/THIRD_PARTY_NOTICES
+WORKDIR /opt/svops/app
+COPY manage.py ./
+COPY svops svops
+COPY rest rest
+COPY accounts accounts
+COPY workflows workflows
+COPY notifications notifications
+COPY console console
+# A checkout that was made with a umask of 077 has files that only its owner can read.
+RUN chmod -R a+rX /opt/svops/app
 
 FROM python:3.13-slim
 ENV PATH=/opt/svops/.venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# The copies of logs are in /tmp, which is memory in a container with a read-only file system.
+ENV LOG_CACHE_BYTES=300000000 LOG_COPY_BYTES=100000000
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin svops
 # A volume that is mounted here takes its owner over.
 RUN install -d -o svops -g svops /var/lib/svops
@@ -20,13 +32,7 @@ WORKDIR /opt/svops
 # file here, so no process can change one.
 COPY --from=build /opt/svops/.venv .venv
 COPY --from=build /opt/svops/THIRD_PARTY_NOTICES ./
-COPY manage.py ./
-COPY svops svops
-COPY rest rest
-COPY accounts accounts
-COPY workflows workflows
-COPY notifications notifications
-COPY console console
+COPY --from=build /opt/svops/app ./
 USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM

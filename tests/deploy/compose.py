@@ -56,8 +56,12 @@ def parse() -> dict[str, Any]:
     return document
 
 
-def services(variables: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def services(variables: Mapping[str, str], ours: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
+    """Return the services as Compose starts them with this `.env` and this `svops.env`."""
     found: dict[str, dict[str, Any]] = substitute(parse()["services"], variables)
+    for service in found.values():
+        if "env_file" in service:
+            service["environment"] = dict(ours or {}) | service.get("environment", {})
     return found
 
 

@@ -18,14 +18,15 @@ from runner.testing import Served
 from tests.deploy import compose
 
 DOCKERFILE = compose.REPOSITORY / "Dockerfile"
-FILL_IN = re.compile(r"```sh\n(umask 077\n.*?> \.env\n)```", re.DOTALL)
+FILL_IN = re.compile(r"```sh\n(\(umask 077\n.*?)```", re.DOTALL)
 
 
 @pytest.fixture(scope="session")
 def env_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `.env` file that the command in docs/deployment.md creates."""
     folder = tmp_path_factory.mktemp("env")
-    shutil.copy(compose.REPOSITORY / ".env.example", folder)
+    for name in (".env.example", "svops.env.example"):
+        shutil.copy(compose.REPOSITORY / name, folder)
     documented = FILL_IN.search((compose.REPOSITORY / "docs" / "deployment.md").read_text())
     assert documented is not None
     subprocess.run(["sh", "-c", documented[1]], cwd=folder, check=True)
@@ -34,15 +35,15 @@ def env_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def services(env_file: Path) -> dict[str, dict[str, Any]]:
-    return compose.services(compose.read_env(env_file.read_text()))
+    return compose.services(*(compose.read_env(env_file.with_name(name).read_text()) for name in (".env", "svops.env")))
 
 
 @pytest.fixture(scope="session")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The working directory of the image, built by the COPY lines of the Dockerfile."""
     folder = tmp_path_factory.mktemp("image")
-    stage = DOCKERFILE.read_text().rpartition("\nFROM ")[2]
-    for source, target in re.findall(r"^COPY (?!--from)(\S+) (\S+)$", stage, re.MULTILINE):
+    copied = DOCKERFILE.read_text().partition("\nWORKDIR /opt/svops/app\n")[2].partition("\nFROM ")[0]
+    for source, target in re.findall(r"^COPY (\S+) (\S+)$", copied, re.MULTILINE):
         path = compose.REPOSITORY / source
         if path.is_dir():
             shutil.copytree(path, folder / target, ignore=_ignored)

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from django.conf import settings as django_settings
 from django.core.management import get_commands
 from django.test import Client
 from django.urls import resolve
@@ -73,7 +74,8 @@ def python_commands(services: Services) -> list[list[str]]:
 def test_the_example_has_exactly_the_variables_of_the_file() -> None:
     without_default = {use.name for use in compose.uses(compose.parse()) if use.operator == "-" and not use.word}
 
-    assert {use.name for use in compose.uses(compose.parse())} == set(example()) | offered()
+    # Compose itself reads that one.
+    assert {use.name for use in compose.uses(compose.parse())} | {"COMPOSE_PROFILES"} == set(example()) | offered()
     assert offered() == without_default - set(example())
 
 
@@ -105,6 +107,59 @@ def test_the_documented_command_makes_an_env_file_that_only_its_owner_reads(env_
     assert variables.keys() == example().keys()
     assert all(re.fullmatch(r"[\w-]{43}=", secret) for secret in secrets)
     assert len(set(secrets)) == len(secrets)
+
+
+def documented() -> list[str]:
+    """Return the variables of docs/configuration.md that are for SVOps' own processes."""
+    page = (compose.REPOSITORY / "docs" / "configuration.md").read_text().partition("\n## In Airflow")[0]
+    return re.findall(r"^\| `([A-Z_0-9]+)` \|", page, re.MULTILINE)
+
+
+# What the file itself sets, because it says where things are in its containers, or keeps secrets apart.
+SET_BY_THE_FILE = {
+    "SECRET_KEY": ".env",
+    "POSTGRES_PASSWORD": ".env",
+    "AIRFLOW_URL": ".env",
+    "AIRFLOW_PASSWORD": ".env",
+    "AIRFLOWS_FILE": ".env",
+    "ALLOWED_HOSTS": ".env",
+    "TRUST_PROXY": ".env",
+    "READY_TOKEN": ".env",
+    "AUDIT_WEBHOOK_URL": ".env",
+    "SVOPS_ADMIN_USERNAME": ".env",
+    "SVOPS_ADMIN_EMAIL": ".env",
+    "SVOPS_ADMIN_PASSWORD": ".env",
+    "POSTGRES_SERVER": "the file",
+    "POSTGRES_USER": "the file",
+    "POSTGRES_DB": "the file",
+    "REDIS_URL": "the file",
+    "AUDIT_HEAD_FILE": "the file",
+}
+PORTS_OF_THE_MACHINE = {"SVOPS_PORT", "AIRFLOW_PORT"}
+
+
+@pytest.mark.parametrize("name", documented())
+def test_every_documented_variable_reaches_the_processes(name: str, env_file: Path) -> None:
+    """Before: PUBLIC_URL, EMAIL_*, OIDC_*, METRICS_TOKEN, SECRET_KEYS and more reached no process."""
+    in_env = compose.read_env(env_file.read_text())
+    place = SET_BY_THE_FILE.get(name, "svops.env")
+    variables = in_env | ({name: "given"} if place == ".env" else {})
+    started = compose.services(variables, {name: "given"} if place == "svops.env" else {})
+
+    got = {service: started[service]["environment"].get(name, "") for service in OURS}
+
+    if place == "svops.env":
+        assert got == dict.fromkeys(OURS, "given")
+    else:
+        assert any(("given" in value) if place == ".env" else value for value in got.values())
+    assert (name in example() or name in offered()) == (place == ".env" or name in PORTS_OF_THE_MACHINE)
+
+
+def test_the_second_example_has_documented_variables_for_its_own_file() -> None:
+    text = (compose.REPOSITORY / "svops.env.example").read_text()
+    named = set(re.findall(r"^#?([A-Z0-9_]+)=", text, re.MULTILINE))
+
+    assert named <= set(documented()) - SET_BY_THE_FILE.keys()
 
 
 def test_our_services_get_only_variables_that_the_code_reads(services: Services) -> None:
@@ -167,7 +222,6 @@ def test_each_service_has_only_the_secrets_that_it_uses(services: Services) -> N
         "SVOPS_INGEST_SECRET": {"web", "airflow-api", "airflow-scheduler", "airflow-triggerer"},
         "READY_TOKEN": {"web", "beat"},
         "AUDIT_WEBHOOK_URL": {"worker"},
-        "NOTIFICATION_EMAIL_DOMAINS": OURS,
         "SVOPS_ADMIN_PASSWORD": {"migrate"},
         "AIRFLOWS_FILE": {"migrate"},
         "AIRFLOW__API__SECRET_KEY": {"airflow-api"},
@@ -190,7 +244,7 @@ def test_the_listener_pushes_to_a_path_of_ours_and_web_accepts_that_host(service
     url = urlsplit(services["airflow-scheduler"]["environment"]["SVOPS_INGEST_URL"])
 
     assert url.hostname in services["web"]["environment"]["ALLOWED_HOSTS"].split(",")
-    assert (url.hostname, f"{url.port}") == ("web", services["web"]["ports"][0].rpartition(":")[2])
+    assert (url.hostname, [f"{url.port}"]) == ("web", services["web"]["expose"])
     assert resolve(url.path).view_name == "ingest"
 
 
@@ -239,7 +293,7 @@ def test_airflow_signs_in_with_the_password_of_the_env_file(services: Services, 
     user, _, role = given["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"].partition(":")
     assert role == "admin"
     assert json.loads(passwords.read_text()) == {user: given["AIRFLOW_PASSWORD"]}
-    assert services["web"]["environment"]["AIRFLOW_USERNAME"] == user
+    assert user == django_settings.AIRFLOW_USERNAME
     assert stat.S_IMODE(passwords.stat().st_mode) == 0o600
     assert started.stdout.split() == ["api-server", "--host", "0.0.0.0", "--port", "8080", "--workers", "1"]  # noqa: S104
 
@@ -247,12 +301,38 @@ def test_airflow_signs_in_with_the_password_of_the_env_file(services: Services, 
 # --- Ports, users, files --------------------------------------------------------------------------------------
 
 
-def test_only_web_and_airflow_publish_ports_and_only_on_this_machine(
+def test_only_the_proxy_and_airflow_publish_ports_and_only_on_this_machine(
     services: Services,
 ) -> None:
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
 
-    assert published == {"web": ["127.0.0.1:8000:8000"], "airflow-api": ["127.0.0.1:8080:8080"]}
+    assert published == {
+        "proxy": ["127.0.0.1:8000:8080", "127.0.0.1:8443:8443"],
+        "airflow-api": ["127.0.0.1:8080:8080"],
+    }
+
+
+def test_what_may_be_started_in_any_number_has_no_port_and_no_name_of_its_own(services: Services) -> None:
+    """Before: `--scale web=2` failed, because both wanted port 8000."""
+    assert all("ports" not in services[name] and "container_name" not in services[name] for name in ("web", "worker"))
+
+
+def test_only_airflow_and_the_proxy_can_be_left_out_and_nothing_else_waits_for_them(services: Services) -> None:
+    profiles = {name: service["profiles"] for name, service in services.items() if "profiles" in service}
+
+    assert profiles.pop("proxy") == ["proxy"]
+    assert profiles.keys() == {*AIRFLOWS, "airflow-db", "examples"}
+    assert set(map(tuple, profiles.values())) == {("embedded-airflow",)}
+    assert example()["COMPOSE_PROFILES"] == "embedded-airflow,proxy"
+    for name in services.keys() - profiles.keys():
+        assert not {"proxy", *profiles} & services[name].get("depends_on", {}).keys()
+
+
+def test_only_the_network_of_the_proxy_may_name_other_addresses(services: Services) -> None:
+    (network,) = compose.parse()["networks"]["front"]["ipam"]["config"]
+
+    assert services["web"]["environment"]["TRUST_PROXY"] == network["subnet"]
+    assert {name for name, service in services.items() if "front" in service["networks"]} == {"web", "proxy"}
 
 
 def test_no_container_runs_as_root_or_can_become_root(services: Services) -> None:
@@ -262,6 +342,7 @@ def test_no_container_runs_as_root_or_can_become_root(services: Services) -> Non
         "postgres": "postgres",
         "airflow-db": "postgres",
         "redis": "redis",
+        "proxy": "nginx",
     }
     assert re.search(r"^USER 10001:10001$", (compose.REPOSITORY / "Dockerfile").read_text(), re.MULTILINE)
     assert all(service["cap_drop"] == ["ALL"] for service in services.values())
@@ -282,6 +363,8 @@ def test_every_volume_is_declared_or_a_read_only_directory_of_the_repository(ser
         "./dags:/opt/airflow/dags:ro",
         "./plugins:/opt/airflow/plugins:ro",
         "./deploy/airflows:/etc/svops/airflows:ro",
+        "./deploy/proxy/compose:/etc/svops/proxy:ro",
+        "./deploy/proxy/tls:/etc/svops/tls:ro",
     }
     assert all((compose.REPOSITORY / volume.partition(":")[0]).is_dir() for volume in mounted)
 
@@ -289,7 +372,7 @@ def test_every_volume_is_declared_or_a_read_only_directory_of_the_repository(ser
 def test_airflow_cannot_reach_our_database_or_our_redis(services: Services) -> None:
     private = {name for name, service in services.items() if "airflow" not in service["networks"]}
 
-    assert private == {"postgres", "redis"}
+    assert private == {"postgres", "redis", "proxy"}
     assert all(services[name]["networks"] == ["airflow"] for name in AIRFLOWS)
 
 
@@ -322,11 +405,18 @@ def test_health_checks_request_urls_that_exist(services: Services) -> None:
         server = name if host == "127.0.0.1" else host
         if server == "web":
             resolve(path)
+        elif server == "proxy":
+            assert f"location = {path} " in (compose.REPOSITORY / "deploy/proxy/compose/health.conf").read_text()
         else:
             assert server == "airflow-api"
             assert f"\n  {path}:\n" in airflows
-        assert services[server]["ports"][0].endswith(f":{port}")
-    assert {name for name, *_ in found} == {"web", "beat", *AIRFLOWS - {"airflow-init"}}
+        assert port in {*services[server].get("expose", []), *_inside(services[server])}
+    assert {name for name, *_ in found} == {"web", "beat", "proxy", *AIRFLOWS - {"airflow-init"}}
+
+
+def _inside(service: dict[str, Any]) -> list[str]:
+    """Return the ports inside the container that the service publishes."""
+    return [port.rpartition(":")[2] for port in service.get("ports", [])]
 
 
 def test_health_checks_work_over_http_while_everything_else_is_redirected_to_https(

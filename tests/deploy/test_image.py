@@ -73,3 +73,12 @@ def test_the_notices_name_every_package_with_its_licence(tmp_path: Path) -> None
     assert licences["requests"] != ""
     assert "Redistribution and use in source and binary forms" in text
     assert {"django", "celery", "apprise", "redis", "pyotp"} <= {name.lower() for name in licences}
+
+
+def test_the_image_has_what_was_copied_readable_for_everybody() -> None:
+    """Before: with a umask of 077, as the documentation had it, the image could not start."""
+    build, _, final = DOCKERFILE.read_text().rpartition("\nFROM ")
+
+    assert build.rstrip().endswith("\nRUN chmod -R a+rX /opt/svops/app")
+    assert "COPY --from=build /opt/svops/app ./" in final.splitlines()
+    assert not re.search(r"^COPY (?!--from)", final, re.MULTILINE)
