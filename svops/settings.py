@@ -153,11 +153,14 @@ CSRF_FAILURE_VIEW = "rest.error_responses.forged"
 CSRF_TRUSTED_ORIGINS = env.items("CSRF_TRUSTED_ORIGINS")
 HTTPS = env.boolean("HTTPS", default=False)
 SECURE_SSL_REDIRECT = HTTPS
-# Health checks and Airflow's signed pushes do not come through the TLS proxy.
-SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|api/v1/ingest(/[^/]+)?)/?$"]
+# Health checks, Prometheus and Airflow's signed pushes do not come through the TLS proxy.
+SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|metrics|api/v1/ingest(/[^/]+)?)/?$"]
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_HSTS_SECONDS = env.integer("HSTS_SECONDS", default=0)
-SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_HSTS_SECONDS > 0
+# These two bind other hosts than this one, and for a long time: who owns the domain decides.
+SECURE_HSTS_INCLUDE_SUBDOMAINS = env.boolean("HSTS_SUBDOMAINS", default=False)
+SECURE_HSTS_PRELOAD = env.boolean("HSTS_PRELOAD", default=False)
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]  # they ask for these two
 TRUST_PROXY = env.proxies("TRUST_PROXY")
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUST_PROXY else None
 SESSION_COOKIE_HTTPONLY = True
@@ -213,6 +216,7 @@ INSTALLED_APPS = [
     "console",
 ]
 MIDDLEWARE = [
+    "svops.headers.probed_by_address",
     "django.middleware.security.SecurityMiddleware",
     "svops.headers.own_files_only",
     "django_guid.middleware.guid_middleware",

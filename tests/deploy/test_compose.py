@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import graphlib
 import json
+import os
 import re
 import shlex
 import shutil
@@ -419,6 +420,7 @@ def _inside(service: dict[str, Any]) -> list[str]:
     return [port.rpartition(":")[2] for port in service.get("ports", [])]
 
 
+@pytest.mark.django_db
 def test_health_checks_work_over_http_while_everything_else_is_redirected_to_https(
     client: Client, settings: Settings
 ) -> None:
@@ -426,7 +428,44 @@ def test_health_checks_work_over_http_while_everything_else_is_redirected_to_htt
 
     assert client.get("/healthz").status_code == HTTPStatus.OK
     assert client.post("/api/v1/ingest").status_code == HTTPStatus.UNAUTHORIZED
+    assert client.get("/metrics").status_code == HTTPStatus.OK
     assert client.get("/docs").status_code == HTTPStatus.MOVED_PERMANENTLY
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("path", "statuses"),
+    [("/healthz", {200}), ("/healthz/", {200}), ("/readyz", {200, 503}), ("/metrics", {200}), ("/login", {400})],
+)
+@pytest.mark.parametrize("allowed", [["svops.example.com"], [".example.com"]])
+def test_only_what_is_probed_answers_under_any_host(
+    client: Client, settings: Settings, path: str, statuses: set[int], allowed: list[str]
+) -> None:
+    """Before: the probes of a kubelet and Prometheus, which ask by address, got 400."""
+    settings.ALLOWED_HOSTS = allowed
+
+    assert client.get(path, headers={"Host": "10.1.2.3:8000"}).status_code in statuses
+
+
+@pytest.mark.parametrize(
+    ("given", "header"),
+    [
+        ({}, "max-age=60"),
+        ({"HSTS_SUBDOMAINS": "true"}, "max-age=60; includeSubDomains"),
+        ({"HSTS_SUBDOMAINS": "true", "HSTS_PRELOAD": "true"}, "max-age=60; includeSubDomains; preload"),
+    ],
+)
+def test_strict_transport_binds_only_this_host_unless_told(given: dict[str, str], header: str) -> None:
+    """Before: HSTS_SECONDS forced all subdomains, and the lists of browsers."""
+    show = "from django.test import Client; print(Client().get('/healthz', secure=True)['Strict-Transport-Security'])"
+    argv = [sys.executable, "-c", f"import django; django.setup(); {show}"]
+    env = {"DJANGO_SETTINGS_MODULE": "svops.settings", "HSTS_SECONDS": "60", "ALLOWED_HOSTS": "*", **given}
+
+    shown = subprocess.run(
+        argv, env=os.environ | env, cwd=compose.REPOSITORY, capture_output=True, text=True, check=True
+    )
+
+    assert shown.stdout.strip() == header
 
 
 def test_the_health_checks_of_airflow_pass_on_a_real_one(services: Services, airflow_server: AirflowServer) -> None:
