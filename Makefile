@@ -99,7 +99,7 @@ types: ## mypy --strict
 
 contracts: ## who may import whom
 	@scripts/setup --dev
-	@exec .venv/bin/lint-imports
+	@PYTHONPATH=clients/python/src exec .venv/bin/lint-imports
 
 js: ## JavaScript: Biome, types, unit tests (needs node and npm)
 	@exec scripts/check-js

@@ -1,0 +1,1 @@
+"""What the client does, without any I/O: generators that ask for effects, which the two drivers carry out."""
