@@ -1,6 +1,7 @@
 """The rows of a list of runs, made of columns: a page has neither a model nor a serializer for each row.
 
-`ListedRunSerializer` describes the rows. A test compares the two, field by field.
+New runs are answered in the same way. `ListedRunSerializer`, `RunSerializer` and `BatchedRunSerializer` describe the
+rows. Tests compare the two, field by field.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from rest.masking import mask
+from rest.times import iso
 from workflows.models import Airflow, Run, TaskInstance
 from workflows.states import TERMINAL, RunState
 
@@ -33,8 +35,19 @@ def columns(runs: QuerySet[Run], *, parameters: bool) -> QuerySet[Run, dict[str,
 
 def shown(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return the rows as they are answered."""
-    airflows, now = Airflow.by_name(), timezone.now()
-    pausing = _pausing(rows)
+    return _all_shown(rows, Airflow.by_name())
+
+
+def shown_run(run: Run, *, airflows: Mapping[str, Airflow], parameters: bool) -> dict[str, Any]:
+    """Return a run that was read already as it is answered. It must have been read with its workflow and its user."""
+    names = {"workflow__name": run.workflow.name, "user__username": run.user and run.user.username}
+    row = {column: names[column] if column in names else getattr(run, column) for column in COLUMNS}
+    [shown] = _all_shown([row | {"parameters": run.parameters} if parameters else row], airflows)
+    return shown
+
+
+def _all_shown(rows: Sequence[Row], airflows: Mapping[str, Airflow]) -> list[dict[str, Any]]:
+    now, pausing = timezone.now(), _pausing(rows)
     return [_shown(row, airflows[row["airflow_id"]], now=now, pausing=row["id"] in pausing) for row in rows]
 
 
@@ -81,8 +94,7 @@ def _shown(row: Row, airflow: Airflow, *, now: datetime, pausing: bool) -> dict[
 
 
 def _moment(at: datetime | None) -> str | None:
-    """Write a moment as DRF does."""
-    return at.isoformat().replace("+00:00", "Z") if at else None
+    return iso(at) if at else None
 
 
 def _interval(row: Row) -> dict[str, str | None] | None:

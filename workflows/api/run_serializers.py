@@ -29,7 +29,7 @@ class FreshnessMixin(serializers.Serializer[Any]):
     def _airflow_of(self, run: Run) -> Airflow:
         # Read once for all rows of an answer, which share their outermost serializer.
         if not hasattr(self.root, "airflows"):
-            self.root.airflows = self.context.get("airflows") or Airflow.by_name()  # type: ignore[attr-defined]
+            self.root.airflows = Airflow.by_name()  # type: ignore[attr-defined]
         airflow: Airflow = self.root.airflows[run.airflow_name]  # type: ignore[attr-defined]
         return airflow
 

@@ -36,7 +36,6 @@ from workflows.api.filters import RunFilter
 from workflows.api.inputs import BatchInput, ControlInput, ControlRequest, TriggerInput
 from workflows.api.run_pages import RunPages
 from workflows.api.run_serializers import (
-    BatchedRunSerializer,
     BatchSerializer,
     ExplanationSerializer,
     ListedRunSerializer,
@@ -187,9 +186,9 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
             workflow=workflow, user=current_user(request), trigger_type=TriggerType.API, request=asked
         )
         headers = {"Idempotent-Replayed": "true"} if replayed else None
-        known = {airflow.name: airflow} if airflow else None
-        shown = RunSerializer(run, context={"airflows": known})
-        return Response(shown.data, status=status.HTTP_201_CREATED, headers=headers)
+        airflows = {airflow.name: airflow} if airflow else Airflow.by_name()
+        shown = run_rows.shown_run(run, airflows=airflows, parameters=True)
+        return Response(shown, status=status.HTTP_201_CREATED, headers=headers)
 
     @extend_schema(
         summary="Trigger several runs",
@@ -344,7 +343,7 @@ def _batched(outcome: services.Triggered | Exception, airflows: Mapping[str, Air
         return {"status": answer.status_code, "error": answer.data} if answer else {"status": 500}
     return {
         "status": status.HTTP_201_CREATED,
-        "run": BatchedRunSerializer(outcome.run, context={"airflows": airflows}).data,
+        "run": run_rows.shown_run(outcome.run, airflows=airflows, parameters=False),
     }
 
 

@@ -13,7 +13,8 @@ from pytest_django import DjangoAssertNumQueries
 from rest_framework.renderers import JSONRenderer
 
 from accounts.models import User
-from workflows.api.run_serializers import ListedRunSerializer
+from workflows.api import run_rows
+from workflows.api.run_serializers import BatchedRunSerializer, ListedRunSerializer, RunSerializer
 from workflows.api.tests.asking import V1, AsUser
 from workflows.models import Airflow, Run, TriggerType, Workflow
 from workflows.models.workflows import LARGE_OF_DAG
@@ -82,6 +83,23 @@ def test_a_row_shows_its_parameters_only_if_they_are_asked_for(as_user: AsUser, 
     [row] = as_user(ada).get(f"{V1}/runs").json()["results"]
 
     assert row == {name: value for name, value in described(run).items() if name != "parameters"}
+
+
+@pytest.mark.parametrize("serializer", [RunSerializer, BatchedRunSerializer])
+@pytest.mark.parametrize("state", [RunState.PENDING, RunState.RUNNING, RunState.FAILED])
+@pytest.mark.parametrize("case", CASES)
+def test_a_new_run_is_answered_as_its_serializer_writes_it(
+    nightly: Workflow, serializer: type[RunSerializer], state: RunState, case: dict[str, Any]
+) -> None:
+    Airflow.objects.update_or_create(pk=1, defaults={"looked_at": NOW})
+    run = new_run(nightly, state, paused=True)
+    Run.objects.filter(pk=run.pk).update(**case)
+    found = Run.objects.with_work().select_related("workflow", "user").get(pk=run.pk)
+    written = json.loads(JSONRenderer().render(serializer(found).data))
+
+    shown = run_rows.shown_run(found, airflows=Airflow.by_name(), parameters="parameters" in written)
+
+    assert list(json.loads(JSONRenderer().render(shown)).items()) == list(written.items())
 
 
 @pytest.mark.parametrize("state", RunState)

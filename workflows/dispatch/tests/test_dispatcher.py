@@ -14,8 +14,9 @@ from accounts.models import User
 from workflows import services
 from workflows.airflow import Timeout
 from workflows.airflow.tests.scripted import Drip, Hold
+from workflows.dispatch import dispatcher
 from workflows.dispatch.tests.steps import TRIGGER, dispatch_pending, later, trigger, waiting, was_taken
-from workflows.models import Airflow, AirflowCommand, Run, Workflow
+from workflows.models import Airflow, AirflowCommand, CommandKind, Run, Workflow
 from workflows.tests.stage import StagedAirflow
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -131,3 +132,33 @@ def test_a_command_waits_for_the_earlier_one_of_its_run(
     assert not was_taken(stop)
 
     assert (waiting(), airflow.marked) == (["trigger", "stop"], [])
+
+
+ELSEWHERE = "elsewhere"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"due_at": later(86_400)},
+        {"held": True},
+        {"finished_at": later()},
+        {"kind": CommandKind.STOP},
+        {"airflow": ELSEWHERE},
+        {"workflow": None},
+        {"leased_until": later(86_400)},
+    ],
+    ids=lambda changes: ", ".join(changes) or "as it is",
+)
+def test_a_new_trigger_waits_exactly_if_one_of_its_workflow_is_due(
+    airflow: StagedAirflow, nightly: Workflow, pending: AirflowCommand, changes: dict[str, Any]
+) -> None:
+    Airflow.objects.create(name=ELSEWHERE)
+    AirflowCommand.objects.filter(pk=pending.pk).update(**changes)
+    now = later()
+
+    has_waiting = AirflowCommand.objects.triggers_due(nightly.pk, nightly.dag.airflow_name, now).exists()
+
+    assert (dispatcher.prospect(nightly, now=now).leased_until is None) == has_waiting
+    assert has_waiting == (set(changes) <= {"leased_until"})
