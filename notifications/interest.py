@@ -24,19 +24,24 @@ from workflows.models import Event
 
 
 def concern_somebody(events: Sequence[Event]) -> bool:
-    """Return whether a config subscribes to the type of one of the events, or waits for the end of a failure.
+    """Return whether a config may want one of the events, or waits for the end of a failure.
 
-    One query by hand: each recorded event asks this, and most of them concern nobody.
+    It may want those of the types and subjects that it subscribes to. One that names tags may want every event of the
+    type, because the tags are not known yet. One query by hand: each recorded event asks this, and most of them
+    concern nobody.
     """
     types, workflows = {event.type for event in events}, _completed(events)
-    asked = f"EXISTS (SELECT 1 FROM notifications_subscription WHERE type IN ({_places(types)}))"  # noqa: S608
+    subjects = set().union(*(rules.own_subjects(event) for event in events))
+    of_types = f"SELECT 1 FROM notifications_subscription WHERE type IN ({_places(types)})"  # noqa: S608 - placeholders
+    asked = f"EXISTS ({of_types} AND subject IN ({_places(subjects)})) OR EXISTS ({of_types} AND subject LIKE %s)"
+    values = [*types, *subjects, *types, f"{rules.START_OF_TAGS}%"]
     if workflows:
         asked += (
             " OR EXISTS (SELECT 1 FROM notifications_episode"  # noqa: S608 - placeholders
             f" WHERE closed_at IS NULL AND workflow_id IN ({_places(workflows)}))"
         )
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {asked}", [*types, *workflows])
+        cursor.execute(f"SELECT {asked}", [*values, *workflows])
         return bool(cursor.fetchone()[0])
 
 

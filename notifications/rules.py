@@ -12,6 +12,7 @@ from notifications.models import LONGEST_SUBJECT, NotificationConfig, name_of
 from rest.backoff import doubling
 from workflows.eventlog.audience import Audience
 from workflows.eventlog.events import NotificationFailed
+from workflows.models import Event
 
 # The waits after each failed attempt. https://www.svix.com and https://www.standardwebhooks.com use similar ones.
 SCHEDULE = (
@@ -96,9 +97,13 @@ def subjects(filters: Filters) -> list[str]:
 
 def subjects_of(facts: Facts) -> set[str]:
     """Return the subjects that an event has."""
-    tags = {_subject("tag", tag) for tag in facts.tags}
-    named = {"workflow": facts.workflow_id, "user": facts.user_id, "state": facts.data.get("state")}
-    return {"", *tags, *(_subject(subject, value) for subject, value in named.items() if value is not None)}
+    return own_subjects(facts) | {_subject("tag", tag) for tag in facts.tags}
+
+
+def own_subjects(event: Facts | Event) -> set[str]:
+    """Return the subjects that an event has by itself: all but the tags, which are those of its workflow's DAG."""
+    named = {"workflow": event.workflow_id, "user": event.user_id, "state": event.data.get("state")}
+    return {"", *(_subject(subject, value) for subject, value in named.items() if value is not None)}
 
 
 def _subject(name: str, value: object) -> str:
@@ -107,6 +112,7 @@ def _subject(name: str, value: object) -> str:
 
 
 _SUBJECTS = {"workflows": "workflow", "users": "user", "tags": "tag", "states": "state"}
+START_OF_TAGS = _subject("tag", "")
 
 
 def _passes_duration(filters: Filters, facts: Facts) -> bool:

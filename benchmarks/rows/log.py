@@ -110,7 +110,6 @@ def _with_configs(count: int) -> Prepare:
     """Return the preparation of events beside configs that subscribe to them, for other workflows."""
 
     def prepare(stage: Stage) -> Work:
-        NotificationConfig.objects.all().delete()
         owner = stage.user("ada")
         configs = NotificationConfig.objects.bulk_create(
             NotificationConfig(
@@ -127,7 +126,6 @@ def _with_configs(count: int) -> Prepare:
 
         def work() -> None:
             _record(run, stage.many)
-            NotificationConfig.objects.all().delete()
 
         return work
 

@@ -27,6 +27,7 @@ from benchmarks.table.airflow_life import task_json
 from benchmarks.table.counters import Counters
 from benchmarks.table.names import ADMIN, BENCH_DAG
 from benchmarks.table.row import BYTES, COUNTING, QUICK, REQUESTS
+from notifications.models import NotificationConfig
 from workflows import gateway
 from workflows.models import Airflow, Run, TaskInstance, Workflow
 from workflows.naming import DEFAULT
@@ -209,6 +210,7 @@ class Stage:
     def clear(self) -> None:
         """Remove what the row before has made, here and in Airflow."""
         self.airflow.control(reset=True, delay=0.0, down=False, dags=self._dags())
+        NotificationConfig.objects.all().delete()
         with connection.cursor() as cursor:
             runs = f"SELECT id FROM workflows_run WHERE dag_id = '{BENCH_DAG}'"  # noqa: S608 - our own name
             for statement in deletions(Run, runs):

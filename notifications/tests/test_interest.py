@@ -94,6 +94,20 @@ def test_the_configs_found_by_subject_are_those_that_the_rules_choose_from_all(
     assert 50 < len(expected) < len(recorded) * configs.count()
 
 
+def test_a_config_alone_gets_what_the_rules_choose_for_it(
+    workflow: Workflow, other: Workflow, make_config: MakeConfig, ada: User
+) -> None:
+    for chosen in filters(workflow, other, ada):
+        config = make_config(actor=ada, notification_types=TYPES, filters=chosen)
+        types = frozenset(config.subscriptions.values_list("type", flat=True))
+
+        recorded = batch(workflow, other, user=ada)
+
+        expected = {event.pk for event in recorded if not rules.why_not(config, types, facts_of.of(event))}
+        assert set(Delivery.objects.filter(config=config).values_list("event", flat=True)) == expected
+        config.delete()
+
+
 NARROW: dict[str, Callable[[int], dict[str, Any]]] = {
     "workflows": lambda number: {"workflows": [1000 + number]},
     "tags": lambda number: {"tags": [f"other {number}"]},

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from urllib.parse import urlencode
 
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -16,6 +17,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator, capfirst
+from django.utils.translation import gettext as _
 
 from rest.errors import ConflictError, InvalidInputError, SVOpsError
 from workflows.models import (
@@ -35,6 +37,7 @@ MOST_AT_ONCE = 100  # an action calls Airflow once for each object, while the op
 
 
 EMPTY = "-"
+CHECKBOX = '<input type="checkbox" name="{}" value="{}" class="action-select" aria-label="{}">'
 
 
 def page_link(obj: Model | None, text: str = "") -> str:
@@ -74,7 +77,8 @@ def pretty(value: Any) -> SafeString:
 
 def short(value: Any, length: int = 80) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return Truncator(text).chars(length)
+    # A text that fits is the rule, and Django takes longer to find that out.
+    return text if len(text) <= length else Truncator(text).chars(length)
 
 
 def command_label(command: AirflowCommand) -> SafeString:
@@ -162,6 +166,11 @@ class Pages(ModelPages):
     def get_list_filter(self, request: HttpRequest) -> Any:
         filters = super().get_list_filter(request)
         return [AirflowFilter, *filters] if self.names_airflow and _has_several(request) else filters
+
+    def action_checkbox(self, obj: Any) -> SafeString:
+        """Write Django's own box without the two templates of its widget, which are a fifth of the time of a page."""
+        about = _("Select this object for an action - {}").format(obj)
+        return format_html(CHECKBOX, ACTION_CHECKBOX_NAME, obj.pk, about)
 
     @admin.display(description="Airflow")
     def of_airflow(self, obj: Any) -> str:

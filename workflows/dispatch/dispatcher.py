@@ -32,8 +32,7 @@ class Prospect(NamedTuple):
 
 
 # Written out: each trigger asks this, and Django takes longer to build the query than the database to answer it.
-_PROSPECT = f"""
-    SELECT a.*, EXISTS (
+_PROSPECT = f"""SELECT a.*, EXISTS (
         SELECT 1 FROM {AirflowCommand._meta.db_table} c
         WHERE c.workflow_id = %s AND c.airflow_id = a.name AND c.kind = 'trigger'
         AND c.finished_at IS NULL AND NOT c.held AND c.due_at <= %s

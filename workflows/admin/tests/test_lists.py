@@ -6,15 +6,18 @@ import uuid
 from typing import Any
 
 import pytest
+from django.contrib.admin import ModelAdmin, site
 from django.test import Client
 
 from accounts.models import User
+from workflows.admin.runs import RunAdmin
 from workflows.admin.tests.pages import NOW, found, new_run, populate
 from workflows.models import (
     AirflowCommand,
     CommandKind,
     Dag,
     Event,
+    Run,
     TaskInstance,
     Workflow,
 )
@@ -78,3 +81,10 @@ def test_tasks_and_events_are_filtered_by_state_type_and_run(operator: Client, w
     assert found(operator, "taskinstance", f"run__id__exact={task.run_id}") == [task]
     assert found(operator, "event", f"run__id__exact={event.run_id}&type=workflow.started") == [event]
     assert found(operator, "event", "type=workflow.failed") == []
+
+
+def test_the_box_of_a_row_is_djangos_own(workflow: Workflow) -> None:
+    workflow.name = "Größe <\"A\" & 'B'>"
+    pages, rows = RunAdmin(Run, site), [new_run(workflow), workflow]
+
+    assert [pages.action_checkbox(row) for row in rows] == [ModelAdmin.action_checkbox(pages, row) for row in rows]
