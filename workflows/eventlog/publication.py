@@ -8,7 +8,7 @@ appears behind a reader's cursor, and there are no gaps.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,10 +68,12 @@ def as_published(event: Line) -> Published:
     )
 
 
-def read_after(position: int, *, limit: int = BATCH) -> list[Published]:
-    """Return the log after `position`, in order."""
-    page = Event.objects.filter(position__gt=position).order_by("position").values_list(*COLUMNS, named=True)[:limit]
-    return [as_published(event) for event in page]
+def read_after(position: int, *, limit: int = BATCH, run_ids: Collection[str] | None = None) -> list[Published]:
+    """Return the log after `position`, in order: all of it, or that of these runs."""
+    log = Event.objects.filter(position__gt=position)
+    if run_ids is not None:
+        log = log.filter(run__in=run_ids)
+    return [as_published(event) for event in log.order_by("position").values_list(*COLUMNS, named=True)[:limit]]
 
 
 def head() -> int:

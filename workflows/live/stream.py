@@ -135,7 +135,7 @@ class Stream:
         while after < self.hub.position:
             target = self.hub.position
             async with self.share.turn():
-                page = await _read_after(after)
+                page = await _read_after(after, run_ids=self._runs_asked_for())
             audiences = await self.hub.audiences_of(page)
             # The hub has not reached the rest yet, and will deliver it.
             reached = [event for event in page if event.position <= self.hub.position]
@@ -146,6 +146,11 @@ class Stream:
                 self.client.send(Bundle(part))
                 await self.client.wait_until_idle()
         return after
+
+    def _runs_asked_for(self) -> set[str] | None:
+        """Return the runs to which every subscription is narrowed: then a replay need not read the rest of the log."""
+        run_ids = {one.run_id for one in self.client.filters}
+        return None if None in run_ids else {run_id for run_id in run_ids if run_id}
 
 
 def _in_parts(events: Iterable[Published]) -> Iterator[list[Published]]:

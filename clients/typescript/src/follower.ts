@@ -149,7 +149,7 @@ export class Follower implements Ear {
   }
 
   #noSecret(error: unknown): void {
-    const isFinal = error instanceof SvopsError && [401, 403, 404].includes(error.status);
+    const isFinal = error instanceof SvopsError && error.status >= 400 && error.status < 500 && error.status !== 429;
     // A source that gives nonsense would do so for ever; one that fails may only be offline.
     if (isFinal || (error instanceof TypeError && error.message.startsWith("The source"))) this.end(error);
     else this.#again(waitMs(this.#failures), error);

@@ -1188,6 +1188,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/workflows/{workflow_pk}/runs/{id}/result": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get the result of a run
+         * @description What the `result_task` of the workflow has returned, once the run has succeeded. Until then, and until it was read from Airflow, `state` is `pending`. A retry that succeeds replaces it.
+         */
+        get: operations["workflows_runs_result_retrieve"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/workflows/{workflow_pk}/runs/{id}/tasks": {
         parameters: {
             query?: never;
@@ -1410,7 +1430,7 @@ export interface components {
              *     * `command` - command
              */
             auth?: components["schemas"]["AuthEnum"];
-            /** @description The other options: username, password, token, token_file, oauth2_token_url, oauth2_client_id, oauth2_client_secret, oauth2_scope, oauth2_audience, oauth2_method, google_credentials, google_audience, mwaa_environment, mwaa_region, token_command, token_command_env, token_timeout, headers, ca_file, client_cert, client_key, proxy, max_requests_per_second, ingest_secret. */
+            /** @description The other options: username, password, token, token_file, oauth2_token_url, oauth2_client_id, oauth2_client_secret, oauth2_scope, oauth2_audience, oauth2_method, google_credentials, google_audience, mwaa_environment, mwaa_region, mwaa_method, token_command, token_command_env, token_timeout, headers, ca_file, client_cert, client_key, proxy, max_requests_per_second, ingest_secret. */
             options?: {
                 [key: string]: unknown;
             };
@@ -1480,7 +1500,7 @@ export interface components {
         /** @description An earlier attempt of a run, as it ended. */
         Attempt: {
             readonly number: number;
-            readonly state: components["schemas"]["StateEnum"];
+            readonly state: components["schemas"]["RunStateEnum"];
             readonly state_reason: string;
             /** @description Each as task_id, or task_id[map_index]. */
             readonly failed_tasks: string[];
@@ -1563,7 +1583,7 @@ export interface components {
             /** @description As it was when the run was triggered. */
             readonly dag_id: string;
             readonly dag_run_id: string;
-            readonly state: components["schemas"]["StateEnum"];
+            readonly state: components["schemas"]["RunStateEnum"];
             readonly state_reason: string;
             /** @description It can make no progress until it is resumed. */
             paused: boolean;
@@ -1574,8 +1594,12 @@ export interface components {
             user_id: number | null;
             readonly username: string | null;
             /** @description The caller's own reference. */
-            task_id: (number | string) | null;
+            caller_task_ref: (number | string) | null;
             /** @description The caller's own reference. */
+            caller_dataset_ref: (number | string) | null;
+            /** @description The same as `caller_task_ref`; no task of Airflow. */
+            task_id: (number | string) | null;
+            /** @description The same as `caller_dataset_ref`. */
             dataset_id: (number | string) | null;
             readonly note: string;
             /** @description Each retry adds one. */
@@ -2013,7 +2037,7 @@ export interface components {
             request_id: string | null;
         };
         /** @description The envelope, the same on every transport. `data` depends on `type`. */
-        Event: components["schemas"]["WorkflowTriggeredEvent"] | components["schemas"]["WorkflowStartedEvent"] | components["schemas"]["WorkflowCompletedEvent"] | components["schemas"]["WorkflowFailedEvent"] | components["schemas"]["WorkflowStoppedEvent"] | components["schemas"]["WorkflowRetriedEvent"] | components["schemas"]["WorkflowPausedEvent"] | components["schemas"]["WorkflowResumedEvent"] | components["schemas"]["WorkflowStopIncompleteEvent"] | components["schemas"]["WorkflowExternalChangeEvent"] | components["schemas"]["TaskStartedEvent"] | components["schemas"]["TaskCompletedEvent"] | components["schemas"]["TaskFailedEvent"] | components["schemas"]["TaskRetryingEvent"] | components["schemas"]["TaskSkippedEvent"] | components["schemas"]["TaskAwaitingInputEvent"] | components["schemas"]["TaskInputReceivedEvent"] | components["schemas"]["DagSyncedEvent"] | components["schemas"]["DagImportErrorEvent"] | components["schemas"]["AirflowDownEvent"] | components["schemas"]["AirflowUpEvent"] | components["schemas"]["AirflowEmptiedEvent"] | components["schemas"]["NotificationFailedEvent"];
+        Event: components["schemas"]["WorkflowTriggeredEvent"] | components["schemas"]["WorkflowStartedEvent"] | components["schemas"]["WorkflowCompletedEvent"] | components["schemas"]["WorkflowResultEvent"] | components["schemas"]["WorkflowFailedEvent"] | components["schemas"]["WorkflowStoppedEvent"] | components["schemas"]["WorkflowRetriedEvent"] | components["schemas"]["WorkflowPausedEvent"] | components["schemas"]["WorkflowResumedEvent"] | components["schemas"]["WorkflowStopIncompleteEvent"] | components["schemas"]["WorkflowExternalChangeEvent"] | components["schemas"]["TaskStartedEvent"] | components["schemas"]["TaskCompletedEvent"] | components["schemas"]["TaskFailedEvent"] | components["schemas"]["TaskRetryingEvent"] | components["schemas"]["TaskSkippedEvent"] | components["schemas"]["TaskAwaitingInputEvent"] | components["schemas"]["TaskInputReceivedEvent"] | components["schemas"]["DagSyncedEvent"] | components["schemas"]["DagImportErrorEvent"] | components["schemas"]["AirflowDownEvent"] | components["schemas"]["AirflowUpEvent"] | components["schemas"]["AirflowEmptiedEvent"] | components["schemas"]["NotificationFailedEvent"];
         EventPage: {
             /** @description Send it as `after` next time. */
             cursor: number;
@@ -2023,6 +2047,7 @@ export interface components {
          * @description * `workflow.triggered` - workflow.triggered
          *     * `workflow.started` - workflow.started
          *     * `workflow.completed` - workflow.completed
+         *     * `workflow.result` - workflow.result
          *     * `workflow.failed` - workflow.failed
          *     * `workflow.stopped` - workflow.stopped
          *     * `workflow.retried` - workflow.retried
@@ -2045,9 +2070,9 @@ export interface components {
          *     * `notification.failed` - notification.failed
          * @enum {string}
          */
-        EventTypeEnum: "workflow.triggered" | "workflow.started" | "workflow.completed" | "workflow.failed" | "workflow.stopped" | "workflow.retried" | "workflow.paused" | "workflow.resumed" | "workflow.stop_incomplete" | "workflow.external_change" | "task.started" | "task.completed" | "task.failed" | "task.retrying" | "task.skipped" | "task.awaiting_input" | "task.input_received" | "dag.synced" | "dag.import_error" | "system.airflow_down" | "system.airflow_up" | "system.airflow_emptied" | "notification.failed";
+        EventTypeEnum: "workflow.triggered" | "workflow.started" | "workflow.completed" | "workflow.result" | "workflow.failed" | "workflow.stopped" | "workflow.retried" | "workflow.paused" | "workflow.resumed" | "workflow.stop_incomplete" | "workflow.external_change" | "task.started" | "task.completed" | "task.failed" | "task.retrying" | "task.skipped" | "task.awaiting_input" | "task.input_received" | "dag.synced" | "dag.import_error" | "system.airflow_down" | "system.airflow_up" | "system.airflow_emptied" | "notification.failed";
         Explanation: {
-            state: components["schemas"]["StateEnum"];
+            state: components["schemas"]["RunStateEnum"];
             reasons: components["schemas"]["Reason"][];
         };
         /** @description An event must pass every filter that is given. Without filters, every event that you may see passes. */
@@ -2142,7 +2167,7 @@ export interface components {
             /** @description As it was when the run was triggered. */
             readonly dag_id: string;
             readonly dag_run_id: string;
-            readonly state: components["schemas"]["StateEnum"];
+            readonly state: components["schemas"]["RunStateEnum"];
             readonly state_reason: string;
             /** @description It can make no progress until it is resumed. */
             paused: boolean;
@@ -2153,8 +2178,12 @@ export interface components {
             user_id: number | null;
             readonly username: string | null;
             /** @description The caller's own reference. */
-            task_id: (number | string) | null;
+            caller_task_ref: (number | string) | null;
             /** @description The caller's own reference. */
+            caller_dataset_ref: (number | string) | null;
+            /** @description The same as `caller_task_ref`; no task of Airflow. */
+            task_id: (number | string) | null;
+            /** @description The same as `caller_dataset_ref`. */
             dataset_id: (number | string) | null;
             readonly note: string;
             /** @description Each retry adds one. */
@@ -2215,6 +2244,8 @@ export interface components {
              * @description Chosen by an admin to get the runs that are started in Airflow itself.
              */
             readonly adopts_airflow_runs: boolean;
+            /** @description The task of the DAG whose return value is the result of a run. */
+            readonly result_task: string;
             /** Format: date-time */
             readonly created_at: string;
             /** Format: date-time */
@@ -2445,6 +2476,7 @@ export interface components {
          * @description * `workflow_triggered` - workflow_triggered
          *     * `workflow_started` - workflow_started
          *     * `workflow_completed` - workflow_completed
+         *     * `workflow_result` - workflow_result
          *     * `workflow_failed` - workflow_failed
          *     * `workflow_stopped` - workflow_stopped
          *     * `workflow_retried` - workflow_retried
@@ -2467,14 +2499,14 @@ export interface components {
          *     * `notification_failed` - notification_failed
          * @enum {string}
          */
-        NotificationTypeEnum: "workflow_triggered" | "workflow_started" | "workflow_completed" | "workflow_failed" | "workflow_stopped" | "workflow_retried" | "workflow_paused" | "workflow_resumed" | "workflow_stop_incomplete" | "workflow_external_change" | "task_started" | "task_completed" | "task_failed" | "task_retrying" | "task_skipped" | "task_awaiting_input" | "task_input_received" | "dag_synced" | "dag_import_error" | "system_airflow_down" | "system_airflow_up" | "system_airflow_emptied" | "notification_failed";
+        NotificationTypeEnum: "workflow_triggered" | "workflow_started" | "workflow_completed" | "workflow_result" | "workflow_failed" | "workflow_stopped" | "workflow_retried" | "workflow_paused" | "workflow_resumed" | "workflow_stop_incomplete" | "workflow_external_change" | "task_started" | "task_completed" | "task_failed" | "task_retrying" | "task_skipped" | "task_awaiting_input" | "task_input_received" | "dag_synced" | "dag_import_error" | "system_airflow_down" | "system_airflow_up" | "system_airflow_emptied" | "notification_failed";
         /** @enum {unknown} */
         NullEnum: null;
         OtherRun: {
             /** Format: uuid */
             run_id: string;
             workflow_id: number;
-            state: components["schemas"]["StateEnum"];
+            state: components["schemas"]["RunStateEnum"];
         };
         PaginatedAirflowList: {
             /** @example 123 */
@@ -2590,6 +2622,21 @@ export interface components {
             previous: string | null;
             results: components["schemas"]["Event"][];
         };
+        PaginatedGrantList: {
+            /** @example 123 */
+            count: number;
+            /**
+             * Format: uri
+             * @example http://api.example.org/accounts/?page=4
+             */
+            next: string | null;
+            /**
+             * Format: uri
+             * @example http://api.example.org/accounts/?page=2
+             */
+            previous: string | null;
+            results: components["schemas"]["Grant"][];
+        };
         PaginatedListedRunList: {
             /**
              * Format: uri
@@ -2620,6 +2667,21 @@ export interface components {
             previous: string | null;
             results: components["schemas"]["ListedWorkflow"][];
         };
+        PaginatedTaskList: {
+            /** @example 123 */
+            count: number;
+            /**
+             * Format: uri
+             * @example http://api.example.org/accounts/?page=4
+             */
+            next: string | null;
+            /**
+             * Format: uri
+             * @example http://api.example.org/accounts/?page=2
+             */
+            previous: string | null;
+            results: components["schemas"]["Task"][];
+        };
         PaginatedTicketList: {
             /** @example 123 */
             count: number;
@@ -2634,6 +2696,21 @@ export interface components {
              */
             previous: string | null;
             results: components["schemas"]["Ticket"][];
+        };
+        PaginatedTypeList: {
+            /** @example 123 */
+            count: number;
+            /**
+             * Format: uri
+             * @example http://api.example.org/accounts/?page=4
+             */
+            next: string | null;
+            /**
+             * Format: uri
+             * @example http://api.example.org/accounts/?page=2
+             */
+            previous: string | null;
+            results: components["schemas"]["Type"][];
         };
         PaginatedUserList: {
             /** @example 123 */
@@ -2671,7 +2748,7 @@ export interface components {
              *     * `command` - command
              */
             auth?: components["schemas"]["AuthEnum"];
-            /** @description The other options: username, password, token, token_file, oauth2_token_url, oauth2_client_id, oauth2_client_secret, oauth2_scope, oauth2_audience, oauth2_method, google_credentials, google_audience, mwaa_environment, mwaa_region, token_command, token_command_env, token_timeout, headers, ca_file, client_cert, client_key, proxy, max_requests_per_second, ingest_secret. */
+            /** @description The other options: username, password, token, token_file, oauth2_token_url, oauth2_client_id, oauth2_client_secret, oauth2_scope, oauth2_audience, oauth2_method, google_credentials, google_audience, mwaa_environment, mwaa_region, mwaa_method, token_command, token_command_env, token_timeout, headers, ca_file, client_cert, client_key, proxy, max_requests_per_second, ingest_secret. */
             options?: {
                 [key: string]: unknown;
             };
@@ -2733,6 +2810,8 @@ export interface components {
                 [key: string]: unknown;
             };
             visibility?: components["schemas"]["VisibilityEnum"];
+            /** @description The task of the DAG whose return value is the result of a run; empty for none. */
+            result_task?: string;
             /** @description Whether it gets the runs of its DAG that are started in Airflow itself. Only an admin can set it to true, for one workflow of a DAG. If none is chosen, the oldest active workflow gets them, provided that all workflows of the DAG are internal. */
             adopts_airflow_runs?: boolean;
         };
@@ -2870,6 +2949,40 @@ export interface components {
             /** @description At least 12 characters (`PASSWORD_MIN_LENGTH`), not all digits, not a common one. */
             password: string;
         };
+        /** @description The result of a run: what the workflow's `result_task` has returned, or why there is nothing. */
+        Result: {
+            /**
+             * @description `none`: nothing is expected. `pending`: the run has not ended, or the result is still to be read from Airflow. `missing`: the task was skipped, has failed or has returned nothing. `too_large`: Airflow has it, see `reference`. `unavailable`: Airflow did not give it.
+             *
+             *     * `none` - None
+             *     * `pending` - Pending
+             *     * `ready` - Ready
+             *     * `missing` - Missing
+             *     * `too_large` - Too Large
+             *     * `unavailable` - Unavailable
+             */
+            state: components["schemas"]["ResultStateEnum"];
+            /** @description The result task; empty if there is none. */
+            task_id: string;
+            /** @description Any JSON; null in every state but `ready`. */
+            value: unknown;
+            /** @description Bytes of the value as JSON, if known. */
+            size: number | null;
+            /** @description Why there is no value, for people. */
+            reason: string;
+            /** @description Where Airflow's API has a result that is too large, below `/api/v2/`. */
+            reference: string;
+        };
+        /**
+         * @description * `none` - None
+         *     * `pending` - Pending
+         *     * `ready` - Ready
+         *     * `missing` - Missing
+         *     * `too_large` - Too Large
+         *     * `unavailable` - Unavailable
+         * @enum {string}
+         */
+        ResultStateEnum: "none" | "pending" | "ready" | "missing" | "too_large" | "unavailable";
         /** @description What a retry would run again. */
         RetryPreview: {
             would_run: components["schemas"]["TaskRef"][];
@@ -2899,7 +3012,7 @@ export interface components {
             /** @description As it was when the run was triggered. */
             readonly dag_id: string;
             readonly dag_run_id: string;
-            readonly state: components["schemas"]["StateEnum"];
+            readonly state: components["schemas"]["RunStateEnum"];
             readonly state_reason: string;
             /** @description It can make no progress until it is resumed. */
             paused: boolean;
@@ -2910,8 +3023,12 @@ export interface components {
             user_id: number | null;
             readonly username: string | null;
             /** @description The caller's own reference. */
-            task_id: (number | string) | null;
+            caller_task_ref: (number | string) | null;
             /** @description The caller's own reference. */
+            caller_dataset_ref: (number | string) | null;
+            /** @description The same as `caller_task_ref`; no task of Airflow. */
+            task_id: (number | string) | null;
+            /** @description The same as `caller_dataset_ref`. */
             dataset_id: (number | string) | null;
             /** @description With the workflow's defaults. */
             readonly parameters: {
@@ -2968,7 +3085,7 @@ export interface components {
             };
             /** @description Finds this request in the logs. */
             request_id: string | null;
-            state?: components["schemas"]["StateEnum"];
+            state?: components["schemas"]["RunStateEnum"];
             paused?: boolean;
             /** Format: uuid */
             run_id?: string;
@@ -2977,7 +3094,7 @@ export interface components {
             /** @description Those of them that you can see, at most 100. */
             runs?: components["schemas"]["OtherRun"][];
         };
-        /** @description A run with its earlier attempts. */
+        /** @description A run with its earlier attempts and its result. */
         RunDetail: {
             /** Format: uuid */
             readonly id: string;
@@ -2988,7 +3105,7 @@ export interface components {
             /** @description As it was when the run was triggered. */
             readonly dag_id: string;
             readonly dag_run_id: string;
-            readonly state: components["schemas"]["StateEnum"];
+            readonly state: components["schemas"]["RunStateEnum"];
             readonly state_reason: string;
             /** @description It can make no progress until it is resumed. */
             paused: boolean;
@@ -2999,8 +3116,12 @@ export interface components {
             user_id: number | null;
             readonly username: string | null;
             /** @description The caller's own reference. */
-            task_id: (number | string) | null;
+            caller_task_ref: (number | string) | null;
             /** @description The caller's own reference. */
+            caller_dataset_ref: (number | string) | null;
+            /** @description The same as `caller_task_ref`; no task of Airflow. */
+            task_id: (number | string) | null;
+            /** @description The same as `caller_dataset_ref`. */
             dataset_id: (number | string) | null;
             /** @description With the workflow's defaults. */
             readonly parameters: {
@@ -3046,7 +3167,49 @@ export interface components {
             readonly stale: boolean;
             /** @description The attempts before this one. */
             readonly attempts: components["schemas"]["Attempt"][];
+            /** @description What its result task has returned. */
+            readonly result: components["schemas"]["Result"];
         };
+        /** @description The result of a run, beside the run itself. */
+        RunResult: {
+            /**
+             * @description `none`: nothing is expected. `pending`: the run has not ended, or the result is still to be read from Airflow. `missing`: the task was skipped, has failed or has returned nothing. `too_large`: Airflow has it, see `reference`. `unavailable`: Airflow did not give it.
+             *
+             *     * `none` - None
+             *     * `pending` - Pending
+             *     * `ready` - Ready
+             *     * `missing` - Missing
+             *     * `too_large` - Too Large
+             *     * `unavailable` - Unavailable
+             */
+            state: components["schemas"]["ResultStateEnum"];
+            /** @description The result task; empty if there is none. */
+            task_id: string;
+            /** @description Any JSON; null in every state but `ready`. */
+            value: unknown;
+            /** @description Bytes of the value as JSON, if known. */
+            size: number | null;
+            /** @description Why there is no value, for people. */
+            reason: string;
+            /** @description Where Airflow's API has a result that is too large, below `/api/v2/`. */
+            reference: string;
+            /** Format: uuid */
+            run_id: string;
+            run_state: components["schemas"]["RunStateEnum"];
+            /** @description The attempt of the run that the result belongs to. */
+            attempt: number;
+        };
+        /**
+         * @description * `pending` - Pending
+         *     * `queued` - Queued
+         *     * `running` - Running
+         *     * `stopping` - Stopping
+         *     * `success` - Success
+         *     * `failed` - Failed
+         *     * `stopped` - Stopped
+         * @enum {string}
+         */
+        RunStateEnum: "pending" | "queued" | "running" | "stopping" | "success" | "failed" | "stopped";
         /**
          * @description * `run` - run
          *     * `workflow` - workflow
@@ -3144,17 +3307,6 @@ export interface components {
         SingleSignOnRequest: {
             id_token: string;
         };
-        /**
-         * @description * `pending` - Pending
-         *     * `queued` - Queued
-         *     * `running` - Running
-         *     * `stopping` - Stopping
-         *     * `success` - Success
-         *     * `failed` - Failed
-         *     * `stopped` - Stopped
-         * @enum {string}
-         */
-        StateEnum: "pending" | "queued" | "running" | "stopping" | "success" | "failed" | "stopped";
         /** @description What a sync did, as lists of dag_id. */
         Sync: {
             seen: string[];
@@ -3451,15 +3603,19 @@ export interface components {
             expires_in: number;
             user: components["schemas"]["User"];
         };
-        /** @description A new run. `task_id` and `dataset_id` are your own references. */
+        /** @description A new run. `caller_task_ref` and `caller_dataset_ref` are your own references, passed to the DAG. */
         TriggerInputRequest: {
             /** @description Override the workflow's defaults. */
             parameters?: {
                 [key: string]: unknown;
             };
-            /** @description Your own reference, passed to the DAG. */
+            /** @description Your own reference. */
+            caller_task_ref?: (number | string) | null;
+            /** @description Your own reference. */
+            caller_dataset_ref?: (number | string) | null;
+            /** @description Another name of `caller_task_ref`. */
             task_id?: (number | string) | null;
-            /** @description Your own reference, passed to the DAG. */
+            /** @description Another name of `caller_dataset_ref`. */
             dataset_id?: (number | string) | null;
             note?: string;
             /**
@@ -3492,6 +3648,7 @@ export interface components {
              *     * `workflow.triggered` - workflow.triggered
              *     * `workflow.started` - workflow.started
              *     * `workflow.completed` - workflow.completed
+             *     * `workflow.result` - workflow.result
              *     * `workflow.failed` - workflow.failed
              *     * `workflow.stopped` - workflow.stopped
              *     * `workflow.retried` - workflow.retried
@@ -3604,6 +3761,8 @@ export interface components {
              * @description Chosen by an admin to get the runs that are started in Airflow itself.
              */
             readonly adopts_airflow_runs: boolean;
+            /** @description The task of the DAG whose return value is the result of a run. */
+            readonly result_task: string;
             /** @description Why no run of it can start now; empty if one can. */
             readonly hindrance: string;
             /** Format: date-time */
@@ -3611,7 +3770,11 @@ export interface components {
             /** Format: date-time */
             readonly updated_at: string;
         };
-        /** @description The run has succeeded. */
+        /**
+         * @description The run has succeeded.
+         *
+         *         `result` is null if the workflow names no `result_task`. If it is `pending`, `workflow.result` brings it.
+         */
         WorkflowCompletedEvent: {
             /** @description The cursor. */
             id: number;
@@ -3646,6 +3809,29 @@ export interface components {
                 airflow: string;
                 /** Format: double */
                 duration_s: number | null;
+                /**
+                 * @description The result of a run: what its result task has returned, or why there is nothing.
+                 *
+                 *     `value` is any JSON, and null in every state but `ready`. `size` is in bytes. `reference` says where Airflow has a
+                 *     result that is too large.
+                 */
+                result: {
+                    /**
+                     * @description * `none` - None
+                     *     * `pending` - Pending
+                     *     * `ready` - Ready
+                     *     * `missing` - Missing
+                     *     * `too_large` - Too Large
+                     *     * `unavailable` - Unavailable
+                     * @enum {string}
+                     */
+                    state: "none" | "pending" | "ready" | "missing" | "too_large" | "unavailable";
+                    task_id: string;
+                    value: unknown;
+                    size: number | null;
+                    reason: string;
+                    reference: string;
+                } | null;
             };
         };
         /** @description Somebody changed the run in Airflow itself: its tasks were cleared, or it was marked, deleted or made anew. */
@@ -3738,6 +3924,8 @@ export interface components {
                 [key: string]: unknown;
             };
             visibility?: components["schemas"]["VisibilityEnum"];
+            /** @description The task of the DAG whose return value is the result of a run; empty for none. */
+            result_task?: string;
             /** @description Whether it gets the runs of its DAG that are started in Airflow itself. Only an admin can set it to true, for one workflow of a DAG. If none is chosen, the oldest active workflow gets them, provided that all workflows of the DAG are internal. */
             adopts_airflow_runs?: boolean;
         };
@@ -3783,6 +3971,68 @@ export interface components {
                 note: string;
                 by: string;
                 still_running: string[];
+            };
+        };
+        /**
+         * @description The result of a run that has succeeded, if Airflow had not given it when `workflow.completed` was recorded.
+         *
+         *         It comes at most once in an attempt, and never with `pending`.
+         */
+        WorkflowResultEvent: {
+            /** @description The cursor. */
+            id: number;
+            /** @description 1, 2, 3… within its run. */
+            readonly seq: number | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "workflow.result";
+            workflow_id: number | null;
+            /** Format: uuid */
+            run_id: string | null;
+            /** @description Airflow's name of the task. */
+            readonly task_id: string | null;
+            user_id: number | null;
+            /** Format: date-time */
+            readonly timestamp: string;
+            data: {
+                /**
+                 * @description * `pending` - Pending
+                 *     * `queued` - Queued
+                 *     * `running` - Running
+                 *     * `stopping` - Stopping
+                 *     * `success` - Success
+                 *     * `failed` - Failed
+                 *     * `stopped` - Stopped
+                 * @enum {string}
+                 */
+                state: "pending" | "queued" | "running" | "stopping" | "success" | "failed" | "stopped";
+                attempt: number;
+                airflow: string;
+                /**
+                 * @description The result of a run: what its result task has returned, or why there is nothing.
+                 *
+                 *     `value` is any JSON, and null in every state but `ready`. `size` is in bytes. `reference` says where Airflow has a
+                 *     result that is too large.
+                 */
+                result: {
+                    /**
+                     * @description * `none` - None
+                     *     * `pending` - Pending
+                     *     * `ready` - Ready
+                     *     * `missing` - Missing
+                     *     * `too_large` - Too Large
+                     *     * `unavailable` - Unavailable
+                     * @enum {string}
+                     */
+                    state: "none" | "pending" | "ready" | "missing" | "too_large" | "unavailable";
+                    task_id: string;
+                    value: unknown;
+                    size: number | null;
+                    reason: string;
+                    reference: string;
+                };
             };
         };
         /** @description The run may make progress again. With the scope `workflow`, its whole DAG is resumed. */
@@ -3974,7 +4224,11 @@ export interface components {
                 reason: string;
             };
         };
-        /** @description A run was accepted, or found to have been started in Airflow (`trigger_type: external`). */
+        /**
+         * @description A run was accepted, or found to have been started in Airflow (`trigger_type: external`).
+         *
+         *         `task_id` and `dataset_id` are the older names of the caller's references.
+         */
         WorkflowTriggeredEvent: {
             /** @description The cursor. */
             id: number;
@@ -4020,6 +4274,8 @@ export interface components {
                 note: string;
                 task_id: (number | string) | null;
                 dataset_id: (number | string) | null;
+                caller_task_ref: (number | string) | null;
+                caller_dataset_ref: (number | string) | null;
             };
         };
     };
@@ -5484,7 +5740,7 @@ export interface operations {
                 /** @description Only events of this run. */
                 run?: string;
                 /** @description Only events of this type. May be repeated. */
-                type?: ("dag.import_error" | "dag.synced" | "notification.failed" | "system.airflow_down" | "system.airflow_emptied" | "system.airflow_up" | "task.awaiting_input" | "task.completed" | "task.failed" | "task.input_received" | "task.retrying" | "task.skipped" | "task.started" | "workflow.completed" | "workflow.external_change" | "workflow.failed" | "workflow.paused" | "workflow.resumed" | "workflow.retried" | "workflow.started" | "workflow.stop_incomplete" | "workflow.stopped" | "workflow.triggered")[];
+                type?: ("dag.import_error" | "dag.synced" | "notification.failed" | "system.airflow_down" | "system.airflow_emptied" | "system.airflow_up" | "task.awaiting_input" | "task.completed" | "task.failed" | "task.input_received" | "task.retrying" | "task.skipped" | "task.started" | "workflow.completed" | "workflow.external_change" | "workflow.failed" | "workflow.paused" | "workflow.result" | "workflow.resumed" | "workflow.retried" | "workflow.started" | "workflow.stop_incomplete" | "workflow.stopped" | "workflow.triggered")[];
                 /** @description Only events of runs that this user triggered. */
                 user?: number;
                 /** @description Only events of this workflow. */
@@ -6026,7 +6282,12 @@ export interface operations {
     };
     notification_types_list: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description A page number within the paginated result set. */
+                page?: number;
+                /** @description Number of results to return per page. */
+                page_size?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -6038,12 +6299,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Type"][];
+                    "application/json": components["schemas"]["PaginatedTypeList"];
                 };
             };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
+            404: components["responses"]["404"];
             405: components["responses"]["405"];
             406: components["responses"]["406"];
             429: components["responses"]["429"];
@@ -6055,11 +6317,16 @@ export interface operations {
             query?: {
                 /** @description The name of its Airflow */
                 airflow?: string;
+                /** @description The caller's own reference */
+                caller_dataset_ref?: string;
+                /** @description The caller's own reference */
+                caller_task_ref?: string;
                 created_after?: string;
                 created_before?: string;
                 /** @description The pagination cursor value. */
                 cursor?: string;
                 dag_id?: string;
+                /** @description The same as caller_dataset_ref */
                 dataset_id?: string;
                 /** @description Fields to show, separated by commas, that are left out otherwise. */
                 include?: "parameters";
@@ -6083,6 +6350,7 @@ export interface operations {
                  *     * `stopped` - Stopped
                  */
                 state?: ("failed" | "pending" | "queued" | "running" | "stopped" | "stopping" | "success")[];
+                /** @description The same as caller_task_ref */
                 task_id?: string;
                 /**
                  * @description * `api` - Api
@@ -6540,7 +6808,12 @@ export interface operations {
     };
     workflows_grants_list: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description A page number within the paginated result set. */
+                page?: number;
+                /** @description Number of results to return per page. */
+                page_size?: number;
+            };
             header?: never;
             path: {
                 id: string;
@@ -6554,7 +6827,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Grant"][];
+                    "application/json": components["schemas"]["PaginatedGrantList"];
                 };
             };
             400: components["responses"]["400"];
@@ -6714,11 +6987,16 @@ export interface operations {
             query?: {
                 /** @description The name of its Airflow */
                 airflow?: string;
+                /** @description The caller's own reference */
+                caller_dataset_ref?: string;
+                /** @description The caller's own reference */
+                caller_task_ref?: string;
                 created_after?: string;
                 created_before?: string;
                 /** @description The pagination cursor value. */
                 cursor?: string;
                 dag_id?: string;
+                /** @description The same as caller_dataset_ref */
                 dataset_id?: string;
                 /** @description Fields to show, separated by commas, that are left out otherwise. */
                 include?: "parameters";
@@ -6742,6 +7020,7 @@ export interface operations {
                  *     * `stopped` - Stopped
                  */
                 state?: ("failed" | "pending" | "queued" | "running" | "stopped" | "stopping" | "success")[];
+                /** @description The same as caller_task_ref */
                 task_id?: string;
                 /**
                  * @description * `api` - Api
@@ -6984,7 +7263,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    workflows_runs_tasks_list: {
+    workflows_runs_result_retrieve: {
         parameters: {
             query?: never;
             header?: never;
@@ -7001,7 +7280,42 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Task"][];
+                    "application/json": components["schemas"]["RunResult"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            405: components["responses"]["405"];
+            406: components["responses"]["406"];
+            429: components["responses"]["429"];
+            503: components["responses"]["503"];
+        };
+    };
+    workflows_runs_tasks_list: {
+        parameters: {
+            query?: {
+                /** @description A page number within the paginated result set. */
+                page?: number;
+                /** @description Number of results to return per page. */
+                page_size?: number;
+            };
+            header?: never;
+            path: {
+                id: string;
+                workflow_pk: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PaginatedTaskList"];
                 };
             };
             400: components["responses"]["400"];

@@ -50,7 +50,7 @@ export function Page({ id }: { id: string }) {
   const view = useRun(id, { ticket: () => fetch("/ticket").then((answer) => answer.json()), keepOpen: true });
   const { runs, refresh } = useRuns({ state: ["running"] });
   const { trigger, isPending } = useTrigger<OrdersParameters>(3);
-  const own = useTrigger(async (rows: number) => ({ id: `${rows}` }));
+  const own = useTrigger(async (rows: number, { idempotencyKey }) => ({ id: `${rows} ${idempotencyKey}` }));
   if (!isPending && runs.length) void trigger({ parameters: { rows: 5 } }).then(refresh);
   void own.trigger(5).then((run) => run?.id);
   return RunProgress({ view, className: "bar", children: ({ progress }) => `${progress.done}` });

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from workflows import services
 from workflows.conftest import token_of
 from workflows.eventlog import publication
 from workflows.live import hub
+from workflows.live import stream as live_stream
 from workflows.live.tests.sockets import (
     Connect,
     happen,
@@ -100,6 +102,33 @@ async def test_a_long_replay_is_complete_while_more_events_happen(stream: Connec
     replayed = await socket.until("recovered")
     ids = [message["id"] for message in replayed[:-1]] + await socket.delivered()
     assert ids == list(range(1, publication.BATCH + 26))
+
+
+async def test_a_replay_of_one_run_is_exact_and_reads_nothing_of_the_others(
+    stream: Connect, ada: User, run: Run, nightly: Workflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = await in_thread(new_run)(nightly)
+    await happen(run, *[other] * (publication.BATCH + 20), run)
+    pages: list[int] = []
+
+    async def reading(after: int, **narrow: Any) -> list[publication.Published]:
+        page = await in_thread(publication.read_after)(after, **narrow)
+        pages.append(len(page))
+        return page
+
+    monkeypatch.setattr(live_stream, "_read_after", reading)
+    socket = await stream(ada)
+    await socket.ask({"type": "subscribe", "run_id": str(run.pk)})
+
+    await socket.say({"type": "resume", "after": 0})
+    replayed = await socket.until("recovered")
+    await happen(other, run)
+
+    last = publication.BATCH + 22
+    assert [message["id"] for message in replayed[1:-1]] == [1, last]
+    assert replayed[-1]["to"] == last
+    assert sum(pages) == 2
+    assert await socket.delivered() == [last + 2]
 
 
 async def test_a_replay_shows_only_what_the_caller_may_see(
