@@ -73,6 +73,9 @@ class Stream implements Following {
   #hasEnded = false;
   /** The snapshot says that the run has ended. Its last event may not be published yet, so a heartbeat has to follow. */
   #seemsEnded = false;
+  /** The last change of the run, and what the last snapshot holds, for those who want snapshots. */
+  #changedAt = 0;
+  #seenTo = 0;
   #given: number | undefined;
   #isFull = false;
 
@@ -89,9 +92,10 @@ class Stream implements Following {
       onReset,
       onBeat: () => {
         this.#hasEnded ||= this.#seemsEnded;
+        this.#seenTo = this.#changedAt;
         options.onBeat?.();
       },
-      onQuiet: () => this.#hasEnded && !options.keepOpen && this.close(),
+      onQuiet: () => this.#hasEnded && this.#seenTo >= this.#changedAt && !options.keepOpen && this.close(),
       onEnd: (error) => {
         signal?.removeEventListener("abort", abort);
         this.#queue.end(error);
@@ -144,9 +148,10 @@ class Stream implements Following {
 
   #take(event: Event): void {
     if (event.type.startsWith("workflow.") && "state" in event.data) {
-      this.#hasEnded = ENDED.has(event.data.state);
+      this.#hasEnded = isOver(event.data);
       this.#seemsEnded = false;
-      if (this.#options.onStatus) this.#follower.askStatus();
+      if (this.#options.onStatus && this.#follower.canAskStatus) this.#changedAt = event.id;
+      if (this.#changedAt > this.#seenTo) this.#follower.askStatus();
     }
     if (this.#options.onEvent) this.#options.onEvent(event);
     else this.#queue.put(event);
@@ -157,9 +162,16 @@ class Stream implements Following {
   }
 
   #status(status: Status): void {
-    this.#seemsEnded = ENDED.has(status.run.state);
+    this.#seemsEnded = isOver(status.run);
+    this.#seenTo = status.cursor;
     this.#options.onStatus?.(status);
+    if (this.#changedAt > this.#seenTo) this.#follower.askStatus();
   }
+}
+
+/** A run is over when it has ended and its result has come, if it has one. */
+function isOver({ state, result }: { state?: unknown; result?: { state?: unknown } | null }): boolean {
+  return ENDED.has(state) && result?.state !== "pending";
 }
 
 function settingOf(filter: Filter, options: FollowOptions) {

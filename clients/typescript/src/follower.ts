@@ -66,6 +66,7 @@ export class Follower implements Ear {
   /** Whether events count: before `resuming` they come again. */
   #counts = false;
   #isLive = false;
+  #isStatusComing = false;
   #error: Extract<Frame, { type: "error" }> | undefined;
   #patienceMs = FIRST_PATIENCE_MS;
   #retry: Timer;
@@ -107,10 +108,15 @@ export class Follower implements Ear {
     if (this.#retry !== undefined) void this.#connect();
   }
 
-  /** Ask for the run and its tasks; they come to `onStatus`. */
+  get canAskStatus(): boolean {
+    return Boolean(this.#setting.filter.run_id !== undefined && this.#sink.onStatus && this.#wire?.send);
+  }
+
+  /** Ask for the run and its tasks, which come to `onStatus`. */
   askStatus(): void {
-    const { run_id } = this.#setting.filter;
-    if (run_id !== undefined && this.#sink.onStatus) this.#wire?.send?.({ type: "get_status", run_id });
+    if (!this.canAskStatus || this.#isStatusComing) return;
+    this.#isStatusComing = true;
+    this.#wire?.send?.({ type: "get_status", run_id: this.#setting.filter.run_id });
   }
 
   end(error?: unknown): void {
@@ -160,7 +166,7 @@ export class Follower implements Ear {
     this.#attempt += 1;
     for (const timer of [this.#retry, this.#watchdog, this.#renewal]) clearTimeout(timer);
     this.#retry = this.#watchdog = this.#renewal = undefined;
-    this.#isLive = this.#counts = false;
+    this.#isLive = this.#counts = this.#isStatusComing = false;
     this.#error = undefined;
     this.#patienceMs = FIRST_PATIENCE_MS;
     this.#wire?.close();
@@ -240,7 +246,7 @@ export class Follower implements Ear {
     else if (frame.type === "resuming") this.#counts = true;
     else if (frame.type === "recovered") this.#recovered(frame);
     else if (frame.type === "heartbeat") this.#beat(frame.cursor);
-    else if (frame.type === "status") this.#sink.onStatus?.(frame);
+    else if (frame.type === "status") this.#status(frame);
     else if (frame.type === "error") this.#complaint(frame);
   }
 
@@ -267,6 +273,11 @@ export class Follower implements Ear {
     this.#failures = this.#refusals = 0;
     this.#renew();
     this.#enter("live");
+  }
+
+  #status(status: Status): void {
+    this.#isStatusComing = false;
+    this.#sink.onStatus?.(status);
   }
 
   #beat(cursor: number): void {

@@ -88,6 +88,18 @@ test("an attempt that failed and was retried is not the end", async (t) => {
   assert.deepEqual(await ids, [1, 2, 3, 4]);
 });
 
+test("a result that is still pending belongs to the run", async (t) => {
+  const { stage, stream } = await following(t);
+  const ids = idsOf(stream);
+  const completed = (id, type, result) => event(id, type, { data: { state: "success", result } });
+  stage.replay(completed(1, "workflow.completed", { state: "pending" }));
+  assert.equal(stream.connection, "live");
+
+  stage.send(completed(2, "workflow.result", { state: "available", value: 7 }));
+
+  assert.deepEqual(await ids, [1, 2]);
+});
+
 test("with keepOpen a stream goes on after the end", async (t) => {
   const { stage, stream } = await following(t, { keepOpen: true });
 
@@ -332,19 +344,36 @@ test("an error in a callback ends the stream with it", async (t) => {
   assert.equal((await ended).message, "mine");
 });
 
-test("snapshots come at each connection and each change of the run", async (t) => {
+test("snapshots come at each connection and each change of the run, one at a time", async (t) => {
   const seen = [];
-  const { stage } = await following(t, { onEvent() {}, onStatus: ({ run }) => seen.push(run.state) });
-  stage.replay(event(1), event(2, "workflow.started"));
+  const { stage } = await following(t, { onEvent() {}, onStatus: ({ cursor }) => seen.push(cursor) });
+  const asked = () => stage.socket.sent.filter(({ type }) => type === "get_status").length;
+  const status = (cursor) => ({ type: "status", cursor, run: { state: "running" }, tasks: [] });
+  stage.send(ready(4), status(4));
+  assert.equal(asked(), 1);
 
-  stage.send({ type: "status", cursor: 2, run: { state: "running" }, tasks: [] });
+  stage.send({ type: "resuming", from: 0 }, event(1, "workflow.started"), event(5, "workflow.failed"));
+  stage.send(event(6, "workflow.retried"), event(7, "workflow.started"));
+  assert.equal(asked(), 2);
+  stage.send(status(5));
+  assert.equal(asked(), 3);
+  stage.send(status(7));
 
-  assert.deepEqual(seen, ["running"]);
-  const asked = stage.socket.sent.filter(({ type }) => type === "get_status");
-  assert.deepEqual(asked, [
-    { type: "get_status", run_id: RUN },
-    { type: "get_status", run_id: RUN },
-  ]);
+  assert.equal(asked(), 3);
+  assert.deepEqual(seen, [4, 5, 7]);
+});
+
+test("who wants snapshots gets one of the end, too", async (t) => {
+  const seen = [];
+  const { stage, stream } = await following(t, { onEvent() {}, onStatus: ({ run }) => seen.push(run.state) });
+  stage.replay(event(1, "workflow.started"));
+  stage.send(event(2, "workflow.completed"), { type: "status", cursor: 1, run: { state: "running" }, tasks: [] });
+  assert.equal(stream.connection, "live");
+
+  stage.send({ type: "status", cursor: 2, run: { state: "success" }, tasks: [] });
+
+  assert.deepEqual(seen, ["running", "success"]);
+  assert.equal(stream.connection, "ended");
 });
 
 test("events that are lost for good are an error", async (t) => {

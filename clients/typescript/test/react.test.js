@@ -69,6 +69,7 @@ test("a run is shown live, from its snapshot on, over a lost connection, to its 
   await doing(() => stage.close(4408));
   await opened(stage, 2);
   await doing(() => stage.replay(event(3, "workflow.completed")));
+  await doing(() => stage.send(status(3, "success", task("load", "success"), task("check", "skipped"))));
   assert.equal(stage.resumedAfter, 2);
   assert.equal(bar.dataset.state, "success");
   assert.equal(bar.dataset.connection, "ended");
