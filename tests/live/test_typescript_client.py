@@ -36,7 +36,8 @@ from workflows.states import RunState
 CLIENT = REPOSITORY / "clients/typescript"
 # Seconds. A ticket is asked for again before it ends.
 TICKET = 2
-SHORT, LONG = 8.0, 120.0
+# How long it is cut, and how long it may be whole at most. A busy machine takes a while to connect.
+SHORT, LONG = (8.0, 2.0), (120.0, 5.0)
 NODE = shutil.which("node") if shutil.which("npm") else None
 
 
@@ -67,7 +68,8 @@ class Follower:
 @contextmanager
 def following(node: str, errors: Path, **order: object) -> Iterator[Follower]:
     # Node 20 has a WebSocket only with this flag; later ones know it and ignore it.
-    command = [node, "--no-warnings", "--experimental-websocket", CLIENT / "test/follow-a-run.js", json.dumps(order)]
+    program = str(CLIENT / "test/follow-a-run.js")
+    command = [node, "--no-warnings", "--experimental-websocket", program, json.dumps(order)]
     with errors.open("w") as stderr:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
     follower = Follower(process)
@@ -108,7 +110,7 @@ def end(run: Run) -> None:
 def test_over_a_wire_that_is_cut_and_with_tickets_that_end_it_yields_exactly_the_log(
     web: Web, ada: User, run: Run, node: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    seconds = LONG if request.config.getoption("--long") else SHORT
+    seconds, longest = LONG if request.config.getoption("--long") else SHORT
     seed = int(os.environ.get("SVOPS_TEST_SEED") or secrets.randbelow(10**6))
     print(f"SVOPS_TEST_SEED={seed}")  # noqa: T201 - shown when the test fails, to run it again
     dice = random.Random(seed)  # noqa: S311 - chance that can be repeated
@@ -123,7 +125,7 @@ def test_over_a_wire_that_is_cut_and_with_tickets_that_end_it_yields_exactly_the
             stack.enter_context(following(node, path, transport=name, ttl=TICKET, **order))
             for name, path in transports.items()
         ]
-        with cutting(wire, dice, longest=seconds / 24):
+        with cutting(wire, dice, longest=longest):
             stop = time.monotonic() + seconds
             written = 3_000
             while time.monotonic() < stop:
@@ -143,7 +145,7 @@ def test_over_a_wire_that_is_cut_and_with_tickets_that_end_it_yields_exactly_the
         assert follower.process.returncode == 0
         assert [event["id"] for event in got] == [event["id"] for event in expected]
         assert got == expected
-        assert counts["cuts"] >= 3
+        assert counts["cuts"] >= 2
         assert counts["tickets"] >= 2
 
 

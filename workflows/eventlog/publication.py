@@ -11,6 +11,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from rest.times import iso
 from workflows.eventlog import layer, positions
@@ -68,7 +69,7 @@ def as_published(event: Line) -> Published:
     )
 
 
-def read_after(position: int, *, limit: int = BATCH, run_ids: Collection[str] | None = None) -> list[Published]:
+def read_after(position: int, *, limit: int = BATCH, run_ids: Collection[UUID] | None = None) -> list[Published]:
     """Return the log after `position`, in order: all of it, or that of these runs."""
     log = Event.objects.filter(position__gt=position)
     if run_ids is not None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from rest_framework.utils.encoders import JSONEncoder
@@ -147,10 +148,10 @@ class Stream:
                 await self.client.wait_until_idle()
         return after
 
-    def _runs_asked_for(self) -> set[str] | None:
+    def _runs_asked_for(self) -> set[UUID] | None:
         """Return the runs to which every subscription is narrowed: then a replay need not read the rest of the log."""
-        run_ids = {one.run_id for one in self.client.filters}
-        return None if None in run_ids else {run_id for run_id in run_ids if run_id}
+        run_ids = [one.run_id for one in self.client.filters]
+        return None if None in run_ids else {UUID(run_id) for run_id in run_ids}
 
 
 def _in_parts(events: Iterable[Published]) -> Iterator[list[Published]]:

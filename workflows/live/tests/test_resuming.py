@@ -112,7 +112,7 @@ async def test_a_replay_of_one_run_is_exact_and_reads_nothing_of_the_others(
     pages: list[int] = []
 
     async def reading(after: int, **narrow: Any) -> list[publication.Published]:
-        page = await in_thread(publication.read_after)(after, **narrow)
+        page: list[publication.Published] = await in_thread(publication.read_after)(after, **narrow)
         pages.append(len(page))
         return page
 
