@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from django.conf import settings
-from django.core.handlers.asgi import ASGIHandler
 from django.http import JsonResponse
 from django.utils.http import parse_header_parameters
 from django_guid import set_guid
@@ -28,7 +27,7 @@ UTF_8 = frozenset({"utf-8", "utf8"})
 class BoundedBody:
     """Wraps an application: answers 415 to a body that is not UTF-8, and 413 to one that is too large."""
 
-    def __init__(self, application: ASGIHandler) -> None:
+    def __init__(self, application: Callable[[dict[str, Any], Receive, Send], Awaitable[None]]) -> None:
         self._application = application
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:

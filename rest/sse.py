@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import cast
 
 from django.http import StreamingHttpResponse
@@ -13,6 +13,8 @@ from django.http import StreamingHttpResponse
 SERVICE_RESTART = 1012  # the close code that WebSockets get at the same moment
 # Milliseconds after which a reader comes back. They differ, so that not all readers come at once.
 SOONEST, LATEST = 500, 5000
+# Called when the process stops, for answers that wait.
+at_end: set[Callable[[], None]] = set()
 
 
 def stream(texts: AsyncIterable[str]) -> StreamingHttpResponse:
@@ -23,10 +25,12 @@ def stream(texts: AsyncIterable[str]) -> StreamingHttpResponse:
 
 
 def end_all() -> None:
-    """End every stream of this process with a last message: the process stops."""
+    """End every stream of this process with a last message, and what else waits: the process stops."""
     _UntilStop.is_stopping = True
     for task in list(_UntilStop.open):
         task.cancel()
+    for end in list(at_end):
+        end()
 
 
 def message(event: str, data: str, *, cursor: object = None) -> str:

@@ -13,15 +13,16 @@ from accounts.early_refusals import EarlyRefusals  # noqa: E402 - settings can b
 from rest.bodies import BoundedBody  # noqa: E402
 from svops.health import Readiness  # noqa: E402
 from svops.proxied import Proxied  # noqa: E402
+from workflows.api.waiting import Waiting  # noqa: E402 - models can be imported only now
 from workflows.live.door import Door  # noqa: E402
 from workflows.live.wire import WithWire  # noqa: E402
-from workflows.routing import websocket_urlpatterns  # noqa: E402 - models can be imported only now
+from workflows.routing import websocket_urlpatterns  # noqa: E402
 
 application = Proxied(
     WithWire(
         ProtocolTypeRouter(
             {
-                "http": EarlyRefusals(Readiness(BoundedBody(django_application))),
+                "http": EarlyRefusals(Readiness(BoundedBody(Waiting(django_application)))),
                 "websocket": Door(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
             }
         )

@@ -396,6 +396,8 @@ STALE_AFTER = env.seconds("STALE_AFTER", default=20)
 SEARCH_DEADLINE = env.seconds("SEARCH_DEADLINE", default=2)
 # As JSON, with the defaults of the workflow.
 PARAMETERS_MAX_BYTES = env.integer("PARAMETERS_MAX_BYTES", default=65_536, minimum=1024)
+# Seconds that a request waits for the end of a run at most. A proxy in front has to wait longer.
+WAIT_MAX = env.integer("WAIT_MAX", default=60, minimum=1)
 # Of the result of a run, as JSON. It is in events, on streams and in webhooks too.
 RESULT_MAX_BYTES = env.integer("RESULT_MAX_BYTES", default=65_536, minimum=1024)
 DISPATCH_BUDGET = env.seconds("DISPATCH_BUDGET", default=3)

@@ -151,6 +151,7 @@ TABLE: dict[tuple[str, str], Row] = {
     ("workflow-run-tasks", "get"): Row(f"{RUN}/tasks", "401 404 404 200 200 200 200 200 200 200 200"),
     ("workflow-run-events", "get"): Row(f"{RUN}/events", "401 404 404 200 200 200 200 200 200 200 200"),
     ("workflow-run-result", "get"): Row(f"{RUN}/result", "401 404 404 200 200 200 200 200 200 200 200"),
+    ("workflow-run-wait", "get"): Row(f"{RUN}/wait", "401 404 404 202 202 202 202 202 202 202 202"),
     ("workflow-run-explain", "get"): Row(f"{RUN}/explain", "401 404 404 200 200 200 200 200 200 200 200"),
     ("workflow-run-control", "post"): Row(
         f"{RUN}/control", "401 403 404 403 200 200 200 200 403 403 403", {"action": "stop"}

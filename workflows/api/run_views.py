@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from http import HTTPStatus
 from typing import Any, TypedDict, cast
 
+from django.conf import settings
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
-from drf_spectacular.utils import OpenApiParameter, PolymorphicProxySerializer, extend_schema, extend_schema_view
+from drf_spectacular.utils import (
+    OpenApiParameter,
+    OpenApiResponse,
+    PolymorphicProxySerializer,
+    extend_schema,
+    extend_schema_view,
+)
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.exceptions import ValidationError
@@ -25,12 +33,12 @@ from rest.error_responses import exception_handler
 from rest.errors import InvalidInputError, NotAllowedError
 from rest.ids import UUID_PATTERN
 from rest.pages import KeysetPages, Pages
-from rest.query import INCLUDE, StrictQuery, included
+from rest.query import INCLUDE, StrictQuery, included, whole
 from rest.schema import errors
 from rest.serializers import include_parameter, validated
 from workflows import explain, services
 from workflows.access import may_run, require_runner
-from workflows.api import examples, run_rows
+from workflows.api import examples, run_rows, waiting
 from workflows.api.event_serializers import EventSerializer
 from workflows.api.filters import RunFilter
 from workflows.api.inputs import BatchInput, ControlInput, ControlRequest, TriggerInput
@@ -66,6 +74,11 @@ KEY_LENGTH = 200
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key", str, OpenApiParameter.HEADER, description="Choose one for each request that you may repeat."
 )
+PREFER = OpenApiParameter(
+    "Prefer", str, OpenApiParameter.HEADER, description="`wait=30` answers when the run has ended, or after 30 seconds."
+)
+DEFAULT_TIMEOUT, LONGEST_TIMEOUT = 30, 86_400
+WAIT = {"type": "integer", "minimum": 0, "maximum": LONGEST_TIMEOUT, "default": DEFAULT_TIMEOUT}
 OF_THE_DAG = frozenset({"explain", "control"})  # these actions read the DAG of the run, with its graph
 
 
@@ -130,9 +143,14 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         "POST": Scope.RUN_TRIGGER,
         "control": Scope.RUN_CONTROL,
     }
-    query_parameters = {"list": {INCLUDE}, "events": {"cursor", "page_size"}, "tasks": {"page", "page_size"}}
+    query_parameters = {
+        "list": {INCLUDE},
+        "events": {"cursor", "page_size"},
+        "tasks": {"page", "page_size"},
+        "wait": {"timeout"},
+    }
     ticket_actions = {
-        **dict.fromkeys(("retrieve", "result", "tasks", "events", "explain"), frozenset({TicketAction.VIEW})),
+        **dict.fromkeys(("retrieve", "result", "wait", "tasks", "events", "explain"), frozenset({TicketAction.VIEW})),
         "control": frozenset({TicketAction.STOP, TicketAction.RETRY}),
     }
 
@@ -152,7 +170,9 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
             return runs.select_related("workflow__dag", "user").defer("workflow__dag__doc_md")
         if self.action == "result":
             return runs.select_related("result")
-        return runs.select_related("result").prefetch_related("attempts") if self.action == "retrieve" else runs
+        if self.action in {"retrieve", "wait"}:
+            return runs.select_related("result").prefetch_related("attempts")
+        return runs
 
     def get_serializer_class(self) -> type[RunSerializer]:
         if self.action == "list":
@@ -172,12 +192,18 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         description=(
             "Accepted also while Airflow does not answer: the run stays `pending` and is dispatched later. With an "
             "`Idempotency-Key`, the same request returns the same run (`Idempotent-Replayed: true`). The key is yours "
-            "alone and is kept for at least 24 hours."
+            "alone and is kept for at least 24 hours. With `Prefer: wait=30`, the answer comes when the run has ended: "
+            "200 with its result; or after the time: 202 with its `Location`."
         ),
         request=TriggerInput,
-        parameters=[IDEMPOTENCY_KEY],
+        parameters=[IDEMPOTENCY_KEY, PREFER],
         examples=examples.TRIGGER,
-        responses={201: RunSerializer, **errors(409, 422)},
+        responses={
+            201: RunSerializer,
+            200: OpenApiResponse(RunDetailSerializer, "It has ended within the preferred wait."),
+            202: OpenApiResponse(RunDetailSerializer, "It has not ended within the preferred wait."),
+            **errors(409, 422),
+        },
     )
     def create(self, request: Request, workflow_pk: str) -> Response:
         workflow = self._workflow()
@@ -185,7 +211,13 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         run, replayed, airflow = services.trigger_once(
             workflow=workflow, user=current_user(request), trigger_type=TriggerType.API, request=asked
         )
-        headers = {"Idempotent-Replayed": "true"} if replayed else None
+        headers = {"Idempotent-Replayed": "true"} if replayed else {}
+        seconds = waiting.preferred(request.headers.get("Prefer", ""))
+        if seconds is not None:
+            answer = waiting.answer(request, run, seconds=seconds, unwaited=HTTPStatus.CREATED)
+            for name, value in {**headers, "Preference-Applied": f"wait={seconds}"}.items():
+                answer[name] = value
+            return answer
         airflows = {airflow.name: airflow} if airflow else Airflow.by_name()
         shown = run_rows.shown_run(run, airflows=airflows, parameters=True)
         return Response(shown, status=status.HTTP_201_CREATED, headers=headers)
@@ -241,6 +273,24 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         run = self.get_object()
         of_run = {"run_id": run.pk, "run_state": run.state, "attempt": run.attempt}
         return Response({**of_run, **results.shown(run)})
+
+    @extend_schema(
+        summary="Wait for the end of a run",
+        description=(
+            "Answers when the run has ended and its result is known, or after `timeout` seconds: 202 with the run as "
+            "it is then. Ask again to wait on. Costs Airflow nothing. It counts as a stream among yours."
+        ),
+        parameters=[OpenApiParameter("timeout", WAIT, description="Seconds, 30 by default; `WAIT_MAX` at most.")],
+        responses={
+            200: RunDetailSerializer,
+            202: OpenApiResponse(RunDetailSerializer, "It has not ended in this time."),
+        },
+    )
+    @action(detail=True, filter_backends=[], pagination_class=None)
+    def wait(self, request: Request, workflow_pk: str, pk: str) -> Response:
+        timeout = whole("timeout", request.query_params.get("timeout"), at_most=LONGEST_TIMEOUT)
+        seconds = min(DEFAULT_TIMEOUT if timeout is None else timeout, settings.WAIT_MAX)
+        return waiting.answer(request, self.get_object(), seconds=seconds)
 
     @extend_schema(
         summary="Explain a run",
