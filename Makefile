@@ -8,7 +8,7 @@ WORKERS ?= $(shell expr 2 '*' $(CORES))
 TEST = $(PYTHON_RUN) -m pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo check test test-long test-postgres test-airflow2 test-airflow test-python fuzz coverage chaos attack bench bench-data load bench-live bench-latency lint types contracts js audit lock clean
+.PHONY: help up demo check test test-long test-postgres test-airflow2 test-airflow-fab test-airflow test-python fuzz coverage chaos attack bench bench-data load bench-live bench-latency lint types contracts js audit lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ test-postgres: ## run the suite on a private PostgreSQL; its server binaries hav
 test-airflow2: ## run the tests that need a real Airflow on 2.11 (needs Python 3.11 or 3.12)
 	@scripts/setup --airflow2
 	@SVOPS_TEST_AIRFLOW=2 exec $(PYTHON_RUN) -m pytest -n 2 -m airflow workflows dags tests/doctor tests/airflows $(ARGS)
+
+test-airflow-fab: ## run the tests of Airflow's rights on Airflow 3 with the FAB auth manager
+	@scripts/setup --airflow-fab
+	@SVOPS_TEST_AIRFLOW=fab exec $(PYTHON_RUN) -m pytest -n 0 -m airflow tests/doctor/test_real_rights.py $(ARGS)
 
 test-airflow: ## run the tests that need a real Airflow on any version (VERSION=3.1.8)
 	@scripts/setup --airflow $(or $(VERSION),3.3.2)
@@ -114,6 +118,7 @@ lock: ## compile the requirements files from pyproject.toml and requirements-air
 	$(LOCK) pyproject.toml --group runner -o requirements-runner.txt
 	$(LOCK) pyproject.toml --all-extras --group dev -o requirements-dev.txt
 	$(LOCK) requirements-airflow.in -o requirements-airflow.txt
+	$(LOCK) requirements-airflow-fab.in -o requirements-airflow-fab.txt
 	$(LOCK) requirements-airflow2.in -o requirements-airflow2.txt
 
 clean: ## remove the environments, all state and all caches

@@ -201,7 +201,7 @@ class AirflowServer:
 def airflow_server() -> Iterator[AirflowServer]:
     """A real Airflow with the example DAGs, the one that the settings name; it takes some 15 s to start.
 
-    `SVOPS_TEST_AIRFLOW` says which: 3, the default, 2, which is 2.11, or a version such as 3.1.8.
+    `SVOPS_TEST_AIRFLOW` says which: 3, the default, fab, 2, which is 2.11, or a version such as 3.1.8.
     """
     server = AirflowServer(*(os.environ[f"AIRFLOW_{name}"] for name in ("URL", "USERNAME", "PASSWORD")))
     if GIVEN.get("AIRFLOW_URL"):

@@ -206,6 +206,11 @@ class Airflow:
             with suppress(OSError, sqlite3.OperationalError):
                 _copy_database(database, empty)
 
+    def _create_admin(self) -> None:
+        """Create the user, where FAB has the users."""
+        name = ("--firstname", "SVOps", "--lastname", "Admin", "--email", "admin@example.com", "--role", "Admin")
+        self._run("users", "create", *name, f"--username={self.username}", f"--password={self.password}")
+
     def _lock(self) -> str:
         """Return what changes when other packages are installed."""
         packages = self._version.encode() if self._version else self.lock_file.read_bytes()

@@ -81,8 +81,7 @@ class Airflow2(Airflow):
         # Airflow 3 does this by itself: readers and a writer do not wait for each other.
         with closing(sqlite3.connect(self._directory / "airflow.db")) as database:
             database.execute("PRAGMA journal_mode=WAL")
-        name = ("--firstname", "SVOps", "--lastname", "Admin", "--email", "admin@example.com", "--role", "Admin")
-        self._run("users", "create", *name, f"--username={self.username}", f"--password={self.password}")
+        self._create_admin()
 
     def _unhealthy(self) -> str:
         heartbeat = self._get(self.health)["scheduler"].get("latest_scheduler_heartbeat")

@@ -12,13 +12,14 @@ from contextlib import ExitStack, contextmanager
 
 from runner.airflow import Airflow
 from runner.airflow2 import Airflow2
+from runner.airflow_fab import AirflowFab
 from runner.home import Home
 from runner.part import Part
 from runner.ports import free_port
 from runner.postgres import Postgres
 from runner.redis import redis_part
 from runner.supervisor import Supervisor, Then
-from runner.versions import is_airflow_2, tested_version
+from runner.versions import is_airflow_2, is_fab, tested_version
 
 POLL = 0.1
 
@@ -27,13 +28,18 @@ def _redis(home: Home, _cleanup: ExitStack) -> Part:
     return redis_part(home)
 
 
+def _kind() -> type[Airflow]:
+    if is_fab():
+        return AirflowFab
+    return Airflow2 if is_airflow_2() else Airflow
+
+
 def _airflow(home: Home, _cleanup: ExitStack) -> Part:
     # Tests have DAGs of their own.
     folder = os.environ.get("AIRFLOW_DAGS_FOLDER")
     env = {"AIRFLOW__CORE__DAGS_FOLDER": folder} if folder else {}
     port = int(os.environ.get("AIRFLOW_PORT") or free_port())
-    kind = Airflow2 if is_airflow_2() else Airflow
-    airflow = kind(home, port=port, env=env, version=tested_version())
+    airflow = _kind()(home, port=port, env=env, version=tested_version())
     airflow.prepare()
     return airflow.part()
 

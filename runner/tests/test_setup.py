@@ -16,7 +16,9 @@ from runner import sessions
 from runner.home import REPOSITORY
 from runner.tests.test_supervisor import eventually
 
-LOCK_FILES = tuple(f"requirements{kind}.txt" for kind in ("", "-runner", "-dev", "-airflow", "-airflow2"))
+LOCK_FILES = tuple(
+    f"requirements{kind}.txt" for kind in ("", "-runner", "-dev", "-airflow", "-airflow-fab", "-airflow2")
+)
 TOOLS = ("sh", "cat", "date", "dirname", "grep", "mktemp", "rm", "sed", "sleep", "tail")
 
 
@@ -187,12 +189,12 @@ def test_an_interrupted_set_up_leaves_nothing_running_and_the_next_one_continues
     assert set_up(clone).returncode == 0
 
 
-def test_airflow_2_has_an_environment_of_its_own_and_needs_no_airflow_3(clone: Path) -> None:
-    assert set_up(clone, "--airflow2").returncode == 0
+@pytest.mark.parametrize(("option", "made"), [("--airflow2", ".venv-airflow2"), ("--airflow-fab", ".venv-airflow-fab")])
+def test_another_airflow_has_an_environment_of_its_own_and_needs_no_other(clone: Path, option: str, made: str) -> None:
+    assert set_up(clone, option).returncode == 0
 
-    made = sorted(path.name for path in clone.glob(".venv*"))
-    assert made == [".venv", ".venv-airflow2"]
-    assert set_up(clone, "--airflow2").stdout == ""
+    assert sorted(path.name for path in clone.glob(".venv*")) == [".venv", made]
+    assert set_up(clone, option).stdout == ""
 
 
 def test_another_python_has_an_environment_of_its_own_and_needs_no_airflow(clone: Path) -> None:
@@ -228,7 +230,8 @@ def test_an_unknown_option_is_refused(clone: Path) -> None:
 
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr == (
-        "svops set-up: unknown option --fast: --dev, --airflow2, --airflow and --python are the only ones.\n"
+        "svops set-up: unknown option --fast: --dev, --airflow2, --airflow-fab, --airflow and --python are "
+        "the only ones.\n"
     )
 
 

@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 
 import pytest
+from django.utils import timezone
 from pytest_django import Settings
 
+from accounts.models import Role, User
 from conftest import GIVEN, HOME, AirflowServer
 from runner.ports import free_port
 from runner.testing import Served
-from runner.versions import is_airflow_2
+from runner.versions import is_airflow_2, is_fab
 from svops.doctor.airflow import calls, reach
 from svops.doctor.calls import Asked
 from svops.doctor.examination import examine
 from svops.doctor.findings import Finding, Outcome
-from tests.doctor.test_rights import READS, WRITES, found
-from workflows import gateway, way_in
+from tests.doctor.test_rights import ALL, READS, WRITES, found
+from workflows import gateway, services, way_in
+from workflows.airflow import AirflowClient
+from workflows.models import Airflow, Dag, Event, Run, TriggerType, Workflow
 from workflows.naming import DEFAULT
+from workflows.states import TERMINAL, RunState
+from workflows.tests.real import connect, until
+from workflows.watch import dags
 
-pytestmark = [pytest.mark.airflow, pytest.mark.django_db]
+pytestmark = [pytest.mark.airflow, pytest.mark.django_db(transaction=True)]
 
+HAS_FAB = is_airflow_2() or is_fab()
 ROLE = "what SVOps needs"
+ALLOWED, SEEN, HIDDEN = "simple_workflow_example", "data_processing_pipeline", "ml_training_pipeline"
+NEEDED = READS | WRITES if is_airflow_2() else ALL
 DATABASE = HOME / "airflow" / "airflow" / "airflow.db"
 
 
@@ -36,21 +46,23 @@ def database() -> Iterator[sqlite3.Connection]:
 
 
 def permission(connection: sqlite3.Connection, right: str) -> int:
-    """Return FAB's number of a right such as `can read on DAG Runs`."""
+    """Return FAB's number of a right such as `can read on DAG Runs`. That on one DAG is made if it is not there."""
     action, _, resource = right.partition(" on ")
-    row = connection.execute(
-        "SELECT pv.id FROM ab_permission_view pv JOIN ab_permission p ON p.id = pv.permission_id"
-        " JOIN ab_view_menu v ON v.id = pv.view_menu_id WHERE p.name = ? AND v.name = ?",
-        (action.replace(" ", "_"), resource),
-    ).fetchone()
-    return int(row[0])
+    connection.execute("INSERT OR IGNORE INTO ab_view_menu (name) VALUES (?)", (resource,))
+    [(of_action,)] = connection.execute("SELECT id FROM ab_permission WHERE name = ?", (action.replace(" ", "_"),))
+    [(of_resource,)] = connection.execute("SELECT id FROM ab_view_menu WHERE name = ?", (resource,))
+    pair = (of_action, of_resource)
+    connection.execute("INSERT OR IGNORE INTO ab_permission_view (permission_id, view_menu_id) VALUES (?, ?)", pair)
+    named = "SELECT id FROM ab_permission_view WHERE permission_id = ? AND view_menu_id = ?"
+    [(number,)] = connection.execute(named, pair)
+    return int(number)
 
 
-def give(right: str) -> None:
+def give(*rights: str) -> None:
     with database() as connection:
         [(role,)] = connection.execute("SELECT id FROM ab_role WHERE name = ?", (ROLE,))
-        row = (permission(connection, right), role)
-        connection.execute("INSERT INTO ab_permission_view_role (permission_view_id, role_id) VALUES (?, ?)", row)
+        rows = [(permission(connection, right), role) for right in rights]
+        connection.executemany("INSERT INTO ab_permission_view_role (permission_view_id, role_id) VALUES (?, ?)", rows)
 
 
 def take(right: str) -> None:
@@ -62,19 +74,35 @@ def take(right: str) -> None:
         )
 
 
-@pytest.fixture
-def only_what_is_needed(airflow_server: AirflowServer, settings: Settings) -> Iterator[None]:
-    """Give the user of SVOps a role that has just the rights that SVOps needs, instead of Admin."""
+@contextmanager
+def only(rights: Collection[str]) -> Iterator[None]:
+    """Give the user of SVOps a role that has just these rights, instead of Admin."""
     with database() as connection:
         connection.execute("INSERT INTO ab_role (name) VALUES (?)", (ROLE,))
         [(admins,)] = connection.execute("SELECT role_id FROM ab_user_role")
         connection.execute("UPDATE ab_user_role SET role_id = (SELECT id FROM ab_role WHERE name = ?)", (ROLE,))
-    for right in sorted(READS | WRITES):
-        give(right)
-    settings.AIRFLOW_READ_TIMEOUT = 30
+    give(*sorted(rights))
     yield
     with database() as connection:
         connection.execute("UPDATE ab_user_role SET role_id = ?", (admins,))
+        connection.execute(
+            "DELETE FROM ab_permission_view_role WHERE role_id = (SELECT id FROM ab_role WHERE name = ?)", (ROLE,)
+        )
+        connection.execute("DELETE FROM ab_role WHERE name = ?", (ROLE,))
+
+
+@pytest.fixture
+def client(airflow_server: AirflowServer, settings: Settings) -> Iterator[AirflowClient]:
+    server = airflow_server
+    with connect(settings, url=server.url, username=server.username, password=server.password) as client:
+        yield client
+
+
+def trigger(workflow: Workflow, **given: int) -> Run:
+    request = services.RunRequest(parameters=given)
+    run = services.trigger_run(workflow=workflow, user=workflow.owner, trigger_type=TriggerType.API, request=request)
+    run.refresh_from_db()
+    return run
 
 
 def examined() -> list[Finding]:
@@ -85,21 +113,65 @@ def examined() -> list[Finding]:
         return calls(airflow, Asked(client=client, dag_id="simple_workflow_example"), progress=lambda _: None)
 
 
-@pytest.mark.skipif(not is_airflow_2() or bool(GIVEN.get("AIRFLOW_URL")), reason="only FAB has rights one by one")
-@pytest.mark.usefixtures("only_what_is_needed")
+of_fab = pytest.mark.skipif(not HAS_FAB or bool(GIVEN.get("AIRFLOW_URL")), reason="only FAB has rights one by one")
+
+
+@of_fab
+@pytest.mark.usefixtures("client")
 @pytest.mark.timeout(1800)
 def test_fab_is_told_exactly_the_right_that_is_missing() -> None:
-    findings = examined()
-    assert (found(findings, Outcome.MISSING), found(findings, Outcome.WRONG)) == ({}, {})
-
-    named = {}
-    for right in sorted(READS | WRITES):
-        take(right)
+    with only(NEEDED):
         findings = examined()
-        named[right] = (set(found(findings, Outcome.MISSING).values()), found(findings, Outcome.WRONG))
-        give(right)
+        assert (found(findings, Outcome.MISSING), found(findings, Outcome.WRONG)) == ({}, {})
 
-    assert named == {right: ({right}, {}) for right in READS | WRITES}
+        named = {}
+        for right in sorted(NEEDED):
+            take(right)
+            findings = examined()
+            named[right] = (set(found(findings, Outcome.MISSING).values()), found(findings, Outcome.WRONG))
+            give(right)
+
+    assert named == {right: ({right}, {}) for right in NEEDED}
+
+
+@of_fab
+@pytest.mark.usefixtures("client")
+@pytest.mark.timeout(1800)
+def test_rights_on_one_dag_are_that_dags_and_no_outage() -> None:
+    dags.sync_dags(DEFAULT, now=timezone.now())
+    owner = User.objects.create_user("root", "root@example.com", role=Role.ADMIN)
+    allowed, seen, hidden = (
+        services.create_workflow(owner=owner, dag=Dag.objects.get(dag_id=dag_id), name=dag_id)
+        for dag_id in (ALLOWED, SEEN, HIDDEN)
+    )
+    of_hidden = trigger(hidden)
+    assert of_hidden.state == RunState.QUEUED
+    rights = {f"can read on DAG:{ALLOWED}", f"can edit on DAG:{ALLOWED}", f"can read on DAG:{SEEN}"}
+
+    with only(NEEDED - {"can read on DAGs", "can edit on DAGs"} | rights):
+        dags.sync_dags(DEFAULT, now=timezone.now())
+        until(ended := trigger(allowed, processing_time=0), lambda run: run.state in TERMINAL)
+        refused = trigger(seen)
+        findings = [finding for finding in examine() if finding.part == "Airflow"]
+
+    assert ended.state == RunState.SUCCESS
+    said = f"Could not dispatch the run to Airflow: SVOps' user in Airflow may not run the DAG {SEEN} (Forbidden)"
+    assert (refused.state, refused.state_reason) == (RunState.FAILED, said)
+    shown = {dag.dag_id: (dag.refused, dag.is_present) for dag in Dag.objects.all()}
+    assert shown == {ALLOWED: ([], True), SEEN: (["run"], True), HIDDEN: (["see"], False)}
+    of_hidden.refresh_from_db()
+    assert of_hidden.state == RunState.QUEUED
+    assert Airflow.default().reachable
+    assert not Event.objects.filter(type="system.airflow_down").exists()
+    rows = {finding.check: (finding.outcome, finding.found) for finding in findings}
+    assert rows[f"DAG {SEEN}"] == (Outcome.MISSING, "SVOps' user may not run it")
+    assert rows[f"DAG {HIDDEN}"] == (Outcome.WRONG, "a workflow is over it, and Airflow does not show it")
+    assert set(found(findings, Outcome.MISSING)) == {f"DAG {SEEN}"}
+    assert set(found(findings, Outcome.WRONG)) - {"DAG folder"} == {f"DAG {HIDDEN}"}
+
+    dags.sync_dags(DEFAULT, now=timezone.now())
+    until(of_hidden, lambda run: run.state != RunState.QUEUED)
+    assert Dag.objects.get(dag_id=HIDDEN).refused == []
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +193,7 @@ def act_as(username: str, passwords: dict[str, str], settings: Settings) -> None
     settings.AIRFLOW_READ_TIMEOUT = 30
 
 
-@pytest.mark.skipif(is_airflow_2(), reason="2.x has FAB only")
+@pytest.mark.skipif(HAS_FAB, reason="FAB has no such roles")
 def test_a_viewer_of_airflow_3_is_told_to_become_a_user(passwords: dict[str, str], settings: Settings) -> None:
     act_as("victor", passwords, settings)
 
@@ -132,7 +204,7 @@ def test_a_viewer_of_airflow_3_is_told_to_become_a_user(passwords: dict[str, str
     assert found(findings, Outcome.WRONG) == {}
 
 
-@pytest.mark.skipif(is_airflow_2(), reason="2.x has FAB only")
+@pytest.mark.skipif(HAS_FAB, reason="FAB has no such roles")
 def test_a_user_of_airflow_3_may_do_everything_also_for_real(passwords: dict[str, str], settings: Settings) -> None:
     act_as("ulla", passwords, settings)
 
