@@ -74,7 +74,7 @@ def _open_stream(client: Client) -> str:
 
 def _stream() -> Op[None]:
     authorization = yield Authorize(None)
-    yield Connect("/api/v1/ws", (), {"Authorization": authorization} if authorization else {}, 10)
+    yield Connect("/api/v1/ws", {"Authorization": authorization} if authorization else {}, 10)
     text = yield Receive(10)
     if text is None or "connection.ready" not in text:
         raise RuntimeError(f"The stream did not begin: {text}")
