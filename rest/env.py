@@ -195,6 +195,16 @@ def items(name: str, *, default: tuple[str, ...] = ()) -> list[str]:
     return [part.strip() for part in raw.split(",") if part.strip()] if raw else list(default)
 
 
+def origins(name: str) -> list[str]:
+    """Read a comma-separated list of origins of web pages, each as a browser names it."""
+    given = items(name)
+    for origin in given:
+        parts = urlsplit(origin)
+        if parts.scheme not in {"http", "https"} or f"{parts.scheme}://{parts.netloc}" != origin or "*" in origin:
+            raise ImproperlyConfigured(f"{name}: {origin!r} is no origin; expected one such as https://app.example.com")
+    return given
+
+
 def networks(name: str) -> tuple[IPv4Network | IPv6Network, ...]:
     """Read a comma-separated list of networks in CIDR notation."""
     try:

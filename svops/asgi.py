@@ -11,6 +11,7 @@ django_application = get_asgi_application()
 
 from accounts.early_refusals import EarlyRefusals  # noqa: E402 - settings can be read only now
 from rest.bodies import BoundedBody  # noqa: E402
+from svops.cross_origin import CrossOrigin  # noqa: E402
 from svops.health import Readiness  # noqa: E402
 from svops.proxied import Proxied  # noqa: E402
 from workflows.api.waiting import Waiting  # noqa: E402 - models can be imported only now
@@ -22,7 +23,7 @@ application = Proxied(
     WithWire(
         ProtocolTypeRouter(
             {
-                "http": EarlyRefusals(Readiness(BoundedBody(Waiting(django_application)))),
+                "http": CrossOrigin(EarlyRefusals(Readiness(BoundedBody(Waiting(django_application))))),
                 "websocket": Door(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
             }
         )

@@ -14,13 +14,7 @@ from rest_framework.viewsets import GenericViewSet
 
 from accounts import api_keys
 from accounts.api import examples
-from accounts.api.key_serializers import (
-    ApiKeySerializer,
-    NewApiKeySerializer,
-    RotateSerializer,
-    ShownApiKeySerializer,
-    TooManyKeysSerializer,
-)
+from accounts.api.key_serializers import ApiKeySerializer, NewApiKeySerializer, RotateSerializer, ShownApiKeySerializer
 from accounts.models import ApiKey
 from accounts.permissions import current_caller, current_user
 from rest.query import StrictQuery
@@ -85,7 +79,7 @@ class ApiKeyViewSet(StrictQuery, mixins.ListModelMixin, mixins.RetrieveModelMixi
         ),
         request=NewApiKeySerializer,
         examples=[examples.request(_REQUEST), examples.answer(_SHOWN, 201)],
-        responses={201: ShownApiKeySerializer, **errors(409, shape=TooManyKeysSerializer)},
+        responses={201: ShownApiKeySerializer, **errors(409)},
     )
     def create(self, request: Request) -> Response:
         body = NewApiKeySerializer(data=request.data)

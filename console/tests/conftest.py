@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -98,14 +101,41 @@ def provider() -> Iterator[Provider]:
     provider.stop()
 
 
+class _Shop(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<!doctype html><p>Shop")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def shop() -> Iterator[str]:
+    """Serve a page at an origin that is not SVOps'; yield the origin."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Shop) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://localhost:{server.server_port}"
+        server.shutdown()
+
+
 @pytest.fixture(scope="package")
-def site(database: str, log_folder: Path, staged: StagedAirflow, provider: Provider) -> Iterator[Site]:
+def elsewhere() -> Iterator[str]:
+    """The origin of a page of a product, which may call the API."""
+    with shop() as origin:
+        yield origin
+
+
+@pytest.fixture(scope="package")
+def site(database: str, log_folder: Path, staged: StagedAirflow, provider: Provider, elsewhere: str) -> Iterator[Site]:
     """A web process with a staged Airflow. There is no worker: the test itself makes everything happen."""
     env = {"AIRFLOW_URL": staged.url, "AIRFLOW_USERNAME": "admin", "AIRFLOW_PASSWORD": "admin"}
     env |= {"OIDC_ISSUER": provider.issuer, "OIDC_NAME": "Example", "OIDC_TIMEOUT": "60"}
     env |= {"OIDC_CLIENT_ID": identity.CLIENT_ID, "OIDC_CLIENT_SECRET": identity.CLIENT_SECRET}
     # The page repeats a request for a log that is not there yet.
-    env |= {"LOG_WAIT": "1"}
+    env |= {"LOG_WAIT": "1", "CORS_ALLOWED_ORIGINS": elsewhere}
     site = Site(database_url=database, log=log_folder / "web.log", env=env)
     yield site
     site.kill()

@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.utils import timezone
-
 from rest.times import iso
-from workflows.eventlog import epochs, layer, positions
+from workflows.eventlog import layer, positions
 from workflows.eventlog.positions import COLUMNS, Line
 from workflows.models import Event, LogHead
 
@@ -86,20 +84,12 @@ def head() -> int:
 
 def why_not_from(cursor: int) -> str:
     """Return why the log cannot be read from `cursor` without a gap, or an empty string if it can."""
-    log = LogHead.objects.filter(pk=1).first() or LogHead()
-    if cursor > log.position:
+    ends = LogHead.objects.values_list("cut_at", "position").filter(pk=1).first() or (0, 0)
+    if cursor > ends[1]:
         return "the cursor is beyond the end of the log"
-    if log.has_lost(cursor):
-        return "the cursor is of a log that another one has replaced, such as that of a back-up"
-    if 0 < cursor < log.cut_at:
+    if 0 < cursor < ends[0]:
         return "events after the cursor are no longer kept"
     return ""
-
-
-def found_again(position: int) -> int:
-    """Return the position itself, or where the log goes on if it lost what was there."""
-    log = LogHead.objects.filter(pk=1).first() or LogHead()
-    return log.begins_at if log.has_lost(position) else position
 
 
 def publish() -> int:
@@ -107,7 +97,6 @@ def publish() -> int:
 
     Safe to call at any time, on many processes at once: one of them publishes for all, and the others return at once.
     """
-    epochs.notice_once(now=timezone.now())
     total = 0
     are_waiting = True
     while are_waiting and (group := positions.assign()):

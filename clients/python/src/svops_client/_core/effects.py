@@ -62,6 +62,7 @@ class Connect:
     """Open a WebSocket in place of the one before. Raises `TransportError` or `HandshakeRefusedError`."""
 
     path: str
+    query: tuple[tuple[str, str], ...]
     headers: Mapping[str, str]
     timeout: float
 
