@@ -16,7 +16,7 @@ from rest_framework.filters import OrderingFilter, SearchFilter
 from rest_framework.request import Request
 
 from rest.errors import InvalidInputError
-from rest.query import one_of
+from rest.query import SEVERAL, one_of, terms
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView
@@ -98,7 +98,7 @@ class Ordering(OrderingFilter):
         return {self.ordering_param} if _orders_by(view) else set()
 
     def get_ordering(self, request: Request, queryset: models.QuerySet[Any], view: APIView) -> Sequence[str] | None:
-        given = [term.strip() for term in request.query_params.get(self.ordering_param, "").split(",") if term.strip()]
+        given = terms(request, self.ordering_param)
         if not given:
             return self.get_default_ordering(view)
         allowed = _orders_by(view)
@@ -115,14 +115,14 @@ class Ordering(OrderingFilter):
     def get_schema_operation_parameters(self, view: APIView) -> list[dict[str, Any]]:
         if not (allowed := _orders_by(view)):
             return []
-        terms = "|".join(sorted(allowed))
+        names = [sign + name for name in sorted(allowed) for sign in ("", "-")]
         return [
             {
                 "name": self.ordering_param,
                 "required": False,
                 "in": "query",
-                "description": f"Order by {one_of(allowed)}, or several; a - before it reverses the order.",
-                "schema": {"type": "string", "pattern": f"^-?({terms})(,-?({terms}))*$"},
+                "description": f"Order by {one_of(allowed)}; a - before it reverses the order. {SEVERAL}",
+                "schema": {"type": "array", "items": {"type": "string", "enum": names}},
             }
         ]
 

@@ -38,6 +38,9 @@ class StrictPages:
 
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
         page: dict[str, Any] = super().get_paginated_response_schema(schema)  # type: ignore[misc]  # DRF's
+        for link in ("next", "previous"):
+            # The library's own are of other sites, and one is no URI.
+            page["properties"][link]["example"] = "https://svops.example.com/api/v1/runs?cursor=cD0y"
         return page | {"required": list(page["properties"])}
 
 

@@ -15,6 +15,8 @@ from rest.errors import InvalidInputError
 FORMAT = "format"
 # Names fields of a list that are large and rarely wanted.
 INCLUDE = "include"
+ORDERING = "ordering"
+SEVERAL = "Several are repeated, or separated by commas."
 LARGEST_INTEGER = 2**63 - 1  # the largest that a database stores
 WHOLE = re.compile(r"-?[0-9]{1,19}")
 
@@ -43,7 +45,7 @@ class StrictQuery:
     """Mixin of views, placed before DRF's: an unknown parameter is an error.
 
     A view knows the parameters of its filters and, on a list, of its pages. It names others in `query_parameters`,
-    by action or by method, and in `several_times` those that may come more than once.
+    by action or by method, and in `several_times` those that may come more than once, as the order always may.
     """
 
     query_parameters: ClassVar[Mapping[str, Collection[str]]] = {}
@@ -51,7 +53,11 @@ class StrictQuery:
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)  # type: ignore[misc]  # the view's
-        check_query(request.query_params, {*self._known(request), FORMAT}, several_times=self.several_times)
+        check_query(
+            request.query_params,
+            {*self._known(request), FORMAT},
+            several_times={*self.several_times, ORDERING, INCLUDE},
+        )
 
     def _known(self, request: Request) -> set[str]:
         method = "GET" if request.method == "HEAD" else str(request.method)
@@ -77,9 +83,15 @@ def whole(name: str, raw: str | None, *, at_least: int = 0, at_most: int = LARGE
     return int(raw)
 
 
+def terms(request: Request, name: str) -> list[str]:
+    """Return the values of a parameter that takes several: it may be repeated, or separate them by commas."""
+    given = ",".join(request.query_params.getlist(name))
+    return [term.strip() for term in given.split(",") if term.strip()]
+
+
 def included(request: Request, offered: Collection[str]) -> set[str]:
     """Return the fields that `?include=` asks for; raise `InvalidInputError` for one that is not offered."""
-    names = {name.strip() for name in request.query_params.get(INCLUDE, "").split(",") if name.strip()}
+    names = set(terms(request, INCLUDE))
     if not names <= set(offered):
         raise InvalidInputError({INCLUDE: [f"Expected {one_of(offered)}."]})
     return names

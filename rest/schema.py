@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -96,17 +98,19 @@ class ErrorSerializer(serializers.Serializer[Any]):
     request_id = serializers.CharField(allow_null=True, help_text="Finds this request in the logs.")
 
 
-def errors(*statuses: int, shape: type[ErrorSerializer] = ErrorSerializer) -> dict[int, OpenApiResponse]:
+def errors(
+    *statuses: int, shape: type[ErrorSerializer] = ErrorSerializer, **more: object
+) -> dict[int, OpenApiResponse]:
     """Return an operation's own errors, for `extend_schema(responses={200: …, **errors(409)})`.
 
-    `add_common_errors` adds those that every operation can have.
+    `more` are further fields of the example. `add_common_errors` adds those that every operation can have.
     """
-    return {status: _error(HTTPStatus(status), shape) for status in statuses}
+    return {status: _error(HTTPStatus(status), shape, more) for status in statuses}
 
 
-def _error(status: HTTPStatus, shape: type[ErrorSerializer]) -> OpenApiResponse:
+def _error(status: HTTPStatus, shape: type[ErrorSerializer], more: Mapping[str, object]) -> OpenApiResponse:
     description, code, detail = _EXAMPLES.get(status, (status.description, "error", status.phrase))
-    value = _example(status, code, detail)
+    value = {**_example(status, code, detail), **more}
     example = OpenApiExample(status.phrase, value=value, response_only=True, status_codes=[str(status.value)])
     return OpenApiResponse(shape, description=description, examples=[example])
 
@@ -131,7 +135,9 @@ def add_common_errors(result: dict[str, Any], **of_spectacular: Any) -> dict[str
                 reference = {"$ref": f"#/components/responses/{status.value}"}
                 operation["responses"].setdefault(str(status.value), reference)
             operation["responses"] = dict(sorted(operation["responses"].items()))
-    result["components"]["responses"] = {str(status.value): _shared(status) for status in _EXAMPLES}
+    used = set(re.findall("#/components/responses/([0-9]+)", json.dumps(result["paths"], default=str)))
+    shared = (status for status in _EXAMPLES if str(status.value) in used)
+    result["components"]["responses"] = {str(status.value): _shared(status) for status in shared}
     return result
 
 

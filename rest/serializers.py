@@ -11,7 +11,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from rest.masking import mask
-from rest.query import INCLUDE, included
+from rest.query import INCLUDE, SEVERAL, included
 
 
 class StrictSerializer(serializers.Serializer[Any]):
@@ -43,7 +43,7 @@ class OnDemand(serializers.Serializer[Any]):
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         fields = super().get_fields()
         request: Request | None = self.context.get("request")
-        if request is not None:
+        if request is not None and not getattr(self.context.get("view"), "swagger_fake_view", False):
             for name in set(self.on_demand) - included(request, self.on_demand):
                 del fields[name]
         return fields
@@ -54,7 +54,8 @@ def include_parameter(serializer: type[OnDemand]) -> OpenApiParameter:
     return OpenApiParameter(
         INCLUDE,
         str,
-        description="Fields to show, separated by commas, that are left out otherwise.",
+        many=True,
+        description=f"Fields to show that are left out otherwise. {SEVERAL}",
         enum=list(serializer.on_demand),
     )
 

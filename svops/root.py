@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drf_spectacular.utils import OpenApiExample, extend_schema, inline_serializer
+from drf_spectacular.utils import extend_schema, inline_serializer
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -15,6 +15,8 @@ from rest.query import StrictQuery
 LINKS = {
     "docs": "docs",
     "schema": "schema",
+    "event_schema": "event-schema",
+    "asyncapi": "asyncapi",
     "login": "login",
     "me": "me",
     "dags": "dag-list",
@@ -29,11 +31,6 @@ LINKS = {
     "audit": "audit-list",
 }
 ADDRESSES = inline_serializer("Links", {name: URLField() for name in LINKS})
-EXAMPLE = OpenApiExample(
-    "Two of them",
-    value={"workflows": "http://127.0.0.1:8000/api/v1/workflows", "runs": "http://127.0.0.1:8000/api/v1/runs"},
-    response_only=True,
-)
 
 
 class RootView(StrictQuery, APIView):
@@ -42,11 +39,10 @@ class RootView(StrictQuery, APIView):
     permission_classes = [AllowAny]
 
     @extend_schema(
-        operation_id="root",
+        operation_id="get_root",
         tags=["root"],
         summary="API root",
         description="Returns links to the lists and to the documentation. Needs no token.",
-        examples=[EXAMPLE],
         responses={200: ADDRESSES},
     )
     def get(self, request: Request) -> Response:

@@ -10,7 +10,7 @@ from drf_spectacular.views import SpectacularSwaggerSplitView
 from rest import error_responses
 from svops import health, metrics
 from svops.root import RootView
-from svops.schema import SchemaView
+from svops.schema import SchemaView, event_schema, streams_schema
 
 handler400 = error_responses.bad_request
 handler404 = error_responses.not_found
@@ -30,6 +30,8 @@ urlpatterns = [
     path("", include("notifications.urls")),
     path("api/v1", RootView.as_view(), name="root"),
     path("api/v1/schema", SchemaView.as_view(), name="schema"),
+    path("api/v1/events/schema", event_schema, name="event-schema"),
+    path("api/v1/asyncapi", streams_schema, name="asyncapi"),
     path("api/v1/", include("accounts.api.urls")),
     path("api/v1/", include("workflows.api.urls")),
     path("api/v1/", include("notifications.api.urls")),

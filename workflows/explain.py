@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, get_args
 
 from django.db.models import F
 from django.utils import timezone
@@ -28,6 +28,7 @@ LOGS_ASKED = 3
 MARK_TAKES = timedelta(seconds=10)
 
 Who = Literal["nobody", "you", "operator", "author", "respondent"]
+WHO: tuple[Who, ...] = get_args(Who)
 
 
 @dataclass(frozen=True, kw_only=True)

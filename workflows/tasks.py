@@ -11,7 +11,7 @@ from django.utils import timezone
 from rest.errors import BusyError
 from workflows.airflow.errors import AirflowError
 from workflows.dispatch import dispatcher
-from workflows.eventlog import publication
+from workflows.eventlog import epochs, publication
 from workflows.models import Airflow
 from workflows.watch import dags
 from workflows.watch import poll as watch
@@ -41,6 +41,7 @@ def reconcile(airflow: str = "") -> None:
     """Poll each Airflow, or the named one, for changes. A late tick is dropped, not queued."""
     if not airflow:
         # Also if no Airflow is active.
+        epochs.notice(now=timezone.now())
         publication.publish()
     for name in _each(reconcile, airflow, expires=TICK):
         watch.tick(name, now=timezone.now())

@@ -12,7 +12,7 @@ import django_filters
 from django.db.models import QuerySet
 from django.http import StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_serializer, extend_schema_view
 from rest_framework import mixins, serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -31,9 +31,13 @@ FIELDS = ["id", "position", *AuditEntry.SEALED, "hash"]
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
+WAYS_IN = [*map(str, Via), audit.COMMAND, audit.NOBODY]
+
+
+@extend_schema_serializer(component_name="AuditEntry")
 class AuditSerializer(serializers.ModelSerializer[AuditEntry]):
     via = serializers.ChoiceField(
-        choices=[*map(str, Via), audit.COMMAND, audit.NOBODY],
+        choices=WAYS_IN,
         help_text="How the actor came in; `none` if nobody was signed in.",
     )
     before = serializers.DictField(allow_null=True, help_text="The changed facts as they were.")
@@ -50,12 +54,13 @@ class AuditFilter(FilterSet):
     action = django_filters.CharFilter(
         help_text="For example `workflow.changed`. `workflow.` finds all actions with this prefix.", method="by_action"
     )
+    via = django_filters.ChoiceFilter(choices=[(way, way) for way in WAYS_IN])
     since = MomentFilter("at", "gte")
     until = MomentFilter("at", "lt")
 
     class Meta:
         model = AuditEntry
-        fields = ["actor", "action", "object_type", "object_id", "via", "address", "request_id"]
+        fields = ["actor", "action", "object_type", "object_id", "address", "request_id"]
 
     def by_action(self, found: QuerySet[AuditEntry], name: str, value: str) -> QuerySet[AuditEntry]:
         return found.filter(action__startswith=value) if value.endswith(".") else found.filter(action=value)
@@ -68,6 +73,7 @@ class AuditPages(KeysetPages):
 @extend_schema(tags=["audit"])
 @extend_schema_view(
     list=extend_schema(
+        operation_id="list_audit_entries",
         summary="List the audit trail",
         description="Needs `audit:read`. Newest first, in keyset pages.",
         responses={200: AuditSerializer},
@@ -83,7 +89,7 @@ class AuditViewSet(StrictQuery, mixins.ListModelMixin, GenericViewSet[AuditEntry
     query_parameters = {"export": {"as"}}
 
     @extend_schema(
-        operation_id="audit_export",
+        operation_id="export_audit",
         summary="Export the audit trail",
         description="Needs `audit:read`. Oldest first, with the filters of the list. `as=csv`, or `as=jsonl` for one "
         "line of JSON per row.",

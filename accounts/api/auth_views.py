@@ -42,7 +42,7 @@ class RegisterView(PublicView):
     serializer_class = serializers.RegisterSerializer
 
     @extend_schema(
-        operation_id="auth_register",
+        operation_id="register",
         summary="Create an account",
         description="Creates an account with the role `user` and signs it in. If only administrators create "
         "accounts here: 403 `registration_closed`.",
@@ -70,7 +70,7 @@ class LoginView(PublicView):
     serializer_class = serializers.LoginSerializer
 
     @extend_schema(
-        operation_id="auth_login",
+        operation_id="login",
         summary="Sign in",
         description=(
             "401 `invalid_credentials` does not say whether the user exists. After several failures with one name "
@@ -96,7 +96,7 @@ class SingleSignOnView(PublicView):
     serializer_class = serializers.SingleSignOnSerializer
 
     @extend_schema(
-        operation_id="auth_oidc",
+        operation_id="login_with_id_token",
         summary="Exchange an ID token of the identity provider for tokens",
         description=(
             "For programs that sign people in with the same OpenID Connect provider. The ID token must be signed by "
@@ -120,7 +120,7 @@ class RefreshView(PublicView):
     serializer_class = serializers.RefreshSerializer
 
     @extend_schema(
-        operation_id="auth_refresh",
+        operation_id="refresh_tokens",
         summary="Exchange a refresh token for new tokens",
         description="Each refresh token works once. A second use ends the whole sign-in, because one of its two "
         "holders must have stolen it.",
@@ -139,7 +139,7 @@ class LogoutView(StrictQuery, GenericAPIView[User]):
     serializer_class = serializers.LogoutSerializer
 
     @extend_schema(
-        operation_id="auth_logout",
+        operation_id="logout",
         summary="Sign out",
         description="Ends the sign-in of the `refresh_token`. Without one, ends the sign-in or browser session of "
         "this request. Its tokens are refused at once.",

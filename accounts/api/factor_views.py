@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_serializer
 from rest_framework import serializers, status
 from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
@@ -24,14 +24,17 @@ from rest.serializers import StrictSerializer
 _URI = "otpauth://totp/SVOps:ada?secret=JBSWY3DPEHPK3PXP&issuer=SVOps"
 
 
+@extend_schema_serializer(component_name="BeginSecondFactor")
 class BeginSerializer(StrictSerializer):
     current_password = PasswordField()
 
 
+@extend_schema_serializer(component_name="ConfirmSecondFactor")
 class CodeSerializer(StrictSerializer):
     code = serializers.CharField(max_length=64, help_text="The present code of the app.")
 
 
+@extend_schema_serializer(component_name="PasswordAndCode")
 class BothSerializer(BeginSerializer):
     code = serializers.CharField(max_length=64, help_text="The present code of the app, or a recovery code.")
 
@@ -41,6 +44,7 @@ class NewFactorSerializer(serializers.Serializer[Any]):
     uri = serializers.CharField(help_text="The same as an `otpauth:` URI, for a QR code.")
 
 
+@extend_schema_serializer(component_name="NewRecoveryCodes")
 class RecoveryCodesSerializer(serializers.Serializer[Any]):
     recovery_codes = serializers.ListField(child=serializers.CharField(), help_text="Each works once. Shown once.")
 
@@ -71,7 +75,7 @@ class BeginFactorView(FactorView):
     serializer_class = BeginSerializer
 
     @extend_schema(
-        operation_id="auth_begin_second_factor",
+        operation_id="begin_second_factor",
         summary="Begin to set up a second factor",
         description="Returns the secret for an authenticator app (TOTP). It counts after `confirm`. 409 "
         "`second_factor_exists`.",
@@ -92,7 +96,7 @@ class ConfirmFactorView(FactorView):
     serializer_class = CodeSerializer
 
     @extend_schema(
-        operation_id="auth_confirm_second_factor",
+        operation_id="confirm_second_factor",
         summary="Confirm the second factor",
         description="From now on a sign-in needs a code. Ends all my other sessions and tokens. Refresh the token to "
         "get scopes that it lacked.",
@@ -119,7 +123,7 @@ class RecoveryCodesView(FactorView):
     serializer_class = BothSerializer
 
     @extend_schema(
-        operation_id="auth_recovery_codes",
+        operation_id="renew_recovery_codes",
         summary="Make new recovery codes",
         description="The old ones are not valid any more.",
         examples=[
@@ -139,8 +143,9 @@ class DisableFactorView(FactorView):
     serializer_class = BothSerializer
 
     @extend_schema(
-        operation_id="auth_disable_second_factor",
+        operation_id="disable_second_factor",
         summary="Remove my second factor",
+        description="Needs the password and a code.",
         examples=[examples.request({"current_password": examples.PASSWORD, "code": "492039"})],
         responses={204: OpenApiResponse(description="Removed.")},
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
 from accounts.api.serializers import SCOPES
 from accounts.models import ApiKey
 from rest.query import LARGEST_INTEGER
+from rest.schema import ErrorSerializer
 from rest.serializers import StrictSerializer
 
 
@@ -28,6 +30,13 @@ class NewApiKeySerializer(StrictSerializer):
     expires_at = serializers.DateTimeField(required=False, allow_null=True, help_text="By default it does not expire.")
 
 
+class TooManyKeysSerializer(ErrorSerializer):
+    """Why there is no further key."""
+
+    limit = serializers.IntegerField(required=False, help_text="How many valid keys a user may have.")
+
+
+@extend_schema_serializer(component_name="RotateApiKey")
 class RotateSerializer(StrictSerializer):
     grace_seconds = serializers.IntegerField(
         min_value=0, max_value=7 * 86400, default=86400, help_text="How long the old secret stays valid."

@@ -14,7 +14,13 @@ from rest_framework.viewsets import GenericViewSet
 
 from accounts import api_keys
 from accounts.api import examples
-from accounts.api.key_serializers import ApiKeySerializer, NewApiKeySerializer, RotateSerializer, ShownApiKeySerializer
+from accounts.api.key_serializers import (
+    ApiKeySerializer,
+    NewApiKeySerializer,
+    RotateSerializer,
+    ShownApiKeySerializer,
+    TooManyKeysSerializer,
+)
 from accounts.models import ApiKey
 from accounts.permissions import current_caller, current_user
 from rest.query import StrictQuery
@@ -79,7 +85,7 @@ class ApiKeyViewSet(StrictQuery, mixins.ListModelMixin, mixins.RetrieveModelMixi
         ),
         request=NewApiKeySerializer,
         examples=[examples.request(_REQUEST), examples.answer(_SHOWN, 201)],
-        responses={201: ShownApiKeySerializer, **errors(409)},
+        responses={201: ShownApiKeySerializer, **errors(409, shape=TooManyKeysSerializer)},
     )
     def create(self, request: Request) -> Response:
         body = NewApiKeySerializer(data=request.data)

@@ -26,8 +26,9 @@ class MeView(StrictQuery, GenericAPIView[User]):
     serializer_class = serializers.ProfileSerializer
 
     @extend_schema(
-        operation_id="auth_me",
+        operation_id="get_me",
         summary="Get my profile and my scopes",
+        description="The scopes are those of the credentials of this request.",
         examples=[examples.answer({**examples.USER, "scopes": ["run:control", "run:trigger", "workflow:read"]})],
         responses={200: serializers.MeSerializer},
     )
@@ -35,8 +36,9 @@ class MeView(StrictQuery, GenericAPIView[User]):
         return self._me(current_user(request))
 
     @extend_schema(
-        operation_id="auth_change_me",
+        operation_id="update_me",
         summary="Change my name or address",
+        description="Fields that are not sent stay.",
         examples=[examples.request({"name": "Ada King"})],
         responses={200: serializers.MeSerializer},
     )
@@ -57,7 +59,7 @@ class ChangePasswordView(StrictQuery, GenericAPIView[User]):
     serializer_class = serializers.ChangePasswordSerializer
 
     @extend_schema(
-        operation_id="auth_change_password",
+        operation_id="change_password",
         summary="Change my password",
         description="Ends all my other sessions and tokens. The session or sign-in of this request goes on.",
         examples=[

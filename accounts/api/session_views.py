@@ -44,26 +44,25 @@ class SessionSerializer(serializers.Serializer[Any]):
     current = serializers.BooleanField(help_text="Whether it is the one of this request.")
 
 
-class SessionListSerializer(serializers.Serializer[Any]):
-    results = SessionSerializer(many=True)
-
-
 @extend_schema(tags=["auth"])
 class SessionsView(StrictQuery, GenericAPIView[User]):
     required_scope = None
     people_only = {"GET"}
-    serializer_class = SessionListSerializer
+    serializer_class = SessionSerializer
+    query_parameters = {"GET": {"page", "page_size"}}
+    filter_backends = []
 
     @extend_schema(
-        operation_id="auth_sessions",
+        operation_id="list_sessions",
         summary="List my sessions",
         description="What is signed in for me, over the API and in browsers, the last used first.",
-        examples=[examples.answer({"results": [_SESSION]})],
-        responses={200: SessionListSerializer},
+        examples=[examples.answer(_SESSION)],
+        responses={200: SessionSerializer(many=True)},
     )
     def get(self, request: Request) -> Response:
         found = services.open_sessions(current_caller(request))
-        return Response(SessionListSerializer({"results": found}).data)
+        page = self.paginate_queryset(found)
+        return self.get_paginated_response(SessionSerializer(page, many=True).data)
 
 
 @extend_schema(tags=["auth"])
@@ -73,8 +72,9 @@ class SessionView(StrictQuery, GenericAPIView[User]):
     serializer_class = SessionSerializer
 
     @extend_schema(
-        operation_id="auth_end_session",
+        operation_id="end_session",
         summary="End one of my sessions",
+        description="Its tokens, or its cookie, are refused from then on.",
         responses={204: OpenApiResponse(description="Ended."), **errors(404)},
     )
     def delete(self, request: Request, session_id: uuid.UUID) -> Response:
@@ -89,7 +89,7 @@ class SignOutEverywhereView(StrictQuery, GenericAPIView[User]):
     serializer_class = SessionSerializer
 
     @extend_schema(
-        operation_id="auth_sign_out_everywhere",
+        operation_id="sign_out_everywhere",
         summary="Sign out everywhere",
         description="Ends every session, token, API key and ticket of mine, those of this request included.",
         request=None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from zoneinfo import available_timezones
 
+from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
 from notifications.models import MOST_IN_FLIGHT, Status
@@ -16,7 +17,7 @@ from rest.serializers import StrictSerializer
 from workflows.access import unseen
 
 FIELDS = sorted({transport.field for transport in OFFERED.values()})
-_CHANNELS = [(name, transport.label) for name, transport in OFFERED.items()]
+OFFERED_CHANNELS = [(name, transport.label) for name, transport in OFFERED.items()]
 _REDELIVERABLE = [Status.FAILED, Status.SUPPRESSED, Status.DELIVERED]
 
 
@@ -45,11 +46,16 @@ class Filters(StrictSerializer):
         return ids
 
 
+@extend_schema_field({"type": "string", "pattern": r"^\d{2}:\d{2}(:\d{2}(\.\d+)?)?$"})
+class ClockField(serializers.TimeField):
+    """A time of day without a zone; the format `time` of JSON Schema has one."""
+
+
 class QuietHoursInput(StrictSerializer):
     """Events in these hours are recorded, and sent when the hours end."""
 
-    begin = serializers.TimeField(help_text="For example 22:00.")
-    end = serializers.TimeField()
+    begin = ClockField(help_text="For example 22:00.")
+    end = ClockField()
     timezone = serializers.CharField(default="UTC", max_length=64, help_text="For example Europe/Berlin.")
 
     def validate_timezone(self, value: str) -> str:
@@ -63,11 +69,12 @@ class QuietHoursInput(StrictSerializer):
         return attrs
 
 
+@extend_schema_serializer(component_name="NotificationConfig")
 class ConfigInput(StrictSerializer):
     """A notification config: where messages go, and which events they report."""
 
     name = serializers.CharField(max_length=200)
-    channel = serializers.ChoiceField(choices=_CHANNELS)
+    channel = serializers.ChoiceField(choices=OFFERED_CHANNELS)
     webhook_url = serializers.CharField(required=False, max_length=2_000, help_text="The target of the channel slack.")
     url = serializers.CharField(
         required=False, max_length=2_000, help_text="The target of the channels webhook and apprise."
@@ -137,6 +144,7 @@ class ConfigInput(StrictSerializer):
         return attrs
 
 
+@extend_schema_serializer(component_name="DisableNotificationConfig")
 class DisableInput(StrictSerializer):
     """Why the config is disabled."""
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from drf_spectacular.utils import extend_schema_field
+from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
 from notifications import consents
-from notifications.api.inputs import Filters
-from notifications.models import Attempt, Delivery, NotificationConfig
+from notifications.api.inputs import ClockField, Filters
+from notifications.models import Attempt, Delivery, NotificationConfig, Status
 from notifications.services import TYPES
 from notifications.transports import CHANNELS
+from rest.schema import ErrorSerializer
 from rest.sealing import UnsealableError
 from workflows.eventlog.events import CATALOGUE
 
@@ -19,11 +20,12 @@ from workflows.eventlog.events import CATALOGUE
 class QuietHoursSerializer(serializers.Serializer[Any]):
     """Hours in which deliveries are held."""
 
-    begin = serializers.TimeField()
-    end = serializers.TimeField()
+    begin = ClockField()
+    end = ClockField()
     timezone = serializers.CharField(help_text="A time zone of the IANA database.")
 
 
+@extend_schema_serializer(component_name="UnconfirmedRecipient")
 class UnconfirmedSerializer(serializers.Serializer[Any]):
     """A recipient of e-mail who has to agree first."""
 
@@ -35,6 +37,7 @@ class UnconfirmedSerializer(serializers.Serializer[Any]):
     refused = serializers.BooleanField(help_text="Whether the recipient refused.")
 
 
+@extend_schema_serializer(component_name="NotificationConfig")
 class ConfigSerializer(serializers.ModelSerializer[NotificationConfig]):
     """A notification config. Its target and secrets are masked."""
 
@@ -107,6 +110,7 @@ class ConfigSerializer(serializers.ModelSerializer[NotificationConfig]):
         }
 
 
+@extend_schema_serializer(component_name="NewNotificationConfig")
 class NewConfigSerializer(ConfigSerializer):
     """A new notification config, with the secret that was created for it."""
 
@@ -125,6 +129,14 @@ class NewSecretSerializer(serializers.Serializer[Any]):
     new_secret = serializers.CharField(help_text="It is shown only now.")
 
 
+class ScheduledSerializer(ErrorSerializer):
+    """Why the delivery is not scheduled: it is already, or its config is disabled."""
+
+    status = serializers.ChoiceField(choices=Status.choices, required=False)
+    reason = serializers.CharField(required=False, help_text="Why the config is disabled.")
+
+
+@extend_schema_serializer(component_name="NotificationTypeInfo")
 class TypeSerializer(serializers.Serializer[Any]):
     """A type of event that configs can subscribe to."""
 

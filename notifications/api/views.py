@@ -26,6 +26,7 @@ from notifications.api.serializers import (
     NewConfigSerializer,
     NewSecretSerializer,
     RedeliveredSerializer,
+    ScheduledSerializer,
     TypeSerializer,
 )
 from notifications.models import Delivery, NotificationConfig
@@ -131,6 +132,7 @@ class ConfigViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[NotificationConfi
         )
 
     @extend_schema(
+        operation_id="ask_recipients",
         summary="Ask the recipients of a config",
         description="Each recipient who has to agree first gets a link within seconds: all but your own address and "
         "the domains that an operator allows. Nobody gets a second link within a day, and who refused gets none. While "
@@ -171,6 +173,7 @@ class ConfigViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[NotificationConfi
         return Response(ConfigSerializer(services.disable(config=config, **given.validated_data)).data)
 
     @extend_schema(
+        operation_id="rotate_notification_secret",
         summary="Rotate the secret of a webhook",
         description="Creates a new secret. The newest one so far goes on signing beside it until the next rotation.",
         request=None,
@@ -196,7 +199,7 @@ class TypesView(StrictQuery, GenericAPIView[Any]):
     required_scope = Scope.WORKFLOW_READ
 
     @extend_schema(
-        operation_id="notification_types_list",
+        operation_id="list_notification_types",
         summary="List notification types",
         description="One for each type of event in the catalogue.",
         responses={200: TypeSerializer(many=True)},
@@ -217,11 +220,13 @@ class DeliveryPages(KeysetPages):
 @extend_schema(tags=["notifications"])
 @extend_schema_view(
     list=extend_schema(
+        operation_id="list_deliveries",
         summary="List deliveries",
         description="The ledger, newest first, paged by keyset: each delivery, its attempts, and why it was not sent.",
         responses={200: DeliverySerializer},
     ),
     retrieve=extend_schema(
+        operation_id="get_delivery",
         summary="Get a delivery",
         description="It contains every attempt.",
         responses={200: DeliverySerializer},
@@ -241,10 +246,11 @@ class DeliveryViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Delivery]):
         return Delivery.objects.filter(config__in=mine).select_related("config", "event").prefetch_related("attempts")
 
     @extend_schema(
+        operation_id="redeliver",
         summary="Redeliver a delivery",
         description="Schedules it again, from the first try on, under the same message id.",
         request=None,
-        responses={200: DeliverySerializer, **errors(409)},
+        responses={200: DeliverySerializer, **errors(409, shape=ScheduledSerializer)},
     )
     @action(detail=True, methods=["post"], filterset_class=None)
     def redeliver(self, request: Request, pk: str) -> Response:
@@ -252,12 +258,12 @@ class DeliveryViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Delivery]):
         return Response(DeliverySerializer(services.redeliver(delivery=self.get_object())).data)
 
     @extend_schema(
-        operation_id="notifications_deliveries_redeliver_range",
+        operation_id="redeliver_range",
         summary="Redeliver the deliveries of a time range",
         description="Schedules the deliveries of a config again that were created in that time, if their status fits.",
         request=RedeliverRangeInput,
         examples=examples.RANGE,
-        responses={200: RedeliveredSerializer, **errors(409)},
+        responses={200: RedeliveredSerializer, **errors(409, shape=ScheduledSerializer)},
     )
     @action(detail=False, methods=["post"], url_path="redeliver", filterset_class=None, pagination_class=None)
     def redeliver_range(self, request: Request) -> Response:

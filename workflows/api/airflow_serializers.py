@@ -8,6 +8,7 @@ from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from rest.schema import ErrorSerializer
 from rest.serializers import MaskedField, StrictSerializer
 from workflows import options as ways
 from workflows.airflow.access import NAMES
@@ -76,6 +77,13 @@ class OptionsField(serializers.DictField):
         if beside := sorted({"url", "auth"} & options.keys()):
             raise serializers.ValidationError({name: ["Expected beside options."] for name in beside})
         return options
+
+
+class AirflowInUseSerializer(ErrorSerializer):
+    """Why an Airflow cannot be deleted."""
+
+    workflows = serializers.IntegerField(required=False, help_text="How many are on it, deleted ones among them.")
+    runs = serializers.IntegerField(required=False)
 
 
 class AirflowChanges(StrictSerializer):

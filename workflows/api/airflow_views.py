@@ -19,7 +19,12 @@ from rest.schema import errors
 from rest.serializers import validated
 from workflows import services
 from workflows.api import examples
-from workflows.api.airflow_serializers import AirflowChanges, AirflowInput, AirflowSerializer
+from workflows.api.airflow_serializers import (
+    AirflowChanges,
+    AirflowInput,
+    AirflowInUseSerializer,
+    AirflowSerializer,
+)
 from workflows.models import Airflow
 from workflows.naming import PATTERN
 
@@ -88,7 +93,7 @@ class AirflowViewSet(StrictQuery, mixins.ListModelMixin, mixins.RetrieveModelMix
     @extend_schema(
         summary="Delete an Airflow",
         description="Needs `user:admin`. Refused while workflows or runs are on it, and for the default one.",
-        responses={204: None, **errors(409)},
+        responses={204: None, **errors(409, shape=AirflowInUseSerializer)},
     )
     def destroy(self, request: Request, name: str) -> Response:
         services.delete_airflow(airflow=self.get_object(), actor=current_user(request))

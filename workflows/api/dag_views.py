@@ -63,6 +63,7 @@ class DagViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Dag]):
         return DagSerializer if self.action == "list" else DagDetailSerializer
 
     @extend_schema(
+        operation_id="sync_dags",
         summary="Sync DAGs now",
         description="Copies the DAGs of an Airflow now; beat does the same with all every minute.",
         request=None,

@@ -59,7 +59,7 @@ class EventsView(StrictQuery, APIView):
     follows_bounds = True
 
     @extend_schema(
-        operation_id="events_list",
+        operation_id="list_events",
         summary="Read the log after a cursor",
         description=(
             "Returns the events after `after`, in the order in which they became visible. Ask again with the answer's "

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import django_filters
 from django.db.models import Q, QuerySet
+from drf_spectacular.utils import extend_schema_field
 
 from accounts.permissions import current_user
 from rest.filters import BooleanFilter, FilterSet, MomentFilter
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
 
 
+@extend_schema_field({"type": "integer", "minimum": 0, "maximum": LARGEST_INTEGER})
 class IdFilter(django_filters.NumberFilter):
     """Matches an id; a number that no database stores is an error."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict, get_args
 
 from django.contrib.auth.models import Group
 from django.utils import timezone
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from accounts.identity import TicketAction
@@ -14,7 +15,7 @@ from accounts.models import User
 from rest.serializers import StrictSerializer
 from workflows.api.fields import ReferenceField, ZonedDateTimeField
 from workflows.dagrules import DagLevel, DagMatch
-from workflows.eventlog.events import PauseScope, RetryMode
+from workflows.eventlog.events import PAUSE_SCOPES, PauseScope, RetryMode
 from workflows.models import Dag, DataInterval, Level, Visibility, Workflow
 from workflows.naming import DEFAULT, LONGEST_NAME
 from workflows.services import RETRY_MODES
@@ -143,6 +144,7 @@ class DataIntervalInput(StrictSerializer):
         return DataInterval(**attrs)
 
 
+MOST_ITEMS = 100  # of a batch
 # The names of the caller's references, and the older ones, which Airflow uses for something else.
 REFERENCES = {"caller_task_ref": "task_id", "caller_dataset_ref": "dataset_id"}
 
@@ -190,16 +192,28 @@ class TriggerInput(StrictSerializer):
         return attrs
 
 
+@extend_schema_field(TriggerInput(many=True))
+class ItemsField(serializers.ListField):
+    """Each item is checked by itself, later: a wrong one does not refuse the others."""
+
+    child = serializers.JSONField(allow_null=True)
+
+
 class BatchInput(StrictSerializer):
     """Several new runs, each as for a single trigger."""
 
-    items = serializers.ListField(child=serializers.JSONField(allow_null=True), min_length=1, max_length=100)
+    items = ItemsField(min_length=1, max_length=MOST_ITEMS, help_text=f"1 to {MOST_ITEMS}.")
+
+
+ControlAction = Literal["stop", "retry", "pause", "resume"]
+ACTIONS: tuple[ControlAction, ...] = get_args(ControlAction)
+TICKET_ACTIONS = [action.value for action in TicketAction]
 
 
 class ControlRequest(TypedDict):
     """What `ControlInput` returns when it is valid."""
 
-    action: Literal["stop", "retry", "pause", "resume"]
+    action: ControlAction
     note: str
     mode: NotRequired[RetryMode]
     from_task: NotRequired[str]
@@ -211,7 +225,7 @@ class ControlRequest(TypedDict):
 class ControlInput(StrictSerializer):
     """An action on a run."""
 
-    action = serializers.ChoiceField(choices=["stop", "retry", "pause", "resume"])
+    action = serializers.ChoiceField(choices=ACTIONS)
     note = NoteField(default="")
     mode = serializers.ChoiceField(
         choices=RETRY_MODES, required=False, help_text="Only for retry: which tasks; failed by default."
@@ -224,7 +238,7 @@ class ControlInput(StrictSerializer):
     )
     dry_run = serializers.BooleanField(required=False, help_text="Only for retry: list the tasks, change nothing.")
     scope = serializers.ChoiceField(
-        choices=["run", "workflow"], required=False, help_text="Only for pause: workflow pauses the whole DAG."
+        choices=PAUSE_SCOPES, required=False, help_text="Only for pause: workflow pauses the whole DAG."
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -246,5 +260,5 @@ class TicketInput(StrictSerializer):
     """A ticket for one run."""
 
     run_id = serializers.UUIDField()
-    actions = serializers.ListField(child=serializers.ChoiceField(choices=list(TicketAction)), allow_empty=False)
+    actions = serializers.ListField(child=serializers.ChoiceField(choices=TICKET_ACTIONS), allow_empty=False)
     ttl = serializers.IntegerField(min_value=1, default=60, help_text="Lifetime in seconds.")

@@ -37,7 +37,7 @@ class TaskLogView(StrictQuery, APIView):
     ticket_actions = {"GET": frozenset({TicketAction.LOGS})}
 
     @extend_schema(
-        operation_id="task_log",
+        operation_id="read_task_log",
         summary="Read the log of a task",
         description=(
             "Ask again with the `cursor` of the answer until `ended`. 202: Airflow is still preparing the log; repeat "

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, get_args
+from typing import Any
 
 from django.utils import timezone
-from drf_spectacular.utils import extend_schema_field
+from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
 from rest.schema import ErrorSerializer
 from rest.serializers import MaskedField, OnDemand
 from workflows.api.fields import ReferenceField, StringListField
-from workflows.explain import Who
+from workflows.explain import WHO
 from workflows.lifecycle import results
 from workflows.models import Airflow, DataInterval, ResultState, Run, RunAttempt, TaskInstance
 from workflows.states import RunState
@@ -109,6 +109,7 @@ class BatchedRunSerializer(RunSerializer):
         read_only_fields = fields
 
 
+@extend_schema_serializer(component_name="RunAttempt")
 class AttemptSerializer(serializers.ModelSerializer[RunAttempt]):
     """An earlier attempt of a run, as it ended."""
 
@@ -164,6 +165,7 @@ class RunDetailSerializer(RunSerializer):
         return {**results.shown(run)}
 
 
+@extend_schema_serializer(component_name="TaskAnswer")
 class AnswerSerializer(serializers.Serializer[Any]):
     chosen = StringListField(help_text="The chosen options.")
     params = serializers.DictField()
@@ -171,6 +173,7 @@ class AnswerSerializer(serializers.Serializer[Any]):
     at = serializers.DateTimeField()
 
 
+@extend_schema_serializer(component_name="TaskQuestion")
 class QuestionSerializer(serializers.Serializer[Any]):
     """What a task asks a person."""
 
@@ -215,6 +218,7 @@ class StatusSerializer(serializers.Serializer[Run]):
     tasks = TaskSerializer(many=True)
 
 
+@extend_schema_serializer(component_name="MergedParameters")
 class ParametersSerializer(serializers.Serializer[Any]):
     parameters = serializers.DictField(help_text="With the workflow's defaults.")
 
@@ -267,7 +271,7 @@ class ActiveRunsSerializer(ErrorSerializer):
 class ReasonSerializer(serializers.Serializer[Any]):
     code = serializers.CharField(help_text="For programs.")
     reason = serializers.CharField(help_text="For people.")
-    who = serializers.ChoiceField(choices=get_args(Who), help_text="Who can act.")
+    who = serializers.ChoiceField(choices=WHO, help_text="Who can act.")
     action = serializers.CharField(help_text="What they can do.")
 
 

@@ -131,6 +131,7 @@ class RunViewSet(StrictQuery, mixins.ListModelMixin, viewsets.GenericViewSet[Run
         responses={200: ListedRunSerializer},
     ),
     retrieve=extend_schema(
+        operation_id="get_run",
         summary="Get a run",
         description="`stale` is true while Airflow does not answer.",
         responses={200: RunDetailSerializer},
@@ -188,6 +189,7 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         return get_object_or_404(self._workflows().with_dag("params_schema"), pk=self.kwargs["workflow_pk"])
 
     @extend_schema(
+        operation_id="trigger_run",
         summary="Trigger a run",
         description=(
             "Accepted also while Airflow does not answer: the run stays `pending` and is dispatched later. With an "
@@ -223,6 +225,7 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         return Response(shown, status=status.HTTP_201_CREATED, headers=headers)
 
     @extend_schema(
+        operation_id="trigger_runs",
         summary="Trigger several runs",
         description=(
             "Up to 100 items, each as for a single trigger, each with its own result: a bad item does not stop the "
@@ -240,6 +243,7 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         return Response({"results": _trigger_all(workflow, request, items, key=idempotency_key(request))})
 
     @extend_schema(
+        operation_id="validate_run",
         summary="Validate a request",
         description="Checks it as a trigger does, and returns its parameters with the workflow's defaults.",
         request=TriggerInput,
@@ -251,6 +255,7 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         return Response({"parameters": services.validate_request(workflow=self._workflow(), request=asked)})
 
     @extend_schema(
+        operation_id="list_tasks",
         summary="List the tasks of a run",
         description="The task instances, as the last poll of Airflow showed them.",
         responses={200: TaskSerializer(many=True)},
@@ -261,6 +266,7 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         return self.get_paginated_response(TaskSerializer(self.paginate_queryset(tasks), many=True).data)
 
     @extend_schema(
+        operation_id="get_run_result",
         summary="Get the result of a run",
         description=(
             "What the `result_task` of the workflow has returned, once the run has succeeded. Until then, and until it "
@@ -275,6 +281,7 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         return Response({**of_run, **results.shown(run)})
 
     @extend_schema(
+        operation_id="wait_for_run",
         summary="Wait for the end of a run",
         description=(
             "Answers when the run has ended and its result is known, or after `timeout` seconds: 202 with the run as "
@@ -293,6 +300,7 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         return waiting.answer(request, self.get_object(), seconds=seconds)
 
     @extend_schema(
+        operation_id="explain_run",
         summary="Explain a run",
         description=(
             "Says in plain words why a run makes no progress or why it failed, and who can do what about it. Asks "
@@ -310,6 +318,7 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         return Response({"state": run.state, "reasons": [asdict(reason) for reason in reasons]})
 
     @extend_schema(
+        operation_id="list_run_events",
         summary="List the events of a run",
         description="In order of `seq`, paged by keyset.",
         responses={200: EventSerializer(many=True)},
@@ -322,6 +331,7 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         return pages.get_paginated_response([publication.envelope(event) for event in page or []])
 
     @extend_schema(
+        operation_id="control_run",
         summary="Stop, retry, pause or resume a run",
         description=(
             "`stop`: the run is `stopping` at once, and `stopped` when no task instance has a process any more. "

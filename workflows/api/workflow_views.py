@@ -125,14 +125,14 @@ class WorkflowViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Workflow]):
     @extend_schema(
         summary="Delete a workflow",
         description="Hides it for good and keeps its runs. Refused while a run has not ended.",
-        responses={204: None, **errors(409, shape=ActiveRunsSerializer)},
+        responses={204: None, **errors(409, shape=ActiveRunsSerializer, active_runs=2)},
     )
     def destroy(self, request: Request, pk: str) -> Response:
         services.delete_workflow(workflow=self.get_object(), actor=current_user(request))
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     @extend_schema(
-        operation_id="workflows_grants_list",
+        operation_id="list_grants",
         summary="List grants",
         description="For the owner of the workflow, admins and those with a `manage` grant.",
         responses={200: GrantSerializer(many=True)},
@@ -145,7 +145,7 @@ class WorkflowViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Workflow]):
         return self.get_paginated_response(GrantSerializer(self.paginate_queryset(grants), many=True).data)
 
     @extend_schema(
-        operation_id="workflows_grants_create",
+        operation_id="grant_access",
         summary="Grant access",
         description=(
             "`view` lets a user, or every member of a group, see a private workflow and its runs. `run` includes to "
@@ -165,7 +165,7 @@ class WorkflowViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Workflow]):
         return Response(GrantSerializer(grant).data, status=status.HTTP_201_CREATED if created else status.HTTP_200_OK)
 
     @extend_schema(
-        operation_id="workflows_grants_destroy",
+        operation_id="revoke_grant",
         summary="Revoke a grant",
         description="Takes effect with the next request and the next event.",
         parameters=[OpenApiParameter("grant_id", int, OpenApiParameter.PATH)],

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, TypeVar, get_args
 
 from rest.masking import mask_all
 from rest.times import iso
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 RetryMode = Literal["failed", "all", "from_task"]
 PauseScope = Literal["run", "workflow"]
 ExternalChange = Literal["cleared", "marked", "deleted", "recreated"]
+PAUSE_SCOPES: tuple[PauseScope, ...] = get_args(PauseScope)
 
 
 @dataclass(frozen=True, kw_only=True)

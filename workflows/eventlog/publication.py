@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from django.utils import timezone
+
 from rest.times import iso
-from workflows.eventlog import layer, positions
+from workflows.eventlog import epochs, layer, positions
 from workflows.eventlog.positions import COLUMNS, Line
 from workflows.models import Event, LogHead
 
@@ -84,12 +86,20 @@ def head() -> int:
 
 def why_not_from(cursor: int) -> str:
     """Return why the log cannot be read from `cursor` without a gap, or an empty string if it can."""
-    ends = LogHead.objects.values_list("cut_at", "position").filter(pk=1).first() or (0, 0)
-    if cursor > ends[1]:
+    log = LogHead.objects.filter(pk=1).first() or LogHead()
+    if cursor > log.position:
         return "the cursor is beyond the end of the log"
-    if 0 < cursor < ends[0]:
+    if log.has_lost(cursor):
+        return "the cursor is of a log that another one has replaced, such as that of a back-up"
+    if 0 < cursor < log.cut_at:
         return "events after the cursor are no longer kept"
     return ""
+
+
+def found_again(position: int) -> int:
+    """Return the position itself, or where the log goes on if it lost what was there."""
+    log = LogHead.objects.filter(pk=1).first() or LogHead()
+    return log.begins_at if log.has_lost(position) else position
 
 
 def publish() -> int:
@@ -97,6 +107,7 @@ def publish() -> int:
 
     Safe to call at any time, on many processes at once: one of them publishes for all, and the others return at once.
     """
+    epochs.notice_once(now=timezone.now())
     total = 0
     are_waiting = True
     while are_waiting and (group := positions.assign()):

@@ -19,9 +19,10 @@ from weakref import WeakKeyDictionary
 from channels.db import database_sync_to_async
 from django.conf import settings
 from django.db import DatabaseError
+from django.utils import timezone
 from redis.exceptions import RedisError
 
-from workflows.eventlog import audience, publication
+from workflows.eventlog import audience, epochs, publication
 from workflows.eventlog.audience import Audience, Key
 from workflows.eventlog.publication import EVENTS, RIGHTS_CHANGED, Published
 from workflows.live.wakes import LOST, Message, subscribed
@@ -209,7 +210,7 @@ class Hub:
         """Begin to follow the log at its head. Does nothing if it follows already."""
         async with self._starting:
             if self._follower is None:
-                self.position = await database_sync_to_async(publication.head)()
+                self.position = await database_sync_to_async(_end_of_the_log)()
                 # The task needs a context of its own. The context of the first request names a thread for queries,
                 # and that thread ends with the request.
                 self._follower = asyncio.create_task(self._follow(), name="live hub", context=Context())
@@ -291,6 +292,7 @@ class Hub:
     async def _repair(self) -> None:
         """Deliver all events after the position reached from the table."""
         try:
+            self.position = await database_sync_to_async(publication.found_again)(self.position)
             while page := await database_sync_to_async(publication.read_after)(self.position):
                 # The wake-ups of these events were lost. That of a later change of rights may be lost too.
                 self.forget_audiences()
@@ -312,6 +314,11 @@ class Hub:
     def _candidates(self, event: Published) -> set[Group]:
         keys = ("everything", ("user", event.user_id), ("workflow", event.workflow_id), ("run", event.run_id))
         return set().union(*(self._index[key] for key in keys if key in self._index))
+
+
+def _end_of_the_log() -> int:
+    epochs.notice_once(now=timezone.now())
+    return publication.head()
 
 
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()

@@ -94,9 +94,20 @@ class LogHead(models.Model):
 
     position = models.PositiveBigIntegerField(default=0)
     cut_at = models.PositiveBigIntegerField(default=0, help_text="Events up to here are no longer kept.")
+    identity = models.CharField(max_length=100, blank=True, db_default="", help_text="Of the database, when last seen.")
+    replaced_at = models.PositiveBigIntegerField(
+        default=0, db_default=0, help_text="The last event before another database took the place of the one before."
+    )
+    begins_at = models.PositiveBigIntegerField(
+        default=0, db_default=0, help_text="Positions go on behind this. Between the two, events were lost."
+    )
 
     class Meta:
         constraints = [models.CheckConstraint(condition=Q(pk=1), name="one_log_head")]
 
     def __str__(self) -> str:
         return str(self.position)
+
+    def has_lost(self, position: int) -> bool:
+        """Return whether the event there was lost with the database before."""
+        return self.replaced_at < position < self.begins_at

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from django.test import Client
 from django.utils import timezone
+from jsonschema import Draft202012Validator, FormatChecker
 from pytest_django import Settings
 
 from accounts.models import Role, User
@@ -22,6 +24,7 @@ from rest.errors import InvalidInputError
 from runner.versions import is_airflow_2
 from workflows import explain, services, task_logs
 from workflows.airflow import AirflowClient, errors
+from workflows.eventlog import publication
 from workflows.lifecycle import results
 from workflows.models import Airflow, Dag, DataInterval, Event, Run, TriggerType, Workflow
 from workflows.naming import DEFAULT
@@ -109,6 +112,9 @@ def test_a_run_is_recorded_from_its_trigger_to_its_end_in_order(simple: Workflow
     assert (run.state, run.state_reason) == ("success", "")
     positions = [event.position for event in run.events.order_by("seq")]
     assert positions == sorted(position for position in positions if position)
+    fits = Draft202012Validator(Client().get("/api/v1/events/schema").json(), format_checker=FormatChecker())
+    for event in run.events.all():
+        fits.validate(publication.envelope(event))
     theirs = client.runs.get(run.dag_id, run.dag_run_id)
     assert (run.started_at, run.ended_at) == (theirs.start_date, theirs.end_date)
     ours = conf_of_ours(run, 7, None)

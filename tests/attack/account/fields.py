@@ -39,12 +39,19 @@ class Description:
                     yield path, method, self.resolved(body)["properties"]
 
     def resolved(self, schema: Schema) -> Schema:
-        """Follow `$ref`, alone or as the only part of `allOf`."""
-        if "allOf" in schema:
-            (part,) = schema["allOf"]
-            return {**self.resolved(part), **{name: value for name, value in schema.items() if name != "allOf"}}
+        """Follow `$ref`, alone or beside other words, and say `nullable` where null is one of the types."""
+        if schema.get("allOf") or {"type": "null"} in schema.get("oneOf", ()):
+            word = "allOf" if "allOf" in schema else "oneOf"
+            parts = [part for part in schema[word] if part != {"type": "null"}]
+            beside = {name: value for name, value in schema.items() if name != word}
+            inner = self.resolved(parts[0]) if len(parts) == 1 else {word: parts}
+            return {**inner, **beside, "nullable": len(parts) < len(schema[word])}
         if "$ref" in schema:
-            return self.resolved(self._components[schema["$ref"].rpartition("/")[2]])
+            beside = {name: value for name, value in schema.items() if name != "$ref"}
+            return {**self.resolved(self._components[schema["$ref"].rpartition("/")[2]]), **beside}
+        if isinstance(schema.get("type"), list):
+            (kind,) = set(schema["type"]) - {"null"}
+            return {**schema, "type": kind, "nullable": True}
         return schema
 
     def wrong(self, schema: Schema, good: Any = None) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -6,17 +6,21 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
-from typing import Any
+from functools import cache
+from typing import Any, get_type_hints
 
 from asgiref.sync import sync_to_async
 from channels.testing import WebsocketCommunicator
 from django.db import connection, transaction
 from django.test import Client as Browser
+from jsonschema import Draft202012Validator
 
 from accounts.models import User
 from svops.asgi import application
+from workflows.api.stream_schema import shape
 from workflows.eventlog import events, publication
 from workflows.live import hub
+from workflows.live.frames import FRAMES
 from workflows.models import Event, LogHead, Run
 from workflows.naming import DEFAULT
 from workflows.states import RunState
@@ -78,6 +82,7 @@ class Socket:
         """Return the next message. A frame of several events counts as several messages."""
         if not self._waiting:
             frame = json.loads(await self._wire.receive_from(timeout=PATIENCE))
+            check(frame)
             self._waiting = frame["events"] if frame["type"] == "events" else [frame]
         return self._waiting.pop(0)
 
@@ -119,6 +124,18 @@ async def hub_is_at(position: int) -> None:
     while running.position < position:
         assert time.monotonic() < deadline, (running.position, position)
         await asyncio.sleep(0.01)
+
+
+@cache
+def _validator(kind: str) -> Draft202012Validator:
+    [found] = [frame for frame in FRAMES if get_type_hints(frame)["type"].__args__ == (kind,)]
+    return Draft202012Validator({**shape(found), "additionalProperties": False})
+
+
+def check(frame: dict[str, Any]) -> None:
+    """Check that a frame of the server has exactly the fields that are described."""
+    if "id" not in frame and frame["type"] not in {"status", "events"}:
+        _validator(frame["type"]).validate(frame)
 
 
 Connect = Callable[..., Any]

@@ -18,6 +18,8 @@ INTRODUCTION = """\
 
 This page is made from the catalogue in code: `manage.py document_events > docs/events.md`.
 
+`GET /api/v1/events/schema` says the same as JSON Schema.
+
 Every transport (WebSocket, server-sent events, polling, webhooks) carries the same envelope:
 
 ```json

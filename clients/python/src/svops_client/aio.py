@@ -145,6 +145,10 @@ class AsyncWorkflow:
         """The JSON schema of its parameters."""
         return await self._driver.run(ops.workflow_schema(self._platform, self._ref))
 
+    async def task_ids(self) -> list[str]:
+        """The tasks of its DAG."""
+        return await self._driver.run(ops.task_ids(self._platform, self._ref))
+
     async def trigger(
         self,
         parameters: Any = None,
@@ -184,7 +188,7 @@ class AsyncWorkflow:
 
     def runs(self, **filters: Any) -> AsyncIterator[AsyncRun]:
         """Its runs, the newest first, page by page."""
-        return self._driver.iterate(ops.runs(self._platform, self._ref, self._client._run_of, **filters))
+        return self._driver.iterate(ops.runs(self._platform, self._ref, self._client._run_of, filters))
 
     def __repr__(self) -> str:
         return f"<AsyncWorkflow {self._ref.key!r}>"

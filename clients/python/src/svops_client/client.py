@@ -145,6 +145,10 @@ class Workflow:
         """The JSON schema of its parameters."""
         return self._driver.run(ops.workflow_schema(self._platform, self._ref))
 
+    def task_ids(self) -> list[str]:
+        """The tasks of its DAG."""
+        return self._driver.run(ops.task_ids(self._platform, self._ref))
+
     def trigger(
         self,
         parameters: Any = None,
@@ -182,7 +186,7 @@ class Workflow:
 
     def runs(self, **filters: Any) -> Iterator[Run]:
         """Its runs, the newest first, page by page."""
-        return self._driver.iterate(ops.runs(self._platform, self._ref, self._client._run_of, **filters))
+        return self._driver.iterate(ops.runs(self._platform, self._ref, self._client._run_of, filters))
 
     def __repr__(self) -> str:
         return f"<Workflow {self._ref.key!r}>"

@@ -19,7 +19,7 @@ RENEW_AT = 0.8
 
 
 class Credentials(ABC):
-    """`renewable`: after a refusal there may be others. `is_ticket`: on streams they are sent in the URL."""
+    """`renewable`: after a refusal there may be others. `is_ticket`: they are for one run."""
 
     renewable = True
     is_ticket = False

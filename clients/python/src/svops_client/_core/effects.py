@@ -62,7 +62,6 @@ class Connect:
     """Open a WebSocket in place of the one before. Raises `TransportError` or `HandshakeRefusedError`."""
 
     path: str
-    query: tuple[tuple[str, str], ...]
     headers: Mapping[str, str]
     timeout: float
 

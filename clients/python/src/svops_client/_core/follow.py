@@ -119,13 +119,13 @@ class _Line:
             self.tries = 0
 
     def _handshake(self) -> Connect:
-        timeout = self.platform.timeout
+        timeout, path = self.platform.timeout, self.reader.wanted.path
+        # Never in the URL, which ends up in logs.
+        headers = {"Authorization": self.authorization} if self.authorization else {}
         if self.platform.credentials.is_ticket:
             # A ticket is for one run. Its stream is the general one, and shows only that.
-            ticket = (self.authorization or "").partition(" ")[2]
-            return Connect("/api/v1/ws", (("ticket", ticket),), {}, timeout)
-        headers = {"Authorization": self.authorization} if self.authorization else {}
-        return Connect(self.reader.wanted.path, (), headers, timeout)
+            path = "/api/v1/ws"
+        return Connect(path, headers, timeout)
 
     def _frame(self, timeout: float) -> Op[dict[str, Any]]:
         """Return the next frame; raise if none comes within the timeout or before the end of all waiting."""

@@ -99,6 +99,13 @@ def workflow_schema(platform: Platform, workflow: WorkflowRef) -> Op[dict[str, A
     return with_defaults(dag.get("params_schema") or {}, info.default_parameters or {})
 
 
+def task_ids(platform: Platform, workflow: WorkflowRef) -> Op[list[str]]:
+    """Return the tasks of the DAG of a workflow."""
+    info = yield from workflow_info(platform, workflow)
+    dag = yield from get(platform, f"/api/v1/dags/{quote(info.dag_id, safe='')}", dict, airflow=info.airflow)
+    return [str(task["task_id"]) for task in dag.get("tasks") or []]
+
+
 def with_defaults(schema: Mapping[str, Any], defaults: Parameters) -> dict[str, Any]:
     properties = {name: dict(one) for name, one in schema.get("properties", {}).items()}
     for name, value in defaults.items():

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlencode
 
 import httpx
 from websockets.exceptions import ConnectionClosed
@@ -35,8 +34,7 @@ def lowered(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def socket_url(base_url: str, asked: Connect) -> str:
-    query = f"?{urlencode(asked.query)}" if asked.query else ""
-    return f"{base_url.replace('http', 'ws', 1)}{asked.path}{query}"
+    return f"{base_url.replace('http', 'ws', 1)}{asked.path}"
 
 
 def options(asked: Connect) -> dict[str, Any]:
