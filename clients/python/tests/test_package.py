@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -32,12 +33,19 @@ def test_the_wheel_has_every_module_its_types_and_its_licence(built: Path) -> No
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         metadata = archive.read(f"{about}/METADATA").decode()
+        found = ConfigParser()
+        found.read_string(archive.read(f"{about}/entry_points.txt").decode())
+    entry_points = {section: dict(found[section]) for section in found.sections()}
 
     assert {name for name in names if not name.startswith(about)} == modules
     assert f"{about}/licenses/LICENSE" in names
     needed = {line for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra" not in line}
     assert needed == {"Requires-Dist: httpx<1,>=0.27", "Requires-Dist: websockets>=14"}
     assert "Requires-Python: >=3.10" in metadata
+    assert entry_points == {
+        "console_scripts": {"svops": "svops_client.cli:main"},
+        "pytest11": {"svops_client": "svops_client.pytest_plugin"},
+    }
 
 
 def test_the_source_distribution_has_no_tests(built: Path) -> None:
