@@ -6,6 +6,7 @@ import itertools
 import os
 import sys
 from collections.abc import Sequence
+from keyword import iskeyword
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ from svops_client.cli.parameters import parameters_of
 from svops_client.cli.show import Format
 from svops_client.cli.watch import line_of, watch
 from svops_client.client import Client, Run
+from svops_client.codegen import source_of
 from svops_client.errors import (
     ApiError,
     AuthenticationError,
@@ -180,6 +182,24 @@ def workflows(
     columns = {"ID": "id", "NAME": "name", "DAG": "dag_id", "OWNER": "owner", "PAUSED": "is_paused"}
     with session.client() as client:
         show.print_rows(itertools.islice(client.workflows(search=search), limit), columns, output)
+
+
+@app.command()
+def types(
+    workflow: WorkflowName,
+    out: Annotated[Path | None, typer.Option("--out", help="Write to this file.")] = None,
+    name: Annotated[str, typer.Option("--name", help="Of the class; by default, that of the workflow.")] = "",
+) -> None:
+    """Write a typed class for the parameters of a workflow."""
+    if name and (not name.isidentifier() or iskeyword(name)):
+        raise typer.BadParameter(f"{name!r} is no name of a class", param_hint="--name")
+    with session.client() as client:
+        named = client.workflow(_key_of(workflow))
+        text = source_of(named.info().name, named.schema(), name=name)
+    if out:
+        out.write_text(text)
+    else:
+        show.out.file.write(text)
 
 
 @app.command()
