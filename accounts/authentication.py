@@ -24,6 +24,7 @@ from accounts.models import SignIn, User
 from accounts.opaque import Kind
 from accounts.tickets import authenticate_ticket
 from accounts.tokens import InvalidTokenError, TokenExpiredError, read_access_token
+from rest.authorization import SCHEMES
 
 __all__ = [
     "InvalidTokenError",
@@ -61,7 +62,7 @@ class TokenAuthentication(BaseAuthentication):
 def token_in(header: str) -> str | None:
     """Return the token of an `Authorization` header, `Bearer …` or `Ticket …`; None if there is none."""
     scheme, _, token = header.partition(" ")
-    return token.strip() if scheme.lower() in {"bearer", "ticket"} else None
+    return token.strip() if scheme.lower() in SCHEMES else None
 
 
 def authenticate_token(token: str) -> Caller:

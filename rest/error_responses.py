@@ -12,10 +12,19 @@ from django.db import DatabaseError
 from django.http import Http404, HttpRequest, HttpResponseBase, JsonResponse
 from django.views.csrf import csrf_failure
 from django_guid import get_guid
-from rest_framework.exceptions import APIException, ErrorDetail, ParseError, ValidationError
+from rest_framework.exceptions import (
+    APIException,
+    ErrorDetail,
+    NotAuthenticated,
+    ParseError,
+    UnsupportedMediaType,
+    ValidationError,
+)
+from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
+from rest.authorization import wrong_scheme
 from rest.errors import BusyError, InvalidInputError, SVOpsError, TooManyRequestsError
 from rest.masking import mask, mask_all
 
@@ -61,11 +70,20 @@ def exception_handler(exc: Exception, context: Mapping[str, object]) -> Response
         return Response(unavailable, status=HTTPStatus.SERVICE_UNAVAILABLE)
     response = drf_exception_handler(exc, dict(context))
     if response is not None:
-        response.data = _drf_body(exc)
+        response.data = _drf_body(exc, _authorization(context))
     return response
 
 
-def _drf_body(exc: Exception) -> dict[str, object]:
+def _authorization(context: Mapping[str, object]) -> str:
+    request = context.get("request")
+    return request.headers.get("Authorization", "") if isinstance(request, Request) else ""
+
+
+def _drf_body(exc: Exception, authorization: str) -> dict[str, object]:
+    if isinstance(exc, NotAuthenticated) and (why := wrong_scheme(authorization)):
+        return error_body("not_authenticated", why)
+    if isinstance(exc, UnsupportedMediaType):
+        return error_body("unsupported_media_type", f"{exc.detail} Expected application/json.")
     if isinstance(exc, ValidationError):
         return error_body("invalid", "The request has invalid fields.", errors=_flat(exc.detail))
     if isinstance(exc, ParseError):

@@ -60,7 +60,7 @@ _EXAMPLES: dict[HTTPStatus, tuple[str, str, str]] = {
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: (
         "The body is not of the type `application/json`.",
         "unsupported_media_type",
-        'Unsupported media type "text/plain" in request.',
+        'Unsupported media type "text/plain" in request. Expected application/json.',
     ),
     HTTPStatus.UNPROCESSABLE_ENTITY: (
         "This Idempotency-Key was used for another request.",

@@ -11,11 +11,19 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from rest.masking import mask
-from rest.query import INCLUDE, SEVERAL, included
+from rest.query import INCLUDE, SEVERAL, included, one_of
 
 
 class StrictSerializer(serializers.Serializer[Any]):
     """Input in which an unknown field is an error: otherwise a misspelt field would be ignored."""
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        fields = super().get_fields()
+        for field in fields.values():
+            for part in (field, getattr(field, "child", None)):
+                if isinstance(part, serializers.ChoiceField):
+                    part.error_messages["invalid_choice"] = f"Expected {one_of(map(str, part.choices))}."
+        return fields
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, dict) and (unknown := data.keys() - self.fields.keys()):

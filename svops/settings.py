@@ -344,6 +344,7 @@ REST_FRAMEWORK = {
         "rest_framework.renderers.BrowsableAPIRenderer",
     ],
     "DEFAULT_PARSER_CLASSES": ["rest.parsers.SoundJSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "rest.negotiation.Negotiation",
     "DEFAULT_PAGINATION_CLASS": "rest.pages.Pages",
     "DEFAULT_FILTER_BACKENDS": [
         "rest.filters.Filters",

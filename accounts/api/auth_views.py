@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib.auth import logout as end_session
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import status
-from rest_framework.exceptions import NotAuthenticated
+from rest_framework.exceptions import NotAuthenticated, ValidationError
 from rest_framework.generics import GenericAPIView
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -60,8 +60,10 @@ class RegisterView(PublicView):
         responses={201: serializers.TokensSerializer, **errors(403)},
     )
     def post(self, request: Request) -> Response:
-        body = self.get_serializer(data=request.data)
-        body.is_valid(raise_exception=True)
+        body = serializers.RegisterSerializer(data=request.data)
+        if not body.is_valid():
+            # Whoever fills in a form learns all at once.
+            raise ValidationError({**services.registration_problems(**body.right_by_itself()), **body.errors})
         return _tokens_answer(services.register(**body.validated_data), status.HTTP_201_CREATED)
 
 

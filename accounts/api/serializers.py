@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Literal
 
 from django.contrib.auth.validators import UnicodeUsernameValidator
@@ -41,6 +42,15 @@ class RegisterSerializer(StrictSerializer):
     password = PasswordField(
         help_text="At least 12 characters (`PASSWORD_MIN_LENGTH`), not all digits, not a common one."
     )
+
+    def right_by_itself(self) -> dict[str, str]:
+        """Return the fields that are right, after `is_valid` has found an error in another."""
+        right: dict[str, str] = {}
+        for name, field in self.fields.items():
+            if isinstance(self.initial_data, dict) and name in self.initial_data:
+                with suppress(serializers.ValidationError):
+                    right[name] = field.run_validation(self.initial_data[name])
+        return right
 
 
 class LoginSerializer(StrictSerializer):

@@ -22,6 +22,7 @@ from accounts.services.registration import (
     create_user_from_elsewhere,
     ensure_admin,
     register,
+    registration_problems,
 )
 from accounts.services.sessions import OpenSession, end_session, open_sessions
 from accounts.services.sign_ins import (
@@ -87,6 +88,7 @@ __all__ = [
     "refuse_no_password",
     "refuse_taken",
     "register",
+    "registration_problems",
     "remove_factor",
     "reseal_factors",
     "save_group",

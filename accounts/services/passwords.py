@@ -67,7 +67,14 @@ def refuse_no_password(*, user: User) -> None:
 
 def refuse_weak(password: str, *, user: User, field: str) -> None:
     """Raise `InvalidInputError` for `field` if Django's validators refuse the password."""
+    if errors := weak(password, user=user, field=field):
+        raise InvalidInputError(errors)
+
+
+def weak(password: str, *, user: User, field: str) -> dict[str, list[str]]:
+    """Return why Django's validators refuse the password."""
     try:
         validate_password(password, user=user)
     except ValidationError as exc:
-        raise InvalidInputError({field: exc.messages}) from exc
+        return {field: exc.messages}
+    return {}

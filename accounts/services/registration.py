@@ -9,10 +9,10 @@ from django.db import transaction
 
 from accounts import audit
 from accounts.models import Role, User
-from accounts.services.passwords import refuse_weak
+from accounts.services.passwords import weak
 from accounts.services.sign_ins import Tokens, sign_in
-from accounts.services.users import USER_FACTS, refuse_taken, save
-from rest.errors import NotAllowedError
+from accounts.services.users import USER_FACTS, refuse_taken, save, taken
+from rest.errors import InvalidInputError, NotAllowedError
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +37,21 @@ def create_user(
     """Create an account. Raises `InvalidInputError` for a taken name or address, and for a weak password."""
     user = User(username=User.normalize_username(username), email=email, name=name, role=role)
     user.email_confirmed = email_confirmed
-    refuse_taken(user)
-    refuse_weak(password, user=user, field="password")
+    if errors := taken(user) | weak(password, user=user, field="password"):
+        raise InvalidInputError(errors)
     user.set_password(password)
     return add_user(user)
+
+
+def registration_problems(
+    *, username: str = "", email: str = "", name: str = "", password: str = ""
+) -> dict[str, list[str]]:
+    """Return what is wrong with those fields of a registration that are given."""
+    if settings.REGISTRATION != "open":
+        return {}
+    user = User(username=User.normalize_username(username), email=email, name=name)
+    found = taken(user) | (weak(password, user=user, field="password") if password else {})
+    return {field: messages for field, messages in found.items() if username or field != "username"}
 
 
 def add_user(user: User) -> User:

@@ -152,6 +152,12 @@ def refuse_last_admin(user: User, other_admins: list[User]) -> None:
 
 def refuse_taken(user: User) -> None:
     """Raise `InvalidInputError` if another user has this name or address."""
+    if errors := taken(user):
+        raise InvalidInputError(errors)
+
+
+def taken(user: User) -> dict[str, list[str]]:
+    """Return for each field what other users have already."""
     others = User.objects.exclude(pk=user.pk)
     errors = {}
     looks = digests(user.username)
@@ -161,8 +167,7 @@ def refuse_taken(user: User) -> None:
         errors["username"] = ["This looks like the username of another user."]
     if user.email and others.filter(email__iexact=user.email).exists():
         errors["email"] = ["A user with that email address already exists."]
-    if errors:
-        raise InvalidInputError(errors)
+    return errors
 
 
 def save(user: User, *, update_fields: list[str] | None = None) -> None:

@@ -205,6 +205,18 @@ def test_a_batch_repeated_under_its_key_makes_only_what_had_failed(
     assert len(airflow.order) == 3
 
 
+def test_a_batch_whose_runs_are_all_replayed_says_so(
+    airflow: ControlledAirflow, nightly: Workflow, api: APIClient
+) -> None:
+    """Before: only a single trigger said it."""
+    path, headers = f"/api/v1/workflows/{nightly.pk}/runs/batch", {"Idempotency-Key": KEY}
+
+    def said(*items: Any) -> str | None:
+        return api.post(path, {"items": list(items)}, headers=headers).headers.get("Idempotent-Replayed")
+
+    assert [said({"task_id": 1}), said({"task_id": 1}), said({"task_id": 1}, {"task_id": 2})] == [None, "true", None]
+
+
 def test_an_item_of_a_batch_that_differs_under_its_key_is_422_alone(
     airflow: ControlledAirflow, nightly: Workflow, api: APIClient
 ) -> None:

@@ -19,6 +19,7 @@ from rest_framework.views import APIView
 from accounts.identity import Caller, Scope
 from accounts.permissions import current_caller
 from rest import sse
+from rest.authorization import wrong_scheme
 from rest.error_responses import response_to
 from rest.errors import SVOpsError
 from rest.query import LARGEST_INTEGER, StrictQuery, check_query
@@ -111,7 +112,8 @@ async def caller_of(request: HttpRequest) -> Caller:
         return await admission.authenticate(token)
     caller = await admission.session_caller(request.user, request.session.session_key)
     if caller is None:
-        raise NotSignedInError("Sign in first, with a bearer token or a session.")
+        why = wrong_scheme(request.headers.get("Authorization", ""))
+        raise NotSignedInError(why or "Sign in first, with a bearer token or a session.")
     return caller
 
 

@@ -229,7 +229,8 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         summary="Trigger several runs",
         description=(
             "Up to 100 items, each as for a single trigger, each with its own result: a bad item does not stop the "
-            "others. An `Idempotency-Key` counts for each item in its place."
+            "others. An `Idempotency-Key` counts for each item in its place. `Idempotent-Replayed: true` "
+            "says that every run was accepted by an earlier request."
         ),
         request=BatchInput,
         parameters=[IDEMPOTENCY_KEY],
@@ -240,7 +241,8 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         workflow = self._workflow()
         require_runner(workflow, current_user(request))
         items = validated(BatchInput, request.data)["items"]
-        return Response({"results": _trigger_all(workflow, request, items, key=idempotency_key(request))})
+        results, replayed = _trigger_all(workflow, request, items, key=idempotency_key(request))
+        return Response({"results": results}, headers={"Idempotent-Replayed": "true"} if replayed else None)
 
     @extend_schema(
         operation_id="validate_run",
@@ -380,8 +382,10 @@ def _request_of(fields: dict[str, Any], *, key: str = "") -> services.RunRequest
     return services.RunRequest(key=key, **fields)
 
 
-def _trigger_all(workflow: Workflow, request: Request, items: Sequence[Any], *, key: str) -> list[dict[str, Any]]:
-    """Return for each item the answer that it alone would have got."""
+def _trigger_all(
+    workflow: Workflow, request: Request, items: Sequence[Any], *, key: str
+) -> tuple[list[dict[str, Any]], bool]:
+    """Return for each item the answer that it alone would have got, and whether no run is new."""
     wrong: dict[int, ValidationError] = {}
     asked: dict[int, services.RunRequest] = {}
     for place, item in enumerate(items):
@@ -394,7 +398,9 @@ def _trigger_all(workflow: Workflow, request: Request, items: Sequence[Any], *, 
     )
     found = {**wrong, **dict(zip(asked, outcomes, strict=True))}
     airflows = Airflow.by_name()
-    return [_batched(found[place], airflows) for place in range(len(items))]
+    accepted = [outcome for outcome in outcomes if isinstance(outcome, services.Triggered)]
+    replayed = bool(accepted) and all(outcome.replayed for outcome in accepted)
+    return [_batched(found[place], airflows) for place in range(len(items))], replayed
 
 
 def _batched(outcome: services.Triggered | Exception, airflows: Mapping[str, Airflow]) -> dict[str, Any]:

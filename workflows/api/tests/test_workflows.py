@@ -57,7 +57,7 @@ def test_a_user_creates_a_workflow(as_user: AsUser, ada: User, etl: Dag) -> None
         ({"name": "n" * 201}, {"name": ["Ensure this field has no more than 200 characters."]}),
         ({"name": "Nightly"}, {"name": ["You already have a workflow with this name."]}),
         ({"is_active": "perhaps"}, {"is_active": ["Must be a valid boolean."]}),
-        ({"visibility": "secret"}, {"visibility": ['"secret" is not a valid choice.']}),
+        ({"visibility": "secret"}, {"visibility": ["Expected one of internal, private."]}),
         ({"default_parameters": [1]}, {"default_parameters": ['Expected a dictionary of items but got type "list".']}),
         ({"default_parameters": {"rows": 0}}, {"default_parameters.rows": ["0 is less than the minimum of 1"]}),
         (
