@@ -207,32 +207,6 @@ declare namespace Api {
   }
 }
 
-/** The frames of the live stream. */
-declare namespace Wire {
-  interface Ready {
-    type: "connection.ready";
-    cursor: number;
-    heartbeat_s: number;
-  }
-
-  interface Heartbeat {
-    type: "heartbeat";
-    cursor: number;
-  }
-
-  interface Recovered {
-    type: "recovered";
-    recovered?: boolean;
-  }
-
-  interface Events {
-    type: "events";
-    events: Api.LogEvent[];
-  }
-
-  type Frame = Ready | Heartbeat | Recovered | Events | Api.LogEvent;
-}
-
 /** What `dom.js` builds elements from. */
 declare namespace Dom {
   type Listener = { of(event: Event): unknown }["of"];

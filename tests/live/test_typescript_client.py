@@ -173,10 +173,9 @@ def test_a_run_that_one_may_not_see_is_an_error_and_not_a_wait(
     assert "SvopsError" in errors.read_text()
 
 
-def test_the_types_are_those_of_the_api_description(node: str) -> None:
-    """`scripts/client-types` writes them."""
-    checked = subprocess.run(
-        [REPOSITORY / "scripts/client-types", "--check"], capture_output=True, text=True, check=False
-    )
+@pytest.mark.parametrize("made", ["client-types", "vendor-client"])
+def test_what_is_made_from_the_api_or_the_client_is_not_stale(node: str, made: str) -> None:
+    """The client's types are made from the API's description, the console's copy of the client from the client."""
+    checked = subprocess.run([REPOSITORY / "scripts" / made, "--check"], capture_output=True, text=True, check=False)
 
     assert (checked.returncode, checked.stderr) == (0, "")

@@ -20,7 +20,7 @@ class Console {
   #main = byId("main");
   #search = byId("search");
   #status;
-  #stream = new Stream(new URL("/api/v1/ws", location.href.replace(/^http/, "ws")));
+  #stream = new Stream();
   #workflows;
   /** @type {View.Page} */
   #page;
@@ -45,8 +45,6 @@ class Console {
   #listen() {
     addEventListener("hashchange", () => this.#route());
     addEventListener("keydown", (event) => this.#goToSearch(event));
-    addEventListener("online", () => this.#stream.hurry());
-    document.addEventListener("visibilitychange", () => document.hidden || this.#stream.hurry());
     document.querySelector(".skip")?.addEventListener("click", (event) => this.#skip(event));
     this.#main.addEventListener("titlechange", () => this.#nameTab());
     this.#on("state", (state) => this.#connectionChanged(state));

@@ -1,157 +1,122 @@
+// What the client does by itself (waits, dead connections, cursors) is tested in clients/typescript.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Stream, waitMs } from "../../static/console/stream.js";
-
-const URL_OF_STREAM = "ws://svops.example.com/api/v1/ws";
+import { Stream } from "../../static/console/stream.js";
 
 /** A stream on scripted sockets. `said` lists what the stream has dispatched. */
 class Stage {
   sockets = [];
   said = [];
+  #opened = () => {};
 
   constructor(t) {
-    this.stream = new Stream(URL_OF_STREAM, (address) => this.#connect(address));
+    const stage = this;
+    const WebSocket = class {
+      readyState = 1;
+      sent = [];
+
+      constructor(url, protocols) {
+        Object.assign(this, { url, protocols });
+        stage.sockets.push(this);
+        stage.#opened();
+      }
+
+      send(text) {
+        this.sent.push(JSON.parse(text));
+      }
+
+      close() {}
+    };
+    this.stream = new Stream({ url: "https://svops.example.com", WebSocket });
     for (const type of ["state", "log", "reset", "beat"]) {
       this.stream.addEventListener(type, ({ detail }) => this.said.push(detail === undefined ? type : detail));
     }
-    // A stream that has ended has no timers, and the test process can end.
-    t.after(() => this.close(4401));
-    this.stream.open();
+    const following = this.stream.open();
+    t.after(() => following.close());
   }
 
   get socket() {
     return this.sockets.at(-1);
   }
 
-  get after() {
-    return this.socket.address.searchParams.get("after");
+  async opened(count) {
+    while (this.sockets.length < count) {
+      await new Promise((resolve) => {
+        this.#opened = resolve;
+      });
+    }
   }
 
-  send(...frames) {
-    for (const frame of frames) this.socket.onmessage({ data: JSON.stringify(frame) });
+  /** Send frames, and wait until the page has been told of each. */
+  async send(...frames) {
+    for (const frame of frames) {
+      this.socket.onmessage?.({ data: JSON.stringify(frame) });
+      await Promise.resolve();
+    }
   }
 
   close(code) {
-    this.socket.onclose({ code });
-  }
-
-  #connect(address) {
-    const socket = { address, isClosed: false };
-    socket.close = () => {
-      socket.isClosed = true;
-    };
-    this.sockets.push(socket);
-    return socket;
+    this.socket.onclose({ code, reason: "" });
   }
 }
 
-const event = (id) => ({ id, type: "task.started" });
+const event = (id) => ({ id, type: "task.started", data: {} });
 const ready = (cursor) => ({ type: "connection.ready", cursor, heartbeat_s: 20 });
 
-test("a stream is live once the server is ready, and passes events and heartbeats on", (t) => {
+test("a stream is live once the server is ready, and passes events and heartbeats on", async (t) => {
   const stage = new Stage(t);
+  await stage.opened(1);
 
-  stage.send(ready(7), event(8), { type: "heartbeat", cursor: 8 }, { type: "events", events: [event(9), event(10)] });
+  await stage.send(ready(7), event(8), { type: "heartbeat", cursor: 8 });
+  await stage.send({ type: "events", events: [event(9), event(10)] });
 
-  assert.equal(stage.after, null);
+  assert.equal(stage.socket.url, "wss://svops.example.com/api/v1/ws");
+  assert.deepEqual(stage.socket.protocols, ["svops.v1"]);
+  assert.deepEqual(stage.socket.sent, []);
   assert.deepEqual(stage.said, ["live", [event(8)], "beat", [event(9), event(10)]]);
 });
 
-test("after a lost connection the stream resumes from its last event and repeats none", (t) => {
+test("after a lost connection the stream resumes from its last event and repeats none", async (t) => {
   const stage = new Stage(t);
-  stage.send(ready(7), event(8));
-
-  stage.close(1006);
-  stage.stream.hurry();
-  stage.send(ready(12), event(8), event(9));
-
-  assert.equal(stage.sockets.length, 2);
-  assert.equal(stage.after, "8");
-  assert.deepEqual(stage.said, ["live", [event(8)], "reconnecting", "live", [event(9)]]);
-});
-
-test("hurry opens no second connection", (t) => {
-  const stage = new Stage(t);
-  stage.stream.hurry();
-  stage.send(ready(7));
-  stage.stream.hurry();
-  stage.close(1006);
-  stage.stream.hurry();
-  stage.stream.hurry();
-
-  assert.equal(stage.sockets.length, 2);
-});
-
-test("a stream that was too slow reconnects at once", async (t) => {
-  const stage = new Stage(t);
-  stage.send(ready(7));
-
+  await stage.opened(1);
+  await stage.send(ready(7), event(8));
   stage.close(4408);
-  await new Promise((resolve) => setTimeout(resolve, 20));
+  await stage.opened(2);
 
-  assert.equal(stage.sockets.length, 2);
-  assert.equal(stage.after, "7");
+  await stage.send(ready(12), { type: "resuming", from: 8 }, event(8), event(9));
+  await stage.send({ type: "recovered", recovered: true, from: 8, to: 12 });
+
+  assert.deepEqual(stage.socket.sent, [{ type: "resume", after: 8 }]);
+  assert.deepEqual(stage.said, ["live", [event(8)], "reconnecting", [event(9)], "live"]);
 });
 
-test("a stream that the server refuses does not come back", (t) => {
+test("a stream that the server refuses does not come back", async (t) => {
   const states = { 4401: "signed-out", 4403: "refused", 4404: "refused" };
   for (const [code, state] of Object.entries(states)) {
     const stage = new Stage(t);
-    stage.send(ready(7));
+    await stage.opened(1);
+    await stage.send(ready(7));
 
     stage.close(Number(code));
-    stage.stream.hurry();
 
     assert.deepEqual(stage.said, ["live", state]);
-    assert.equal(stage.sockets.length, 1);
+    assert.equal(stage.stream.state, state);
   }
 });
 
-test("when the server cannot replay all events, the stream says so and starts anew", (t) => {
+test("when the server cannot replay all events, the stream says so and starts anew", async (t) => {
   const stage = new Stage(t);
-  stage.send(ready(7), event(8));
-  stage.close(1006);
-  stage.stream.hurry();
-  const refused = stage.socket;
+  await stage.opened(1);
+  await stage.send(ready(7), event(8));
+  stage.close(4408);
+  await stage.opened(2);
 
-  stage.send(ready(40), { type: "recovered", recovered: false, reason: "events are no longer kept" });
+  await stage.send(ready(40), { type: "recovered", recovered: false, reason: "events are no longer kept" });
+  await stage.opened(3);
+  await stage.send(ready(40), event(41));
 
-  assert.equal(refused.isClosed, true);
-  assert.equal(stage.sockets.length, 3);
-  assert.equal(stage.after, null);
-  assert.deepEqual(stage.said.slice(2), ["reconnecting", "live", "reset"]);
-});
-
-test("frames and closings of an old connection change nothing", (t) => {
-  const stage = new Stage(t);
-  stage.send(ready(7));
-  const [old] = stage.sockets;
-  stage.close(1006);
-  stage.stream.hurry();
-  stage.send(ready(7));
-
-  old.onmessage({ data: JSON.stringify(event(8)) });
-  old.onclose({ code: 4403 });
-
-  assert.deepEqual(stage.said, ["live", "reconnecting", "live"]);
-});
-
-test("a connection without heartbeats is taken for dead", async (t) => {
-  const stage = new Stage(t);
-  stage.send({ ...ready(7), heartbeat_s: 0.004 });
-
-  await new Promise((resolve) => setTimeout(resolve, 60));
-
-  assert.equal(stage.sockets[0].isClosed, true);
-  assert.deepEqual(stage.said, ["live", "reconnecting"]);
-  stage.stream.hurry();
-});
-
-test("the wait before a new attempt doubles up to half a minute, and half of it is random", () => {
-  assert.deepEqual(
-    [0, 1, 2, 5, 6, 20].map((failures) => waitMs(failures, 1)),
-    [500, 1000, 2000, 16_000, 30_000, 30_000],
-  );
-  assert.equal(waitMs(1, 0), 500);
+  assert.deepEqual(stage.socket.sent, []);
+  assert.deepEqual(stage.said.slice(2), ["reconnecting", "reset", "live", [event(41)]]);
 });
