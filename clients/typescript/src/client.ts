@@ -48,7 +48,10 @@ type Args<T> = Partial<T> extends T ? [asking?: T] : [asking: T];
 type Content<T> = T extends { content: { "application/json": infer C } } ? C : undefined;
 /** What an operation answers if it succeeds. */
 export type Answer<Op> = Op extends { responses: infer R }
-  ? { [S in keyof R]: S extends 200 | 201 | 204 ? Content<R[S]> : never }[keyof R]
+  ? Exclude<
+      { [S in keyof R]: S extends 200 | 201 | 202 | 204 ? Content<R[S]> : never }[keyof R],
+      Schemas["LogPreparing"]
+    >
   : never;
 
 /** What is in a list. */

@@ -13,6 +13,8 @@ export interface HttpOptions extends Credentials {
   retries?: number | undefined;
   /** A longer `Retry-After` is not waited for: the error says when to come back. */
   longestWait?: number | undefined;
+  /** Seconds after which an answer counts as lost. */
+  timeout?: number | undefined;
   fetch?: typeof fetch | undefined;
 }
 
@@ -73,14 +75,15 @@ export class Http {
   }
 
   async #once(sending: Sending, secret: string | undefined): Promise<unknown> {
-    const { fetch: send = fetch } = this.#options;
+    const { fetch: send = fetch, timeout = 60 } = this.#options;
+    const signals = [sending.signal, AbortSignal.timeout(timeout * 1000)].filter((one) => one instanceof AbortSignal);
     let answer: Response;
     try {
       answer = await send(this.addressOf(sending.path, sending.query), {
         method: sending.method,
         headers: this.headersOf(sending, secret),
         body: sending.body === undefined ? null : JSON.stringify(sending.body),
-        signal: sending.signal ?? null,
+        signal: AbortSignal.any(signals),
       });
       if (answer.status === 204) return undefined;
       const content: unknown = await answer.json().catch((error) => (answer.ok ? Promise.reject(error) : {}));

@@ -1099,7 +1099,7 @@ export interface paths {
         put?: never;
         /**
          * Trigger a run
-         * @description Accepted also while Airflow does not answer: the run stays `pending` and is dispatched later. With an `Idempotency-Key`, the same request returns the same run (`Idempotent-Replayed: true`). The key is yours alone and is kept for at least 24 hours.
+         * @description Accepted also while Airflow does not answer: the run stays `pending` and is dispatched later. With an `Idempotency-Key`, the same request returns the same run (`Idempotent-Replayed: true`). The key is yours alone and is kept for at least 24 hours. With `Prefer: wait=30`, the answer comes when the run has ended: 200 with its result; or after the time: 202 with its `Location`.
          */
         post: operations["workflows_runs_create"];
         delete?: never;
@@ -1240,6 +1240,26 @@ export interface paths {
          * @description Ask again with the `cursor` of the answer until `ended`. 202: Airflow is still preparing the log; repeat the same request after `Retry-After` seconds. `…/logs/stream` pushes the same pages as server-sent events: `log` for new lines, `preparing`, and one `end` at the end. `Last-Event-ID` continues after the event with this id, so an `EventSource` resumes by itself. 204 stops one that has had the `end`.
          */
         get: operations["task_log"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workflows/{workflow_pk}/runs/{id}/wait": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Wait for the end of a run
+         * @description Answers when the run has ended and its result is known, or after `timeout` seconds: 202 with the run as it is then. Ask again to wait on. Costs Airflow nothing. It counts as a stream among yours.
+         */
+        get: operations["workflows_runs_wait_retrieve"];
         put?: never;
         post?: never;
         delete?: never;
@@ -7064,6 +7084,8 @@ export interface operations {
             header?: {
                 /** @description Choose one for each request that you may repeat. */
                 "Idempotency-Key"?: string;
+                /** @description `wait=30` answers when the run has ended, or after 30 seconds. */
+                Prefer?: string;
             };
             path: {
                 workflow_pk: string;
@@ -7076,12 +7098,30 @@ export interface operations {
             };
         };
         responses: {
+            /** @description It has ended within the preferred wait. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunDetail"];
+                };
+            };
             201: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Run"];
+                };
+            };
+            /** @description It has not ended within the preferred wait. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunDetail"];
                 };
             };
             400: components["responses"]["400"];
@@ -7401,6 +7441,48 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
+            503: components["responses"]["503"];
+        };
+    };
+    workflows_runs_wait_retrieve: {
+        parameters: {
+            query?: {
+                /** @description Seconds, 30 by default; `WAIT_MAX` at most. */
+                timeout?: number;
+            };
+            header?: never;
+            path: {
+                id: string;
+                workflow_pk: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunDetail"];
+                };
+            };
+            /** @description It has not ended in this time. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunDetail"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            405: components["responses"]["405"];
+            406: components["responses"]["406"];
+            429: components["responses"]["429"];
             503: components["responses"]["503"];
         };
     };

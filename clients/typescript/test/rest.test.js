@@ -179,6 +179,13 @@ test("a list yields everything, page after page, also when its links name anothe
   );
 });
 
+test("an answer that does not come is lost", async (t) => {
+  const { url, asked } = await serving(t, () => {}, json(200, { scopes: [] }));
+
+  assert.deepEqual(await new Svops({ url, token: "key", timeout: 0.05 }).get("/auth/me"), { scopes: [] });
+  assert.equal(asked.length, 2);
+});
+
 test("SVOps may be below a path", async (t) => {
   const { url, asked } = await serving(t, json(200, {}));
 
