@@ -15,7 +15,7 @@ export interface paths {
          * API root
          * @description Returns links to the lists and to the documentation. Needs no token.
          */
-        get: operations["root"];
+        get: operations["get_root"];
         put?: never;
         post?: never;
         delete?: never;
@@ -35,13 +35,13 @@ export interface paths {
          * List Airflows
          * @description Needs `user:admin`. The one that the settings describe is called `default`.
          */
-        get: operations["airflows_list"];
+        get: operations["list_airflows"];
         put?: never;
         /**
          * Add an Airflow
          * @description Needs `user:admin`. `options` are those of the settings `AIRFLOW_…`, in lower-case letters. What reads a file or runs a program on SVOps' server, or uses its identity, is accepted only in `AIRFLOWS_FILE`.
          */
-        post: operations["airflows_create"];
+        post: operations["create_airflow"];
         delete?: never;
         options?: never;
         head?: never;
@@ -59,21 +59,21 @@ export interface paths {
          * Get an Airflow
          * @description Needs `user:admin`. Secrets are never shown; `secrets` names those that are set.
          */
-        get: operations["airflows_retrieve"];
+        get: operations["get_airflow"];
         put?: never;
         post?: never;
         /**
          * Delete an Airflow
          * @description Needs `user:admin`. Refused while workflows or runs are on it, and for the default one.
          */
-        delete: operations["airflows_destroy"];
+        delete: operations["delete_airflow"];
         options?: never;
         head?: never;
         /**
          * Change an Airflow, or drain it
          * @description Needs `user:admin`. Options that are not sent stay; null takes one away. With another address, each secret is sent anew. `drained: true` lets it take no new runs; `system.airflow_emptied` tells when the last one has ended. The options of the default Airflow are those of the settings.
          */
-        patch: operations["airflows_partial_update"];
+        patch: operations["update_airflow"];
         trace?: never;
     };
     "/api/v1/api-keys": {
@@ -87,13 +87,13 @@ export interface paths {
          * List my API keys
          * @description Revoked and expired keys are listed too.
          */
-        get: operations["api_keys_list"];
+        get: operations["list_api_keys"];
         put?: never;
         /**
          * Create an API key
          * @description For a program that acts for you, with at most these scopes and never with more than you have when the key is used. Send it as `Authorization: Bearer <key>`, on streams too. All your keys share your rate limit. 409 `too_many_keys` if you have as many valid keys as one user may have.
          */
-        post: operations["api_keys_create"];
+        post: operations["create_api_key"];
         delete?: never;
         options?: never;
         head?: never;
@@ -111,14 +111,14 @@ export interface paths {
          * Get an API key
          * @description One of my keys, without its secret.
          */
-        get: operations["api_keys_retrieve"];
+        get: operations["get_api_key"];
         put?: never;
         post?: never;
         /**
          * Revoke an API key
          * @description Ends the key and the tickets that it issued at once. The list keeps the key.
          */
-        delete: operations["api_keys_destroy"];
+        delete: operations["delete_api_key"];
         options?: never;
         head?: never;
         patch?: never;
@@ -137,7 +137,7 @@ export interface paths {
          * Rotate an API key
          * @description Gives the key a new secret. The old one stays valid for `grace_seconds`. 409 for a key that was revoked or has expired.
          */
-        post: operations["api_keys_rotate_create"];
+        post: operations["rotate_api_key"];
         delete?: never;
         options?: never;
         head?: never;
@@ -155,7 +155,7 @@ export interface paths {
          * List the audit trail
          * @description Needs `audit:read`. Newest first, in keyset pages.
          */
-        get: operations["audit_list"];
+        get: operations["list_audit_entries"];
         put?: never;
         post?: never;
         delete?: never;
@@ -175,7 +175,7 @@ export interface paths {
          * Export the audit trail
          * @description Needs `audit:read`. Oldest first, with the filters of the list. `as=csv`, or `as=jsonl` for one line of JSON per row.
          */
-        get: operations["audit_export"];
+        get: operations["export_audit"];
         put?: never;
         post?: never;
         delete?: never;
@@ -197,7 +197,7 @@ export interface paths {
          * Change my password
          * @description Ends all my other sessions and tokens. The session or sign-in of this request goes on.
          */
-        post: operations["auth_change_password"];
+        post: operations["change_password"];
         delete?: never;
         options?: never;
         head?: never;
@@ -217,7 +217,7 @@ export interface paths {
          * Sign in
          * @description 401 `invalid_credentials` does not say whether the user exists. After several failures with one name from one address, each further try has to wait twice as long as the one before: 429 `locked_out`. Other names and addresses are not affected. 401 `second_factor_required`: the password is right, and the account needs a right `code` too.
          */
-        post: operations["auth_login"];
+        post: operations["login"];
         delete?: never;
         options?: never;
         head?: never;
@@ -237,7 +237,7 @@ export interface paths {
          * Sign out
          * @description Ends the sign-in of the `refresh_token`. Without one, ends the sign-in or browser session of this request. Its tokens are refused at once.
          */
-        post: operations["auth_logout"];
+        post: operations["logout"];
         delete?: never;
         options?: never;
         head?: never;
@@ -251,15 +251,21 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Get my profile and my scopes */
-        get: operations["auth_me"];
+        /**
+         * Get my profile and my scopes
+         * @description The scopes are those of the credentials of this request.
+         */
+        get: operations["get_me"];
         put?: never;
         post?: never;
         delete?: never;
         options?: never;
         head?: never;
-        /** Change my name or address */
-        patch: operations["auth_change_me"];
+        /**
+         * Change my name or address
+         * @description Fields that are not sent stay.
+         */
+        patch: operations["update_me"];
         trace?: never;
     };
     "/api/v1/auth/oidc": {
@@ -275,7 +281,7 @@ export interface paths {
          * Exchange an ID token of the identity provider for tokens
          * @description For programs that sign people in with the same OpenID Connect provider. The ID token must be signed by the issuer, issued for the client `OIDC_CLIENT_ID`, and not expired; otherwise 401 `invalid_token`. The first exchange creates the account. 409 `account_exists`: another account has the name or the address, and an administrator has to link it. 403 `account_inactive` or `identity_incomplete`; 503 `identity_provider_unavailable`; 404 if single sign-on is off.
          */
-        post: operations["auth_oidc"];
+        post: operations["login_with_id_token"];
         delete?: never;
         options?: never;
         head?: never;
@@ -295,7 +301,7 @@ export interface paths {
          * Exchange a refresh token for new tokens
          * @description Each refresh token works once. A second use ends the whole sign-in, because one of its two holders must have stolen it.
          */
-        post: operations["auth_refresh"];
+        post: operations["refresh_tokens"];
         delete?: never;
         options?: never;
         head?: never;
@@ -315,7 +321,7 @@ export interface paths {
          * Create an account
          * @description Creates an account with the role `user` and signs it in. If only administrators create accounts here: 403 `registration_closed`.
          */
-        post: operations["auth_register"];
+        post: operations["register"];
         delete?: never;
         options?: never;
         head?: never;
@@ -335,7 +341,7 @@ export interface paths {
          * Begin to set up a second factor
          * @description Returns the secret for an authenticator app (TOTP). It counts after `confirm`. 409 `second_factor_exists`.
          */
-        post: operations["auth_begin_second_factor"];
+        post: operations["begin_second_factor"];
         delete?: never;
         options?: never;
         head?: never;
@@ -355,7 +361,7 @@ export interface paths {
          * Confirm the second factor
          * @description From now on a sign-in needs a code. Ends all my other sessions and tokens. Refresh the token to get scopes that it lacked.
          */
-        post: operations["auth_confirm_second_factor"];
+        post: operations["confirm_second_factor"];
         delete?: never;
         options?: never;
         head?: never;
@@ -371,8 +377,11 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Remove my second factor */
-        post: operations["auth_disable_second_factor"];
+        /**
+         * Remove my second factor
+         * @description Needs the password and a code.
+         */
+        post: operations["disable_second_factor"];
         delete?: never;
         options?: never;
         head?: never;
@@ -392,7 +401,7 @@ export interface paths {
          * Make new recovery codes
          * @description The old ones are not valid any more.
          */
-        post: operations["auth_recovery_codes"];
+        post: operations["renew_recovery_codes"];
         delete?: never;
         options?: never;
         head?: never;
@@ -410,7 +419,7 @@ export interface paths {
          * List my sessions
          * @description What is signed in for me, over the API and in browsers, the last used first.
          */
-        get: operations["auth_sessions"];
+        get: operations["list_sessions"];
         put?: never;
         post?: never;
         delete?: never;
@@ -429,8 +438,11 @@ export interface paths {
         get?: never;
         put?: never;
         post?: never;
-        /** End one of my sessions */
-        delete: operations["auth_end_session"];
+        /**
+         * End one of my sessions
+         * @description Its tokens, or its cookie, are refused from then on.
+         */
+        delete: operations["end_session"];
         options?: never;
         head?: never;
         patch?: never;
@@ -449,7 +461,7 @@ export interface paths {
          * Sign out everywhere
          * @description Ends every session, token, API key and ticket of mine, those of this request included.
          */
-        post: operations["auth_sign_out_everywhere"];
+        post: operations["sign_out_everywhere"];
         delete?: never;
         options?: never;
         head?: never;
@@ -467,13 +479,13 @@ export interface paths {
          * List DAG rules
          * @description Needs `user:admin`. Without any rule, `DAG_ACCESS` alone decides who may build on DAGs.
          */
-        get: operations["dag_rules_list"];
+        get: operations["list_dag_rules"];
         put?: never;
         /**
          * Open DAGs
          * @description Needs `user:admin`. Lets a user, every member of a group, or everybody build workflows on the DAGs that match. The answer is 200 if such a rule had another level, which this one replaces.
          */
-        post: operations["dag_rules_create"];
+        post: operations["create_dag_rule"];
         delete?: never;
         options?: never;
         head?: never;
@@ -491,14 +503,14 @@ export interface paths {
          * Get a DAG rule
          * @description Needs `user:admin`.
          */
-        get: operations["dag_rules_retrieve"];
+        get: operations["get_dag_rule"];
         put?: never;
         post?: never;
         /**
          * Withdraw a DAG rule
          * @description Needs `user:admin`. Workflows whose owner needs the rule stay, but nobody can trigger or retry them.
          */
-        delete: operations["dag_rules_destroy"];
+        delete: operations["delete_dag_rule"];
         options?: never;
         head?: never;
         patch?: never;
@@ -515,27 +527,7 @@ export interface paths {
          * List DAGs
          * @description The DAGs of workflows that you can see and those that you may build on, as of the last sync.
          */
-        get: operations["dags_list"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/dags/{dag_id}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Get a DAG
-         * @description With the JSON schema of its parameters and its task graph.
-         */
-        get: operations["dags_retrieve"];
+        get: operations["list_dags"];
         put?: never;
         post?: never;
         delete?: never;
@@ -557,7 +549,27 @@ export interface paths {
          * Sync DAGs now
          * @description Copies the DAGs of an Airflow now; beat does the same with all every minute.
          */
-        post: operations["dags_sync_create"];
+        post: operations["sync_dags"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/dags/{dag_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get a DAG
+         * @description With the JSON schema of its parameters and its task graph.
+         */
+        get: operations["get_dag"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -575,7 +587,27 @@ export interface paths {
          * Read the log after a cursor
          * @description Returns the events after `after`, in the order in which they became visible. Ask again with the answer's `cursor`: no event is missed or comes twice. `/events/stream` sends the same as server-sent events.
          */
-        get: operations["events_list"];
+        get: operations["list_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/events/stream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow the log
+         * @description Server-sent events: the name of each is the `type` of its `data`, which is a `StreamFrame` as JSON. The `id` of each is a cursor: a reader that comes back with it as `Last-Event-ID` misses nothing.
+         */
+        get: operations["stream_events"];
         put?: never;
         post?: never;
         delete?: never;
@@ -595,13 +627,13 @@ export interface paths {
          * List notification configs
          * @description Your own configs, and for admins those for everyone too. Targets and secrets are masked.
          */
-        get: operations["notifications_configs_list"];
+        get: operations["list_notification_configs"];
         put?: never;
         /**
          * Create a notification config
          * @description SVOps resolves the target and refuses it if it is not public. A webhook without `secret` gets a new one. Only this answer shows it, as `new_secret`.
          */
-        post: operations["notifications_configs_create"];
+        post: operations["create_notification_config"];
         delete?: never;
         options?: never;
         head?: never;
@@ -619,21 +651,21 @@ export interface paths {
          * Get a notification config
          * @description Its target and secrets are masked.
          */
-        get: operations["notifications_configs_retrieve"];
+        get: operations["get_notification_config"];
         put?: never;
         post?: never;
         /**
          * Delete a notification config
          * @description Suppresses its waiting deliveries. Its ledger is kept.
          */
-        delete: operations["notifications_configs_destroy"];
+        delete: operations["delete_notification_config"];
         options?: never;
         head?: never;
         /**
          * Change a notification config
          * @description Fields that you do not send keep their values. `filters` and `notification_types` are replaced.
          */
-        patch: operations["notifications_configs_partial_update"];
+        patch: operations["update_notification_config"];
         trace?: never;
     };
     "/api/v1/notifications/configs/{id}/ask-recipients": {
@@ -649,7 +681,7 @@ export interface paths {
          * Ask the recipients of a config
          * @description Each recipient who has to agree first gets a link within seconds: all but your own address and the domains that an operator allows. Nobody gets a second link within a day, and who refused gets none. While the mail server does not take it, it is tried again for about a day.
          */
-        post: operations["notifications_configs_ask_recipients_create"];
+        post: operations["ask_recipients"];
         delete?: never;
         options?: never;
         head?: never;
@@ -669,7 +701,7 @@ export interface paths {
          * Disable a notification config
          * @description Suppresses its waiting deliveries, and records new ones as suppressed until it is enabled again.
          */
-        post: operations["notifications_configs_disable_create"];
+        post: operations["disable_notification_config"];
         delete?: never;
         options?: never;
         head?: never;
@@ -689,7 +721,7 @@ export interface paths {
          * Enable a notification config
          * @description What was suppressed meanwhile stays suppressed until you redeliver it.
          */
-        post: operations["notifications_configs_enable_create"];
+        post: operations["enable_notification_config"];
         delete?: never;
         options?: never;
         head?: never;
@@ -709,7 +741,7 @@ export interface paths {
          * Rotate the secret of a webhook
          * @description Creates a new secret. The newest one so far goes on signing beside it until the next rotation.
          */
-        post: operations["notifications_configs_rotate_secret_create"];
+        post: operations["rotate_notification_secret"];
         delete?: never;
         options?: never;
         head?: never;
@@ -729,7 +761,7 @@ export interface paths {
          * Send a test notification
          * @description Sends at once and waits. The one attempt of the delivery shows what the receiver answered.
          */
-        post: operations["notifications_configs_test_create"];
+        post: operations["test_notification_config"];
         delete?: never;
         options?: never;
         head?: never;
@@ -747,9 +779,29 @@ export interface paths {
          * List deliveries
          * @description The ledger, newest first, paged by keyset: each delivery, its attempts, and why it was not sent.
          */
-        get: operations["notifications_deliveries_list"];
+        get: operations["list_deliveries"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/notifications/deliveries/redeliver": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Redeliver the deliveries of a time range
+         * @description Schedules the deliveries of a config again that were created in that time, if their status fits.
+         */
+        post: operations["redeliver_range"];
         delete?: never;
         options?: never;
         head?: never;
@@ -767,7 +819,7 @@ export interface paths {
          * Get a delivery
          * @description It contains every attempt.
          */
-        get: operations["notifications_deliveries_retrieve"];
+        get: operations["get_delivery"];
         put?: never;
         post?: never;
         delete?: never;
@@ -789,27 +841,7 @@ export interface paths {
          * Redeliver a delivery
          * @description Schedules it again, from the first try on, under the same message id.
          */
-        post: operations["notifications_deliveries_redeliver_create"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/notifications/deliveries/redeliver": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /**
-         * Redeliver the deliveries of a time range
-         * @description Schedules the deliveries of a config again that were created in that time, if their status fits.
-         */
-        post: operations["notifications_deliveries_redeliver_range"];
+        post: operations["redeliver"];
         delete?: never;
         options?: never;
         head?: never;
@@ -827,7 +859,7 @@ export interface paths {
          * List notification types
          * @description One for each type of event in the catalogue.
          */
-        get: operations["notification_types_list"];
+        get: operations["list_notification_types"];
         put?: never;
         post?: never;
         delete?: never;
@@ -847,7 +879,7 @@ export interface paths {
          * List runs of all workflows
          * @description Newest first, paged by keyset.
          */
-        get: operations["runs_list"];
+        get: operations["list_runs"];
         put?: never;
         post?: never;
         delete?: never;
@@ -867,13 +899,13 @@ export interface paths {
          * List my tickets
          * @description Those that have not expired.
          */
-        get: operations["tickets_list"];
+        get: operations["list_tickets"];
         put?: never;
         /**
          * Issue a ticket
          * @description For one run and the named actions: `view` (the run, its tasks and events, live streams), `logs`, `stop`, `retry`. Its holder sends it as `?ticket=` to a stream, or as `Authorization: Ticket <ticket>`. It never allows more than you may do yourself at the time of its use.
          */
-        post: operations["tickets_create"];
+        post: operations["create_ticket"];
         delete?: never;
         options?: never;
         head?: never;
@@ -894,7 +926,7 @@ export interface paths {
          * Revoke a ticket
          * @description Streams opened with it end with the next heartbeat.
          */
-        delete: operations["tickets_destroy"];
+        delete: operations["delete_ticket"];
         options?: never;
         head?: never;
         patch?: never;
@@ -911,13 +943,13 @@ export interface paths {
          * List users
          * @description Needs `user:admin`. `search` looks in name, username and address.
          */
-        get: operations["users_list"];
+        get: operations["list_users"];
         put?: never;
         /**
          * Create a user
          * @description Needs `user:admin`.
          */
-        post: operations["users_create"];
+        post: operations["create_user"];
         delete?: never;
         options?: never;
         head?: never;
@@ -935,7 +967,7 @@ export interface paths {
          * Get a user
          * @description Needs `user:admin`.
          */
-        get: operations["users_retrieve"];
+        get: operations["get_user"];
         put?: never;
         post?: never;
         delete?: never;
@@ -945,7 +977,7 @@ export interface paths {
          * Change a user
          * @description Needs `user:admin`. Existing tokens have the rights of a new role from the next request on. `is_active: false` ends every token and session. The last active administrator keeps role and account: 409 `last_admin`.
          */
-        patch: operations["users_partial_update"];
+        patch: operations["update_user"];
         trace?: never;
     };
     "/api/v1/workflows": {
@@ -959,13 +991,13 @@ export interface paths {
          * List workflows
          * @description The workflows that you can see.
          */
-        get: operations["workflows_list"];
+        get: operations["list_workflows"];
         put?: never;
         /**
          * Create a workflow
          * @description Makes a DAG available under a name, with default parameters and an audience. 403 if no rule of an admin lets you build on the DAG.
          */
-        post: operations["workflows_create"];
+        post: operations["create_workflow"];
         delete?: never;
         options?: never;
         head?: never;
@@ -983,21 +1015,21 @@ export interface paths {
          * Get a workflow
          * @description A workflow that you can see.
          */
-        get: operations["workflows_retrieve"];
+        get: operations["get_workflow"];
         put?: never;
         post?: never;
         /**
          * Delete a workflow
          * @description Hides it for good and keeps its runs. Refused while a run has not ended.
          */
-        delete: operations["workflows_destroy"];
+        delete: operations["delete_workflow"];
         options?: never;
         head?: never;
         /**
          * Change a workflow
          * @description For its owner, admins and those with a `manage` grant. Fields that are not sent stay.
          */
-        patch: operations["workflows_partial_update"];
+        patch: operations["update_workflow"];
         trace?: never;
     };
     "/api/v1/workflows/{id}/grants": {
@@ -1011,13 +1043,13 @@ export interface paths {
          * List grants
          * @description For the owner of the workflow, admins and those with a `manage` grant.
          */
-        get: operations["workflows_grants_list"];
+        get: operations["list_grants"];
         put?: never;
         /**
          * Grant access
          * @description `view` lets a user, or every member of a group, see a private workflow and its runs. `run` includes to trigger and control them. `manage` includes to change the workflow and to grant. The answer is 200 if they had another level, which this one replaces.
          */
-        post: operations["workflows_grants_create"];
+        post: operations["grant_access"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1038,7 +1070,7 @@ export interface paths {
          * Revoke a grant
          * @description Takes effect with the next request and the next event.
          */
-        delete: operations["workflows_grants_destroy"];
+        delete: operations["revoke_grant"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1057,7 +1089,7 @@ export interface paths {
          * Pause a workflow
          * @description Pauses its whole DAG in Airflow: all its runs freeze, and new ones wait. 403 unless you may run every workflow on the DAG.
          */
-        post: operations["workflows_pause_create"];
+        post: operations["pause_workflow"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1077,14 +1109,14 @@ export interface paths {
          * Resume a workflow
          * @description Unpauses its DAG in Airflow. 403 unless you may run every workflow on the DAG.
          */
-        post: operations["workflows_resume_create"];
+        post: operations["resume_workflow"];
         delete?: never;
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/api/v1/workflows/{workflow_pk}/runs": {
+    "/api/v1/workflows/{workflow_id}/runs": {
         parameters: {
             query?: never;
             header?: never;
@@ -1095,180 +1127,20 @@ export interface paths {
          * List the runs of a workflow
          * @description Newest first, paged by keyset.
          */
-        get: operations["workflows_runs_list"];
+        get: operations["list_workflow_runs"];
         put?: never;
         /**
          * Trigger a run
          * @description Accepted also while Airflow does not answer: the run stays `pending` and is dispatched later. With an `Idempotency-Key`, the same request returns the same run (`Idempotent-Replayed: true`). The key is yours alone and is kept for at least 24 hours. With `Prefer: wait=30`, the answer comes when the run has ended: 200 with its result; or after the time: 202 with its `Location`.
          */
-        post: operations["workflows_runs_create"];
+        post: operations["trigger_run"];
         delete?: never;
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/api/v1/workflows/{workflow_pk}/runs/{id}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Get a run
-         * @description `stale` is true while Airflow does not answer.
-         */
-        get: operations["workflows_runs_retrieve"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/workflows/{workflow_pk}/runs/{id}/control": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /**
-         * Stop, retry, pause or resume a run
-         * @description `stop`: the run is `stopping` at once, and `stopped` when no task instance has a process any more. `retry`: runs what `failed` or was cut off, and what follows (default), `all` tasks, or the tasks `from_task` on (perhaps of one `map_index`) again; with `dry_run` it only lists them; 409 if nothing would run. `pause`: holds a pending run; for a started run it pauses the whole DAG. If that would freeze other runs, the answer is 409 with their list, unless `scope` is `workflow`. `resume`: undoes a pause. An action that does not fit the state of the run is 409 with that state, and nothing changes.
-         */
-        post: operations["workflows_runs_control_create"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/workflows/{workflow_pk}/runs/{id}/events": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * List the events of a run
-         * @description In order of `seq`, paged by keyset.
-         */
-        get: operations["workflows_runs_events_list"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/workflows/{workflow_pk}/runs/{id}/explain": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Explain a run
-         * @description Says in plain words why a run makes no progress or why it failed, and who can do what about it. Asks Airflow. Names each failed task, with the error from its log if you may read logs.
-         */
-        get: operations["workflows_runs_explain_retrieve"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/workflows/{workflow_pk}/runs/{id}/result": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Get the result of a run
-         * @description What the `result_task` of the workflow has returned, once the run has succeeded. Until then, and until it was read from Airflow, `state` is `pending`. A retry that succeeds replaces it.
-         */
-        get: operations["workflows_runs_result_retrieve"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/workflows/{workflow_pk}/runs/{id}/tasks": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * List the tasks of a run
-         * @description The task instances, as the last poll of Airflow showed them.
-         */
-        get: operations["workflows_runs_tasks_list"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/workflows/{workflow_pk}/runs/{id}/tasks/{task_id}/logs": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Read the log of a task
-         * @description Ask again with the `cursor` of the answer until `ended`. 202: Airflow is still preparing the log; repeat the same request after `Retry-After` seconds. `…/logs/stream` pushes the same pages as server-sent events: `log` for new lines, `preparing`, and one `end` at the end. `Last-Event-ID` continues after the event with this id, so an `EventSource` resumes by itself. 204 stops one that has had the `end`.
-         */
-        get: operations["task_log"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/workflows/{workflow_pk}/runs/{id}/wait": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Wait for the end of a run
-         * @description Answers when the run has ended and its result is known, or after `timeout` seconds: 202 with the run as it is then. Ask again to wait on. Costs Airflow nothing. It counts as a stream among yours.
-         */
-        get: operations["workflows_runs_wait_retrieve"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/workflows/{workflow_pk}/runs/batch": {
+    "/api/v1/workflows/{workflow_id}/runs/batch": {
         parameters: {
             query?: never;
             header?: never;
@@ -1281,14 +1153,14 @@ export interface paths {
          * Trigger several runs
          * @description Up to 100 items, each as for a single trigger, each with its own result: a bad item does not stop the others. An `Idempotency-Key` counts for each item in its place.
          */
-        post: operations["workflows_runs_batch_create"];
+        post: operations["trigger_runs"];
         delete?: never;
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/api/v1/workflows/{workflow_pk}/runs/validate": {
+    "/api/v1/workflows/{workflow_id}/runs/validate": {
         parameters: {
             query?: never;
             header?: never;
@@ -1301,7 +1173,187 @@ export interface paths {
          * Validate a request
          * @description Checks it as a trigger does, and returns its parameters with the workflow's defaults.
          */
-        post: operations["workflows_runs_validate_create"];
+        post: operations["validate_run"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workflows/{workflow_id}/runs/{run_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get a run
+         * @description `stale` is true while Airflow does not answer.
+         */
+        get: operations["get_run"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workflows/{workflow_id}/runs/{run_id}/control": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Stop, retry, pause or resume a run
+         * @description `stop`: the run is `stopping` at once, and `stopped` when no task instance has a process any more. `retry`: runs what `failed` or was cut off, and what follows (default), `all` tasks, or the tasks `from_task` on (perhaps of one `map_index`) again; with `dry_run` it only lists them; 409 if nothing would run. `pause`: holds a pending run; for a started run it pauses the whole DAG. If that would freeze other runs, the answer is 409 with their list, unless `scope` is `workflow`. `resume`: undoes a pause. An action that does not fit the state of the run is 409 with that state, and nothing changes.
+         */
+        post: operations["control_run"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workflows/{workflow_id}/runs/{run_id}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the events of a run
+         * @description In order of `seq`, paged by keyset.
+         */
+        get: operations["list_run_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workflows/{workflow_id}/runs/{run_id}/explain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Explain a run
+         * @description Says in plain words why a run makes no progress or why it failed, and who can do what about it. Asks Airflow. Names each failed task, with the error from its log if you may read logs.
+         */
+        get: operations["explain_run"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workflows/{workflow_id}/runs/{run_id}/result": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get the result of a run
+         * @description What the `result_task` of the workflow has returned, once the run has succeeded. Until then, and until it was read from Airflow, `state` is `pending`. A retry that succeeds replaces it.
+         */
+        get: operations["get_run_result"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workflows/{workflow_id}/runs/{run_id}/tasks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the tasks of a run
+         * @description The task instances, as the last poll of Airflow showed them.
+         */
+        get: operations["list_tasks"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workflows/{workflow_id}/runs/{run_id}/tasks/{task_id}/logs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the log of a task
+         * @description Ask again with the `cursor` of the answer until `ended`. 202: Airflow is still preparing the log; repeat the same request after `Retry-After` seconds. `…/logs/stream` pushes the same pages as server-sent events: `log` for new lines, `preparing`, and one `end` at the end. `Last-Event-ID` continues after the event with this id, so an `EventSource` resumes by itself. 204 stops one that has had the `end`.
+         */
+        get: operations["read_task_log"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workflows/{workflow_id}/runs/{run_id}/tasks/{task_id}/logs/stream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow the log of a task
+         * @description Server-sent events: `log` for new lines and one `end` (their `data` is a `Log` as JSON), `preparing` (a `LogPreparing`), and `error` if it cannot continue. 204 after the `end`: an EventSource stops.
+         */
+        get: operations["stream_task_log"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workflows/{workflow_id}/runs/{run_id}/wait": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Wait for the end of a run
+         * @description Answers when the run has ended and its result is known, or after `timeout` seconds: 202 with the run as it is then. Ask again to wait on. Costs Airflow nothing. It counts as a stream among yours.
+         */
+        get: operations["wait_for_run"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1312,22 +1364,6 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
-        /**
-         * @description * `stop` - stop
-         *     * `retry` - retry
-         *     * `pause` - pause
-         *     * `resume` - resume
-         * @enum {string}
-         */
-        ActionEnum: "stop" | "retry" | "pause" | "resume";
-        /**
-         * @description * `view` - view
-         *     * `logs` - logs
-         *     * `stop` - stop
-         *     * `retry` - retry
-         * @enum {string}
-         */
-        ActionsEnum: "view" | "logs" | "stop" | "retry";
         /** @description Why a workflow cannot be deleted. */
         ActiveRuns: {
             /** @description Stable, for programs. */
@@ -1384,6 +1420,12 @@ export interface components {
             /** @description How many of its runs have not ended. */
             readonly open_runs: number;
         };
+        /** @enum {string} */
+        AirflowAuth: "password" | "token" | "oauth2" | "google" | "mwaa" | "command";
+        AirflowDownData: {
+            airflow: string;
+            reason: string;
+        };
         /** @description Airflow does not answer, or repeatedly says "not now". Runs accepted meanwhile are dispatched later. */
         AirflowDownEvent: {
             /** @description The cursor. */
@@ -1403,10 +1445,12 @@ export interface components {
             user_id: number | null;
             /** Format: date-time */
             readonly timestamp: string;
-            data: {
-                airflow: string;
-                reason: string;
-            };
+            data: components["schemas"]["AirflowDownData"];
+        };
+        AirflowEmptiedData: {
+            airflow: string;
+            /** Format: date-time */
+            drained_at: string;
         };
         /** @description A drained Airflow has no open run any more. It takes no new ones until it is undrained. */
         AirflowEmptiedEvent: {
@@ -1427,35 +1471,42 @@ export interface components {
             user_id: number | null;
             /** Format: date-time */
             readonly timestamp: string;
-            data: {
-                airflow: string;
-                /** Format: date-time */
-                drained_at: string;
+            data: components["schemas"]["AirflowEmptiedData"];
+        };
+        /** @description Why an Airflow cannot be deleted. */
+        AirflowInUse: {
+            /** @description Stable, for programs. */
+            code: string;
+            /** @description A sentence, for people. */
+            detail: string;
+            /** @description The messages for each wrong field. */
+            errors?: {
+                [key: string]: string[];
             };
+            /** @description Finds this request in the logs. */
+            request_id: string | null;
+            /** @description How many are on it, deleted ones among them. */
+            workflows?: number;
+            runs?: number;
         };
         /** @description A further Airflow. */
-        AirflowInputRequest: {
+        AirflowRequest: {
             /** @description Lower-case letters and digits, with single hyphens between them. */
             name: string;
             /** @description Of Airflow's own pages, without /api. */
             url: string;
-            /**
-             * @description The way in; password by default.
-             *
-             *     * `password` - password
-             *     * `token` - token
-             *     * `oauth2` - oauth2
-             *     * `google` - google
-             *     * `mwaa` - mwaa
-             *     * `command` - command
-             */
-            auth?: components["schemas"]["AuthEnum"];
+            /** @description The way in; password by default. */
+            auth?: components["schemas"]["AirflowAuth"];
             /** @description The other options: username, password, token, token_file, oauth2_token_url, oauth2_client_id, oauth2_client_secret, oauth2_scope, oauth2_audience, oauth2_method, google_credentials, google_audience, mwaa_environment, mwaa_region, mwaa_method, token_command, token_command_env, token_timeout, headers, ca_file, client_cert, client_key, proxy, max_requests_per_second, ingest_secret. */
             options?: {
                 [key: string]: unknown;
             };
             /** @description False: nothing is asked of it. */
             is_active?: boolean;
+        };
+        AirflowUpData: {
+            airflow: string;
+            version: string;
         };
         /** @description Airflow answers again. */
         AirflowUpEvent: {
@@ -1476,28 +1527,14 @@ export interface components {
             user_id: number | null;
             /** Format: date-time */
             readonly timestamp: string;
-            data: {
-                airflow: string;
-                version: string;
-            };
-        };
-        Answer: {
-            /** @description The chosen options. */
-            chosen: string[];
-            params: {
-                [key: string]: unknown;
-            };
-            /** @description Who answered; empty if Airflow took the defaults after a timeout. */
-            by: string;
-            /** Format: date-time */
-            at: string;
+            data: components["schemas"]["AirflowUpData"];
         };
         ApiKey: {
             readonly id: number;
             readonly name: string;
             /** @description The public part of the key. */
             readonly prefix: string;
-            scopes: components["schemas"]["ScopesEnum"][];
+            scopes: components["schemas"]["Scope"][];
             /** @description Null: valid for all workflows of the user. */
             workflow_ids: number[] | null;
             /** Format: date-time */
@@ -1517,19 +1554,9 @@ export interface components {
             /** Format: date-time */
             readonly revoked_at: string | null;
         };
-        /** @description An earlier attempt of a run, as it ended. */
-        Attempt: {
-            readonly number: number;
-            readonly state: components["schemas"]["RunStateEnum"];
-            readonly state_reason: string;
-            /** @description Each as task_id, or task_id[map_index]. */
-            readonly failed_tasks: string[];
-            /** Format: date-time */
-            readonly started_at: string | null;
-            /** Format: date-time */
-            readonly ended_at: string | null;
-        };
-        Audit: {
+        /** @enum {string} */
+        AttemptOutcome: "running" | "delivered" | "failed" | "refused" | "lost";
+        AuditEntry: {
             readonly id: number;
             /** @description The place in the chain, given after the commit. */
             readonly position: number | null;
@@ -1538,17 +1565,8 @@ export interface components {
             /** @description Empty for the platform itself and for commands. */
             readonly actor_id: number | null;
             readonly actor: string;
-            /**
-             * @description How the actor came in; `none` if nobody was signed in.
-             *
-             *     * `token` - token
-             *     * `session` - session
-             *     * `api_key` - api_key
-             *     * `ticket` - ticket
-             *     * `command` - command
-             *     * `none` - none
-             */
-            via: components["schemas"]["ViaEnum"];
+            /** @description How the actor came in; `none` if nobody was signed in. */
+            via: components["schemas"]["Via"];
             /** @description The API key or the ticket, by its prefix. */
             readonly credential: string;
             readonly action: string;
@@ -1568,22 +1586,19 @@ export interface components {
             /** @description Covers this row and the hash of the row before. */
             readonly hash: string;
         };
-        /**
-         * @description * `password` - password
-         *     * `token` - token
-         *     * `oauth2` - oauth2
-         *     * `google` - google
-         *     * `mwaa` - mwaa
-         *     * `command` - command
-         * @enum {string}
-         */
-        AuthEnum: "password" | "token" | "oauth2" | "google" | "mwaa" | "command";
+        /** @description An access token, an API key or a ticket: the first message of a stream that was opened without one. */
+        AuthMessage: {
+            /** @constant */
+            type: "auth";
+            token: string;
+        };
         Batch: {
             results: components["schemas"]["BatchResult"][];
         };
         /** @description Several new runs, each as for a single trigger. */
-        BatchInputRequest: {
-            items: unknown[];
+        BatchRequest: {
+            /** @description 1 to 100. */
+            items: components["schemas"]["TriggerRequest"][];
         };
         /** @description The result of one item: `run` if it was accepted, else `error`. */
         BatchResult: {
@@ -1603,24 +1618,24 @@ export interface components {
             /** @description As it was when the run was triggered. */
             readonly dag_id: string;
             readonly dag_run_id: string;
-            readonly state: components["schemas"]["RunStateEnum"];
+            readonly state: components["schemas"]["RunState"];
             readonly state_reason: string;
             /** @description It can make no progress until it is resumed. */
             paused: boolean;
             /** @description Its DAG is paused, and tasks that had started go on to their end. */
             pausing: boolean;
-            readonly trigger_type: components["schemas"]["TriggerTypeEnum"];
+            readonly trigger_type: components["schemas"]["TriggerType"];
             /** @description Who triggered it; null if Airflow did. */
             user_id: number | null;
             readonly username: string | null;
             /** @description The caller's own reference. */
-            caller_task_ref: (number | string) | null;
+            caller_task_ref: number | string | null;
             /** @description The caller's own reference. */
-            caller_dataset_ref: (number | string) | null;
+            caller_dataset_ref: number | string | null;
             /** @description The same as `caller_task_ref`; no task of Airflow. */
-            task_id: (number | string) | null;
+            task_id: number | string | null;
             /** @description The same as `caller_dataset_ref`. */
-            dataset_id: (number | string) | null;
+            dataset_id: number | string | null;
             readonly note: string;
             /** @description Each retry adds one. */
             readonly attempt: number;
@@ -1660,127 +1675,45 @@ export interface components {
             /** @description True while Airflow does not answer, or hides the run's DAG from SVOps' user. */
             readonly stale: boolean;
         };
-        BeginRequest: {
+        BeginSecondFactorRequest: {
             current_password: string;
-        };
-        BothRequest: {
-            current_password: string;
-            /** @description The present code of the app, or a recovery code. */
-            code: string;
         };
         ChangePasswordRequest: {
             current_password: string;
             new_password: string;
         };
-        /**
-         * @description * `preparing` - preparing
-         * @enum {string}
-         */
-        CodeEnum: "preparing";
-        CodeRequest: {
+        /** @enum {string} */
+        Code: "preparing";
+        ConfirmSecondFactorRequest: {
             /** @description The present code of the app. */
             code: string;
         };
-        /** @description A notification config. Its target and secrets are masked. */
-        Config: {
-            readonly id: number;
-            readonly name: string;
-            channel: components["schemas"]["NotificationChannelEnum"];
-            /** @description Masked. Null for other channels than slack. */
-            readonly webhook_url: string | null;
-            /** @description Masked. Null for other channels than webhook and apprise. */
-            readonly url: string | null;
-            /** @description Masked. Null for other channels than email. */
-            readonly recipients: string[] | null;
-            /** @description Recipients of e-mail who have to agree first. They get a link, and nothing else. */
-            readonly unconfirmed_recipients: components["schemas"]["Unconfirmed"][];
-            /** @description Masked. Null if messages are not signed. */
-            readonly secret: string | null;
-            /** @description Null for a config for everyone. */
-            owner_id: number | null;
-            readonly for_everyone: boolean;
-            notification_types: components["schemas"]["NotificationTypeEnum"][];
-            filters: components["schemas"]["Filters"];
-            readonly enabled: boolean;
-            readonly disabled_reason: string;
-            /** Format: date-time */
-            readonly disabled_at: string | null;
-            /** @description Repeats of a failure are sent as a digest, and its end is reported. */
-            readonly fold_repeats: boolean;
-            readonly quiet_hours: components["schemas"]["QuietHours"] | null;
-            /** @description Deliveries that may be under way at once. */
-            readonly max_in_flight: number;
-            /** @description Failed tries since the last success. */
-            readonly failures: number;
-            /**
-             * Format: date-time
-             * @description The receiver fails: no try before this.
-             */
-            readonly paused_until: string | null;
-            /** Format: date-time */
-            readonly created_at: string;
-            /** Format: date-time */
-            readonly updated_at: string;
+        /** @description The stream is open. `cursor` is the end of the log; a heartbeat comes every `heartbeat_s` seconds. */
+        ConnectionReadyFrame: {
+            /** @constant */
+            type: "connection.ready";
+            cursor: number;
+            /** Format: double */
+            heartbeat_s: number;
+            protocol: number;
         };
-        /**
-         * @description * `slack` - Slack
-         *     * `webhook` - Webhook
-         *     * `email` - E-mail
-         *     * `apprise` - Apprise
-         * @enum {string}
-         */
-        ConfigInputChannelEnum: "slack" | "webhook" | "email" | "apprise";
-        /** @description A notification config: where messages go, and which events they report. */
-        ConfigInputRequest: {
-            name: string;
-            channel: components["schemas"]["ConfigInputChannelEnum"];
-            /** @description The target of the channel slack. */
-            webhook_url?: string;
-            /** @description The target of the channels webhook and apprise. */
-            url?: string;
-            /** @description The target of the channel email. */
-            recipients?: string[];
-            notification_types: components["schemas"]["NotificationTypeEnum"][];
-            filters?: components["schemas"]["FiltersRequest"];
-            enabled?: boolean;
-            /** @description Only for admins. Such a config belongs to all of them. */
-            for_everyone?: boolean;
-            /** @description Send repeats of a failure as a digest, and report its end. True by default, except for webhook. */
-            fold_repeats?: boolean;
-            quiet_hours?: components["schemas"]["QuietHoursInputRequest"] | null;
-            max_in_flight?: number;
-            /** @description Only for webhook. The newest secret so far goes on signing beside it. */
-            secret?: string;
-            /** @description Only for webhook. Replaces all secrets. */
-            secrets?: string[];
-        };
+        /** @enum {string} */
+        ControlAction: "stop" | "retry" | "pause" | "resume";
         ControlAnswer: components["schemas"]["Run"] | components["schemas"]["RetryPreview"];
         /** @description An action on a run. */
-        ControlInputRequest: {
-            action: components["schemas"]["ActionEnum"];
-            /** @default  */
+        ControlRequest: {
+            action: components["schemas"]["ControlAction"];
             note?: string;
-            /**
-             * @description Only for retry: which tasks; failed by default.
-             *
-             *     * `failed` - failed
-             *     * `all` - all
-             *     * `from_task` - from_task
-             */
-            mode?: components["schemas"]["ModeEnum"];
+            /** @description Only for retry: which tasks; failed by default. */
+            mode?: components["schemas"]["RetryMode"];
             /** @description Only for mode from_task: the task to begin at. */
             from_task?: string;
             /** @description Only for mode from_task: one instance of a mapped task; all by default. */
             map_index?: number;
             /** @description Only for retry: list the tasks, change nothing. */
             dry_run?: boolean;
-            /**
-             * @description Only for pause: workflow pauses the whole DAG.
-             *
-             *     * `run` - run
-             *     * `workflow` - workflow
-             */
-            scope?: components["schemas"]["ScopeEnum"];
+            /** @description Only for pause: workflow pauses the whole DAG. */
+            scope?: components["schemas"]["PauseScope"];
         };
         /** @description The caller's `DagRights` are in the context: they decide whether the error of the author is shown. */
         Dag: {
@@ -1845,6 +1778,12 @@ export interface components {
             /** @description The task graph. */
             readonly tasks: components["schemas"]["DagTask"][];
         };
+        DagImportErrorData: {
+            airflow: string;
+            filename: string;
+            dag_ids: string[];
+            error: string;
+        };
         /** @description Airflow cannot import a DAG file. Only those who may manage every DAG of the file get this event. */
         DagImportErrorEvent: {
             /** @description The cursor. */
@@ -1864,55 +1803,48 @@ export interface components {
             user_id: number | null;
             /** Format: date-time */
             readonly timestamp: string;
-            data: {
-                airflow: string;
-                filename: string;
-                dag_ids: string[];
-                error: string;
-            };
+            data: components["schemas"]["DagImportErrorData"];
         };
-        /**
-         * @description * `build` - build workflows on it
-         *     * `manage` - read its author's errors too
-         * @enum {string}
-         */
-        DagLevelEnum: "build" | "manage";
+        /** @enum {string} */
+        DagLevel: "build" | "manage";
+        /** @enum {string} */
+        DagMatch: "all" | "dag_id" | "prefix" | "tag";
         DagRule: {
             readonly id: number;
             /** @description The name of the Airflow that has the DAGs; empty for every Airflow. */
             readonly airflow: string;
-            readonly match: components["schemas"]["MatchEnum"];
+            readonly match: components["schemas"]["DagMatch"];
             /** @description The dag_id, its beginning, or the tag; empty for every DAG. */
             readonly value: string;
             readonly user: string | null;
             readonly group: string | null;
-            readonly level: components["schemas"]["DagLevelEnum"];
+            readonly level: components["schemas"]["DagLevel"];
             /** Format: date-time */
             readonly created_at: string;
         };
         /** @description DAGs, and a `user` or a `group` to open them to; without both, they are opened to everybody. */
-        DagRuleInputRequest: {
+        DagRuleRequest: {
             /** @description The Airflow that has them; `default` by default, empty for every. */
             airflow?: string;
-            match: components["schemas"]["MatchEnum"];
+            match: components["schemas"]["DagMatch"];
             /** @description The dag_id, its beginning, or the tag; not for all. */
             value?: string;
             /** @description A username. */
             user?: string;
             /** @description The name of a group. */
             group?: string;
-            /**
-             * @description `manage` includes to read the errors of the DAG's author.
-             *
-             *     * `build` - build workflows on it
-             *     * `manage` - read its author's errors too
-             */
-            level?: components["schemas"]["DagLevelEnum"];
+            /** @description `manage` includes to read the errors of the DAG's author. */
+            level?: components["schemas"]["DagLevel"];
+        };
+        DagSyncedData: {
+            airflow: string;
+            dag_id: string;
+            changed: string[];
         };
         /**
          * @description Our mirror of a DAG has changed, because Airflow's DAG has or by a pause here. `changed` names the fields.
          *
-         *         Only those who can see the DAG get this event.
+         *     Only those who can see the DAG get this event.
          */
         DagSyncedEvent: {
             /** @description The cursor. */
@@ -1932,11 +1864,7 @@ export interface components {
             user_id: number | null;
             /** Format: date-time */
             readonly timestamp: string;
-            data: {
-                airflow: string;
-                dag_id: string;
-                changed: string[];
-            };
+            data: components["schemas"]["DagSyncedData"];
         };
         /** @description One task of a DAG. */
         DagTask: {
@@ -1958,7 +1886,7 @@ export interface components {
             end: string;
         };
         /** @description The time whose data the run handles. */
-        DataIntervalInputRequest: {
+        DataIntervalRequest: {
             /** Format: date-time */
             start: string;
             /**
@@ -1971,16 +1899,16 @@ export interface components {
         Delivery: {
             readonly id: number;
             readonly message_id: string;
-            readonly kind: components["schemas"]["DeliveryKindEnum"];
+            readonly kind: components["schemas"]["DeliveryKind"];
             config_id: number;
             config_name: string;
-            channel: components["schemas"]["NotificationChannelEnum"];
+            channel: components["schemas"]["NotificationChannel"];
             readonly event_id: number | null;
-            readonly event_type: (components["schemas"]["EventTypeEnum"] | components["schemas"]["NullEnum"]) | null;
+            readonly event_type: components["schemas"]["EventType"] | null;
             /** Format: uuid */
             readonly run_id: string | null;
             readonly workflow_id: number | null;
-            readonly status: components["schemas"]["DeliveryStatusEnum"];
+            readonly status: components["schemas"]["DeliveryStatus"];
             /** @description Why it is not delivered. */
             readonly reason: string;
             /** @description The digest that counts this folded delivery. */
@@ -2003,7 +1931,7 @@ export interface components {
         /** @description One try to send a delivery. */
         DeliveryAttempt: {
             readonly number: number;
-            readonly outcome: components["schemas"]["DeliveryAttemptOutcomeEnum"];
+            readonly outcome: components["schemas"]["AttemptOutcome"];
             /** Format: date-time */
             readonly started_at: string;
             readonly duration_ms: number | null;
@@ -2011,36 +1939,12 @@ export interface components {
             readonly error: string;
             readonly response_excerpt: string;
         };
-        /**
-         * @description * `running` - Running
-         *     * `delivered` - Delivered
-         *     * `failed` - Failed
-         *     * `refused` - Refused
-         *     * `lost` - Lost
-         * @enum {string}
-         */
-        DeliveryAttemptOutcomeEnum: "running" | "delivered" | "failed" | "refused" | "lost";
-        /**
-         * @description * `event` - Event
-         *     * `digest` - Digest
-         *     * `recovery` - Recovery
-         *     * `test` - Test
-         *     * `canary` - Canary
-         * @enum {string}
-         */
-        DeliveryKindEnum: "event" | "digest" | "recovery" | "test" | "canary";
-        /**
-         * @description * `pending` - Pending
-         *     * `held` - Held
-         *     * `folded` - Folded
-         *     * `delivered` - Delivered
-         *     * `failed` - Failed
-         *     * `suppressed` - Suppressed
-         * @enum {string}
-         */
-        DeliveryStatusEnum: "pending" | "held" | "folded" | "delivered" | "failed" | "suppressed";
+        /** @enum {string} */
+        DeliveryKind: "event" | "digest" | "recovery" | "test" | "canary";
+        /** @enum {string} */
+        DeliveryStatus: "pending" | "held" | "folded" | "delivered" | "failed" | "suppressed";
         /** @description Why the config is disabled. */
-        DisableInputRequest: {
+        DisableNotificationConfigRequest: {
             reason?: string;
         };
         /** @description The one shape of an error. */
@@ -2056,6 +1960,14 @@ export interface components {
             /** @description Finds this request in the logs. */
             request_id: string | null;
         };
+        /** @description What was asked for cannot be done; or the stream ends, then the close code and its reason say why too. */
+        ErrorFrame: {
+            /** @constant */
+            type: "error";
+            code: string;
+            detail: string;
+            retry_after?: number;
+        };
         /** @description The envelope, the same on every transport. `data` depends on `type`. */
         Event: components["schemas"]["WorkflowTriggeredEvent"] | components["schemas"]["WorkflowStartedEvent"] | components["schemas"]["WorkflowCompletedEvent"] | components["schemas"]["WorkflowResultEvent"] | components["schemas"]["WorkflowFailedEvent"] | components["schemas"]["WorkflowStoppedEvent"] | components["schemas"]["WorkflowRetriedEvent"] | components["schemas"]["WorkflowPausedEvent"] | components["schemas"]["WorkflowResumedEvent"] | components["schemas"]["WorkflowStopIncompleteEvent"] | components["schemas"]["WorkflowExternalChangeEvent"] | components["schemas"]["TaskStartedEvent"] | components["schemas"]["TaskCompletedEvent"] | components["schemas"]["TaskFailedEvent"] | components["schemas"]["TaskRetryingEvent"] | components["schemas"]["TaskSkippedEvent"] | components["schemas"]["TaskAwaitingInputEvent"] | components["schemas"]["TaskInputReceivedEvent"] | components["schemas"]["DagSyncedEvent"] | components["schemas"]["DagImportErrorEvent"] | components["schemas"]["AirflowDownEvent"] | components["schemas"]["AirflowUpEvent"] | components["schemas"]["AirflowEmptiedEvent"] | components["schemas"]["NotificationFailedEvent"];
         EventPage: {
@@ -2063,36 +1975,16 @@ export interface components {
             cursor: number;
             results: components["schemas"]["Event"][];
         };
-        /**
-         * @description * `workflow.triggered` - workflow.triggered
-         *     * `workflow.started` - workflow.started
-         *     * `workflow.completed` - workflow.completed
-         *     * `workflow.result` - workflow.result
-         *     * `workflow.failed` - workflow.failed
-         *     * `workflow.stopped` - workflow.stopped
-         *     * `workflow.retried` - workflow.retried
-         *     * `workflow.paused` - workflow.paused
-         *     * `workflow.resumed` - workflow.resumed
-         *     * `workflow.stop_incomplete` - workflow.stop_incomplete
-         *     * `workflow.external_change` - workflow.external_change
-         *     * `task.started` - task.started
-         *     * `task.completed` - task.completed
-         *     * `task.failed` - task.failed
-         *     * `task.retrying` - task.retrying
-         *     * `task.skipped` - task.skipped
-         *     * `task.awaiting_input` - task.awaiting_input
-         *     * `task.input_received` - task.input_received
-         *     * `dag.synced` - dag.synced
-         *     * `dag.import_error` - dag.import_error
-         *     * `system.airflow_down` - system.airflow_down
-         *     * `system.airflow_up` - system.airflow_up
-         *     * `system.airflow_emptied` - system.airflow_emptied
-         *     * `notification.failed` - notification.failed
-         * @enum {string}
-         */
-        EventTypeEnum: "workflow.triggered" | "workflow.started" | "workflow.completed" | "workflow.result" | "workflow.failed" | "workflow.stopped" | "workflow.retried" | "workflow.paused" | "workflow.resumed" | "workflow.stop_incomplete" | "workflow.external_change" | "task.started" | "task.completed" | "task.failed" | "task.retrying" | "task.skipped" | "task.awaiting_input" | "task.input_received" | "dag.synced" | "dag.import_error" | "system.airflow_down" | "system.airflow_up" | "system.airflow_emptied" | "notification.failed";
+        /** @enum {string} */
+        EventType: "workflow.triggered" | "workflow.started" | "workflow.completed" | "workflow.result" | "workflow.failed" | "workflow.stopped" | "workflow.retried" | "workflow.paused" | "workflow.resumed" | "workflow.stop_incomplete" | "workflow.external_change" | "task.started" | "task.completed" | "task.failed" | "task.retrying" | "task.skipped" | "task.awaiting_input" | "task.input_received" | "dag.synced" | "dag.import_error" | "system.airflow_down" | "system.airflow_up" | "system.airflow_emptied" | "notification.failed";
+        /** @description Several events at once. */
+        EventsFrame: {
+            /** @constant */
+            type: "events";
+            events: components["schemas"]["Event"][];
+        };
         Explanation: {
-            state: components["schemas"]["RunStateEnum"];
+            state: components["schemas"]["RunState"];
             reasons: components["schemas"]["Reason"][];
         };
         /** @description An event must pass every filter that is given. Without filters, every event that you may see passes. */
@@ -2123,34 +2015,46 @@ export interface components {
             /** @description The end of a run passes only if it differs from the end of the run before. */
             only_on_change?: boolean;
         };
+        /** @description Answered with `status`: a run, its tasks and the cursor, together. */
+        GetStatusMessage: {
+            /** @constant */
+            type: "get_status";
+            /** Format: uuid */
+            run_id: string;
+        };
         Grant: {
             readonly id: number;
             readonly user: string | null;
             readonly group: string | null;
-            readonly level: components["schemas"]["LevelEnum"];
+            readonly level: components["schemas"]["GrantLevel"];
             /** Format: date-time */
             readonly created_at: string;
         };
+        /** @enum {string} */
+        GrantLevel: "view" | "run" | "manage";
         /** @description Either `user` or `group`, by name. */
-        GrantInputRequest: {
+        GrantRequest: {
             /** @description A username. */
             user?: string;
             /** @description The name of a group. */
             group?: string;
-            level: components["schemas"]["LevelEnum"];
+            level: components["schemas"]["GrantLevel"];
         };
-        /**
-         * @description * `view` - View
-         *     * `run` - Run
-         *     * `manage` - Manage
-         * @enum {string}
-         */
-        LevelEnum: "view" | "run" | "manage";
+        /** @description The client has all events up to `cursor`. */
+        HeartbeatFrame: {
+            /** @constant */
+            type: "heartbeat";
+            cursor: number;
+        };
         Links: {
             /** Format: uri */
             docs: string;
             /** Format: uri */
             schema: string;
+            /** Format: uri */
+            event_schema: string;
+            /** Format: uri */
+            asyncapi: string;
             /** Format: uri */
             login: string;
             /** Format: uri */
@@ -2187,24 +2091,28 @@ export interface components {
             /** @description As it was when the run was triggered. */
             readonly dag_id: string;
             readonly dag_run_id: string;
-            readonly state: components["schemas"]["RunStateEnum"];
+            readonly state: components["schemas"]["RunState"];
             readonly state_reason: string;
             /** @description It can make no progress until it is resumed. */
             paused: boolean;
             /** @description Its DAG is paused, and tasks that had started go on to their end. */
             pausing: boolean;
-            readonly trigger_type: components["schemas"]["TriggerTypeEnum"];
+            readonly trigger_type: components["schemas"]["TriggerType"];
             /** @description Who triggered it; null if Airflow did. */
             user_id: number | null;
             readonly username: string | null;
             /** @description The caller's own reference. */
-            caller_task_ref: (number | string) | null;
+            caller_task_ref: number | string | null;
             /** @description The caller's own reference. */
-            caller_dataset_ref: (number | string) | null;
+            caller_dataset_ref: number | string | null;
             /** @description The same as `caller_task_ref`; no task of Airflow. */
-            task_id: (number | string) | null;
+            task_id: number | string | null;
             /** @description The same as `caller_dataset_ref`. */
-            dataset_id: (number | string) | null;
+            dataset_id: number | string | null;
+            /** @description With the workflow's defaults. */
+            parameters?: {
+                [key: string]: unknown;
+            };
             readonly note: string;
             /** @description Each retry adds one. */
             readonly attempt: number;
@@ -2258,7 +2166,10 @@ export interface components {
             readonly is_active: boolean;
             /** @description Whether its DAG is paused in Airflow. */
             is_paused: boolean;
-            readonly visibility: components["schemas"]["VisibilityEnum"];
+            default_parameters?: {
+                [key: string]: unknown;
+            };
+            readonly visibility: components["schemas"]["Visibility"];
             /**
              * Adopts Airflow's runs
              * @description Chosen by an admin to get the runs that are started in Airflow itself.
@@ -2266,6 +2177,8 @@ export interface components {
             readonly adopts_airflow_runs: boolean;
             /** @description The task of the DAG whose return value is the result of a run. */
             readonly result_task: string;
+            /** @description Why no run of it can start now; empty if one can. */
+            readonly hindrance?: string;
             /** Format: date-time */
             readonly created_at: string;
             /** Format: date-time */
@@ -2315,7 +2228,7 @@ export interface components {
         };
         /** @description Airflow has not sent what was asked for yet. Repeat the same request after `Retry-After` seconds. */
         LogPreparing: {
-            code: components["schemas"]["CodeEnum"];
+            code: components["schemas"]["Code"];
             detail: string;
             task_id: string;
             map_index: number;
@@ -2337,14 +2250,6 @@ export interface components {
             /** @description Of the sign-in to end; by default the sign-in of this request. */
             refresh_token?: string;
         };
-        /**
-         * @description * `all` - every DAG
-         *     * `dag_id` - the DAG with this dag_id
-         *     * `prefix` - DAGs whose dag_id begins like this
-         *     * `tag` - DAGs with this tag
-         * @enum {string}
-         */
-        MatchEnum: "all" | "dag_id" | "prefix" | "tag";
         Me: {
             readonly id: number;
             readonly username: string;
@@ -2355,7 +2260,7 @@ export interface components {
              */
             readonly email: string;
             readonly name: string;
-            readonly role: components["schemas"]["RoleEnum"];
+            readonly role: components["schemas"]["Role"];
             /**
              * Active
              * @description False for a deactivated account.
@@ -2369,20 +2274,19 @@ export interface components {
              */
             readonly last_login: string | null;
             /** @description The scopes of the credentials of this request. */
-            readonly scopes: components["schemas"]["ScopesEnum"][];
+            readonly scopes: components["schemas"]["Scope"][];
         };
-        /**
-         * @description * `failed` - failed
-         *     * `all` - all
-         *     * `from_task` - from_task
-         * @enum {string}
-         */
-        ModeEnum: "failed" | "all" | "from_task";
+        MergedParameters: {
+            /** @description With the workflow's defaults. */
+            parameters: {
+                [key: string]: unknown;
+            };
+        };
         NewApiKeyRequest: {
             /** @description What the key is for, to recognise it in the list. */
             name: string;
             /** @description Only scopes that you have. */
-            scopes: components["schemas"]["ScopesEnum"][];
+            scopes: components["schemas"]["Scope"][];
             /** @description The key is valid for these workflows only; by default for all that you can see. */
             workflow_ids?: number[] | null;
             /**
@@ -2391,11 +2295,17 @@ export interface components {
              */
             expires_at?: string | null;
         };
+        NewFactor: {
+            /** @description For typing into the app. Shown once. */
+            secret: string;
+            /** @description The same as an `otpauth:` URI, for a QR code. */
+            uri: string;
+        };
         /** @description A new notification config, with the secret that was created for it. */
-        NewConfig: {
+        NewNotificationConfig: {
             readonly id: number;
             readonly name: string;
-            channel: components["schemas"]["NotificationChannelEnum"];
+            channel: components["schemas"]["NotificationChannel"];
             /** @description Masked. Null for other channels than slack. */
             readonly webhook_url: string | null;
             /** @description Masked. Null for other channels than webhook and apprise. */
@@ -2403,13 +2313,13 @@ export interface components {
             /** @description Masked. Null for other channels than email. */
             readonly recipients: string[] | null;
             /** @description Recipients of e-mail who have to agree first. They get a link, and nothing else. */
-            readonly unconfirmed_recipients: components["schemas"]["Unconfirmed"][];
+            readonly unconfirmed_recipients: components["schemas"]["UnconfirmedRecipient"][];
             /** @description Masked. Null if messages are not signed. */
             readonly secret: string | null;
             /** @description Null for a config for everyone. */
             owner_id: number | null;
             readonly for_everyone: boolean;
-            notification_types: components["schemas"]["NotificationTypeEnum"][];
+            notification_types: components["schemas"]["NotificationType"][];
             filters: components["schemas"]["Filters"];
             readonly enabled: boolean;
             readonly disabled_reason: string;
@@ -2434,11 +2344,9 @@ export interface components {
             /** @description The secret that was created because none was sent. It is shown only now. Only for webhook. */
             new_secret?: string;
         };
-        NewFactor: {
-            /** @description For typing into the app. Shown once. */
-            secret: string;
-            /** @description The same as an `otpauth:` URI, for a QR code. */
-            uri: string;
+        NewRecoveryCodes: {
+            /** @description Each works once. Shown once. */
+            recovery_codes: string[];
         };
         /** @description The new secret of a webhook. */
         NewSecret: {
@@ -2450,22 +2358,85 @@ export interface components {
             username: string;
             /** Format: email */
             email: string;
-            /** @default  */
             name?: string;
             /** @description At least 12 characters (`PASSWORD_MIN_LENGTH`), not all digits, not a common one. */
             password: string;
-            /** @default user */
-            role?: components["schemas"]["RoleEnum"];
+            /** @description Default: user. */
+            role?: components["schemas"]["Role"];
         };
-        /**
-         * @description * `slack` - slack
-         *     * `webhook` - webhook
-         *     * `email` - email
-         *     * `apprise` - apprise
-         *     * `canary` - canary
-         * @enum {string}
-         */
-        NotificationChannelEnum: "slack" | "webhook" | "email" | "apprise" | "canary";
+        /** @enum {string} */
+        NotificationChannel: "slack" | "webhook" | "email" | "apprise" | "canary";
+        /** @description A notification config. Its target and secrets are masked. */
+        NotificationConfig: {
+            readonly id: number;
+            readonly name: string;
+            channel: components["schemas"]["NotificationChannel"];
+            /** @description Masked. Null for other channels than slack. */
+            readonly webhook_url: string | null;
+            /** @description Masked. Null for other channels than webhook and apprise. */
+            readonly url: string | null;
+            /** @description Masked. Null for other channels than email. */
+            readonly recipients: string[] | null;
+            /** @description Recipients of e-mail who have to agree first. They get a link, and nothing else. */
+            readonly unconfirmed_recipients: components["schemas"]["UnconfirmedRecipient"][];
+            /** @description Masked. Null if messages are not signed. */
+            readonly secret: string | null;
+            /** @description Null for a config for everyone. */
+            owner_id: number | null;
+            readonly for_everyone: boolean;
+            notification_types: components["schemas"]["NotificationType"][];
+            filters: components["schemas"]["Filters"];
+            readonly enabled: boolean;
+            readonly disabled_reason: string;
+            /** Format: date-time */
+            readonly disabled_at: string | null;
+            /** @description Repeats of a failure are sent as a digest, and its end is reported. */
+            readonly fold_repeats: boolean;
+            readonly quiet_hours: components["schemas"]["QuietHours"] | null;
+            /** @description Deliveries that may be under way at once. */
+            readonly max_in_flight: number;
+            /** @description Failed tries since the last success. */
+            readonly failures: number;
+            /**
+             * Format: date-time
+             * @description The receiver fails: no try before this.
+             */
+            readonly paused_until: string | null;
+            /** Format: date-time */
+            readonly created_at: string;
+            /** Format: date-time */
+            readonly updated_at: string;
+        };
+        /** @description A notification config: where messages go, and which events they report. */
+        NotificationConfigRequest: {
+            name: string;
+            channel: components["schemas"]["OfferedChannel"];
+            /** @description The target of the channel slack. */
+            webhook_url?: string;
+            /** @description The target of the channels webhook and apprise. */
+            url?: string;
+            /** @description The target of the channel email. */
+            recipients?: string[];
+            notification_types: components["schemas"]["NotificationType"][];
+            filters?: components["schemas"]["FiltersRequest"];
+            enabled?: boolean;
+            /** @description Only for admins. Such a config belongs to all of them. */
+            for_everyone?: boolean;
+            /** @description Send repeats of a failure as a digest, and report its end. True by default, except for webhook. */
+            fold_repeats?: boolean;
+            quiet_hours?: components["schemas"]["QuietHoursRequest"] | null;
+            max_in_flight?: number;
+            /** @description Only for webhook. The newest secret so far goes on signing beside it. */
+            secret?: string;
+            /** @description Only for webhook. Replaces all secrets. */
+            secrets?: string[];
+        };
+        NotificationFailedData: {
+            config_id: number;
+            name: string;
+            reason: string;
+            disabled: boolean;
+        };
         /** @description A notification config was disabled after a permanent failure, or one of its deliveries was given up. */
         NotificationFailedEvent: {
             /** @description The cursor. */
@@ -2485,60 +2456,36 @@ export interface components {
             user_id: number | null;
             /** Format: date-time */
             readonly timestamp: string;
-            data: {
-                config_id: number;
-                name: string;
-                reason: string;
-                disabled: boolean;
-            };
+            data: components["schemas"]["NotificationFailedData"];
         };
-        /**
-         * @description * `workflow_triggered` - workflow_triggered
-         *     * `workflow_started` - workflow_started
-         *     * `workflow_completed` - workflow_completed
-         *     * `workflow_result` - workflow_result
-         *     * `workflow_failed` - workflow_failed
-         *     * `workflow_stopped` - workflow_stopped
-         *     * `workflow_retried` - workflow_retried
-         *     * `workflow_paused` - workflow_paused
-         *     * `workflow_resumed` - workflow_resumed
-         *     * `workflow_stop_incomplete` - workflow_stop_incomplete
-         *     * `workflow_external_change` - workflow_external_change
-         *     * `task_started` - task_started
-         *     * `task_completed` - task_completed
-         *     * `task_failed` - task_failed
-         *     * `task_retrying` - task_retrying
-         *     * `task_skipped` - task_skipped
-         *     * `task_awaiting_input` - task_awaiting_input
-         *     * `task_input_received` - task_input_received
-         *     * `dag_synced` - dag_synced
-         *     * `dag_import_error` - dag_import_error
-         *     * `system_airflow_down` - system_airflow_down
-         *     * `system_airflow_up` - system_airflow_up
-         *     * `system_airflow_emptied` - system_airflow_emptied
-         *     * `notification_failed` - notification_failed
-         * @enum {string}
-         */
-        NotificationTypeEnum: "workflow_triggered" | "workflow_started" | "workflow_completed" | "workflow_result" | "workflow_failed" | "workflow_stopped" | "workflow_retried" | "workflow_paused" | "workflow_resumed" | "workflow_stop_incomplete" | "workflow_external_change" | "task_started" | "task_completed" | "task_failed" | "task_retrying" | "task_skipped" | "task_awaiting_input" | "task_input_received" | "dag_synced" | "dag_import_error" | "system_airflow_down" | "system_airflow_up" | "system_airflow_emptied" | "notification_failed";
-        /** @enum {unknown} */
-        NullEnum: null;
+        /** @enum {string} */
+        NotificationType: "workflow_triggered" | "workflow_started" | "workflow_completed" | "workflow_result" | "workflow_failed" | "workflow_stopped" | "workflow_retried" | "workflow_paused" | "workflow_resumed" | "workflow_stop_incomplete" | "workflow_external_change" | "task_started" | "task_completed" | "task_failed" | "task_retrying" | "task_skipped" | "task_awaiting_input" | "task_input_received" | "dag_synced" | "dag_import_error" | "system_airflow_down" | "system_airflow_up" | "system_airflow_emptied" | "notification_failed";
+        /** @description A type of event that configs can subscribe to. */
+        NotificationTypeInfo: {
+            name: components["schemas"]["NotificationType"];
+            /** @description The type of the event, as in its envelope. */
+            event: components["schemas"]["EventType"];
+            description: string;
+        };
+        /** @enum {string} */
+        OfferedChannel: "slack" | "webhook" | "email" | "apprise";
         OtherRun: {
             /** Format: uuid */
             run_id: string;
             workflow_id: number;
-            state: components["schemas"]["RunStateEnum"];
+            state: components["schemas"]["RunState"];
         };
         PaginatedAirflowList: {
             /** @example 123 */
             count: number;
             /**
              * Format: uri
-             * @example http://api.example.org/accounts/?page=4
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
              */
             next: string | null;
             /**
              * Format: uri
-             * @example http://api.example.org/accounts/?page=2
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
              */
             previous: string | null;
             results: components["schemas"]["Airflow"][];
@@ -2548,55 +2495,40 @@ export interface components {
             count: number;
             /**
              * Format: uri
-             * @example http://api.example.org/accounts/?page=4
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
              */
             next: string | null;
             /**
              * Format: uri
-             * @example http://api.example.org/accounts/?page=2
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
              */
             previous: string | null;
             results: components["schemas"]["ApiKey"][];
         };
-        PaginatedAuditList: {
+        PaginatedAuditEntryList: {
             /**
              * Format: uri
-             * @example http://api.example.org/accounts/?cursor=cD00ODY%3D"
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
              */
             next: string | null;
             /**
              * Format: uri
-             * @example http://api.example.org/accounts/?cursor=cj0xJnA9NDg3
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
              */
             previous: string | null;
-            results: components["schemas"]["Audit"][];
-        };
-        PaginatedConfigList: {
-            /** @example 123 */
-            count: number;
-            /**
-             * Format: uri
-             * @example http://api.example.org/accounts/?page=4
-             */
-            next: string | null;
-            /**
-             * Format: uri
-             * @example http://api.example.org/accounts/?page=2
-             */
-            previous: string | null;
-            results: components["schemas"]["Config"][];
+            results: components["schemas"]["AuditEntry"][];
         };
         PaginatedDagList: {
             /** @example 123 */
             count: number;
             /**
              * Format: uri
-             * @example http://api.example.org/accounts/?page=4
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
              */
             next: string | null;
             /**
              * Format: uri
-             * @example http://api.example.org/accounts/?page=2
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
              */
             previous: string | null;
             results: components["schemas"]["Dag"][];
@@ -2606,12 +2538,12 @@ export interface components {
             count: number;
             /**
              * Format: uri
-             * @example http://api.example.org/accounts/?page=4
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
              */
             next: string | null;
             /**
              * Format: uri
-             * @example http://api.example.org/accounts/?page=2
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
              */
             previous: string | null;
             results: components["schemas"]["DagRule"][];
@@ -2619,12 +2551,12 @@ export interface components {
         PaginatedDeliveryList: {
             /**
              * Format: uri
-             * @example http://api.example.org/accounts/?cursor=cD00ODY%3D"
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
              */
             next: string | null;
             /**
              * Format: uri
-             * @example http://api.example.org/accounts/?cursor=cj0xJnA9NDg3
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
              */
             previous: string | null;
             results: components["schemas"]["Delivery"][];
@@ -2632,12 +2564,12 @@ export interface components {
         PaginatedEventList: {
             /**
              * Format: uri
-             * @example http://api.example.org/accounts/?cursor=cD00ODY%3D"
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
              */
             next: string | null;
             /**
              * Format: uri
-             * @example http://api.example.org/accounts/?cursor=cj0xJnA9NDg3
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
              */
             previous: string | null;
             results: components["schemas"]["Event"][];
@@ -2647,12 +2579,12 @@ export interface components {
             count: number;
             /**
              * Format: uri
-             * @example http://api.example.org/accounts/?page=4
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
              */
             next: string | null;
             /**
              * Format: uri
-             * @example http://api.example.org/accounts/?page=2
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
              */
             previous: string | null;
             results: components["schemas"]["Grant"][];
@@ -2660,12 +2592,12 @@ export interface components {
         PaginatedListedRunList: {
             /**
              * Format: uri
-             * @example http://api.example.org/accounts/?cursor=cD00ODY%3D"
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
              */
             next: string | null;
             /**
              * Format: uri
-             * @example http://api.example.org/accounts/?cursor=cj0xJnA9NDg3
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
              */
             previous: string | null;
             results: components["schemas"]["ListedRun"][];
@@ -2677,27 +2609,72 @@ export interface components {
             count: number;
             /**
              * Format: uri
-             * @example http://api.example.org/accounts/?page=4
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
              */
             next: string | null;
             /**
              * Format: uri
-             * @example http://api.example.org/accounts/?page=2
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
              */
             previous: string | null;
             results: components["schemas"]["ListedWorkflow"][];
+        };
+        PaginatedNotificationConfigList: {
+            /** @example 123 */
+            count: number;
+            /**
+             * Format: uri
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
+             */
+            next: string | null;
+            /**
+             * Format: uri
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
+             */
+            previous: string | null;
+            results: components["schemas"]["NotificationConfig"][];
+        };
+        PaginatedNotificationTypeInfoList: {
+            /** @example 123 */
+            count: number;
+            /**
+             * Format: uri
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
+             */
+            next: string | null;
+            /**
+             * Format: uri
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
+             */
+            previous: string | null;
+            results: components["schemas"]["NotificationTypeInfo"][];
+        };
+        PaginatedSessionList: {
+            /** @example 123 */
+            count: number;
+            /**
+             * Format: uri
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
+             */
+            next: string | null;
+            /**
+             * Format: uri
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
+             */
+            previous: string | null;
+            results: components["schemas"]["Session"][];
         };
         PaginatedTaskList: {
             /** @example 123 */
             count: number;
             /**
              * Format: uri
-             * @example http://api.example.org/accounts/?page=4
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
              */
             next: string | null;
             /**
              * Format: uri
-             * @example http://api.example.org/accounts/?page=2
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
              */
             previous: string | null;
             results: components["schemas"]["Task"][];
@@ -2707,67 +2684,42 @@ export interface components {
             count: number;
             /**
              * Format: uri
-             * @example http://api.example.org/accounts/?page=4
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
              */
             next: string | null;
             /**
              * Format: uri
-             * @example http://api.example.org/accounts/?page=2
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
              */
             previous: string | null;
             results: components["schemas"]["Ticket"][];
-        };
-        PaginatedTypeList: {
-            /** @example 123 */
-            count: number;
-            /**
-             * Format: uri
-             * @example http://api.example.org/accounts/?page=4
-             */
-            next: string | null;
-            /**
-             * Format: uri
-             * @example http://api.example.org/accounts/?page=2
-             */
-            previous: string | null;
-            results: components["schemas"]["Type"][];
         };
         PaginatedUserList: {
             /** @example 123 */
             count: number;
             /**
              * Format: uri
-             * @example http://api.example.org/accounts/?page=4
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
              */
             next: string | null;
             /**
              * Format: uri
-             * @example http://api.example.org/accounts/?page=2
+             * @example https://svops.example.com/api/v1/runs?cursor=cD0y
              */
             previous: string | null;
             results: components["schemas"]["User"][];
         };
-        Parameters: {
-            /** @description With the workflow's defaults. */
-            parameters: {
-                [key: string]: unknown;
-            };
+        PasswordAndCodeRequest: {
+            current_password: string;
+            /** @description The present code of the app, or a recovery code. */
+            code: string;
         };
         /** @description The way to an Airflow, and what it is used for. */
         PatchedAirflowChangesRequest: {
             /** @description Of Airflow's own pages, without /api. */
             url?: string;
-            /**
-             * @description The way in; password by default.
-             *
-             *     * `password` - password
-             *     * `token` - token
-             *     * `oauth2` - oauth2
-             *     * `google` - google
-             *     * `mwaa` - mwaa
-             *     * `command` - command
-             */
-            auth?: components["schemas"]["AuthEnum"];
+            /** @description The way in; password by default. */
+            auth?: components["schemas"]["AirflowAuth"];
             /** @description The other options: username, password, token, token_file, oauth2_token_url, oauth2_client_id, oauth2_client_secret, oauth2_scope, oauth2_audience, oauth2_method, google_credentials, google_audience, mwaa_environment, mwaa_region, mwaa_method, token_command, token_command_env, token_timeout, headers, ca_file, client_cert, client_key, proxy, max_requests_per_second, ingest_secret. */
             options?: {
                 [key: string]: unknown;
@@ -2782,28 +2734,28 @@ export interface components {
             name?: string;
             /** Format: email */
             email?: string;
-            role?: components["schemas"]["RoleEnum"];
+            role?: components["schemas"]["Role"];
             /** @description False deactivates the account at once. */
             is_active?: boolean;
         };
         /** @description A notification config: where messages go, and which events they report. */
-        PatchedConfigInputRequest: {
+        PatchedNotificationConfigRequest: {
             name?: string;
-            channel?: components["schemas"]["ConfigInputChannelEnum"];
+            channel?: components["schemas"]["OfferedChannel"];
             /** @description The target of the channel slack. */
             webhook_url?: string;
             /** @description The target of the channels webhook and apprise. */
             url?: string;
             /** @description The target of the channel email. */
             recipients?: string[];
-            notification_types?: components["schemas"]["NotificationTypeEnum"][];
+            notification_types?: components["schemas"]["NotificationType"][];
             filters?: components["schemas"]["FiltersRequest"];
             enabled?: boolean;
             /** @description Only for admins. Such a config belongs to all of them. */
             for_everyone?: boolean;
             /** @description Send repeats of a failure as a digest, and report its end. True by default, except for webhook. */
             fold_repeats?: boolean;
-            quiet_hours?: components["schemas"]["QuietHoursInputRequest"] | null;
+            quiet_hours?: components["schemas"]["QuietHoursRequest"] | null;
             max_in_flight?: number;
             /** @description Only for webhook. The newest secret so far goes on signing beside it. */
             secret?: string;
@@ -2817,7 +2769,7 @@ export interface components {
             email?: string;
         };
         /** @description A DAG made available under a name. In the context, `workflow` is the one that is changed. */
-        PatchedWorkflowInputRequest: {
+        PatchedWorkflowRequest: {
             name?: string;
             description?: string;
             /** @description The Airflow that has the DAG; `default` by default. Changed alone, it moves the workflow to the DAG of the same dag_id there. Runs stay where they are. */
@@ -2829,59 +2781,41 @@ export interface components {
             default_parameters?: {
                 [key: string]: unknown;
             };
-            visibility?: components["schemas"]["VisibilityEnum"];
+            visibility?: components["schemas"]["Visibility"];
             /** @description The task of the DAG whose return value is the result of a run; empty for none. */
             result_task?: string;
             /** @description Whether it gets the runs of its DAG that are started in Airflow itself. Only an admin can set it to true, for one workflow of a DAG. If none is chosen, the oldest active workflow gets them, provided that all workflows of the DAG are internal. */
             adopts_airflow_runs?: boolean;
         };
         /** @description Why the workflow is paused or resumed. */
-        PauseInputRequest: {
-            /** @default  */
+        PauseRequest: {
             note?: string;
         };
-        /** @description What a task asks a person. */
-        Question: {
-            subject: string;
-            /** @description Markdown. */
-            body: string;
-            options: string[];
-            /** @description Airflow takes them after a timeout. */
-            defaults: string[];
-            /** @description Whether several options may be chosen. */
-            multiple: boolean;
-            /** @description What else is asked for, in the form of DAG parameters. */
-            params: {
-                [key: string]: unknown;
-            };
-            /** @description Who may answer in Airflow; empty if no account was named. */
-            respondents: string[];
-            /** Format: date-time */
-            asked_at: string | null;
-            answer: components["schemas"]["Answer"] | null;
+        /** @enum {string} */
+        PauseScope: "run" | "workflow";
+        /** @description Answered with `pong`. */
+        PingMessage: {
+            /** @constant */
+            type: "ping";
+        };
+        /** @description The answer to `ping`. */
+        PongFrame: {
+            /** @constant */
+            type: "pong";
         };
         /** @description Hours in which deliveries are held. */
         QuietHours: {
-            /** Format: time */
             begin: string;
-            /** Format: time */
             end: string;
             /** @description A time zone of the IANA database. */
             timezone: string;
         };
         /** @description Events in these hours are recorded, and sent when the hours end. */
-        QuietHoursInputRequest: {
-            /**
-             * Format: time
-             * @description For example 22:00.
-             */
+        QuietHoursRequest: {
+            /** @description For example 22:00. */
             begin: string;
-            /** Format: time */
             end: string;
-            /**
-             * @description For example Europe/Berlin.
-             * @default UTC
-             */
+            /** @description For example Europe/Berlin. Default: UTC. */
             timezone?: string;
         };
         Reason: {
@@ -2889,16 +2823,8 @@ export interface components {
             code: string;
             /** @description For people. */
             reason: string;
-            /**
-             * @description Who can act.
-             *
-             *     * `nobody` - nobody
-             *     * `you` - you
-             *     * `operator` - operator
-             *     * `author` - author
-             *     * `respondent` - respondent
-             */
-            who: components["schemas"]["WhoEnum"];
+            /** @description Who can act. */
+            who: components["schemas"]["WhoCanAct"];
             /** @description What they can do. */
             action: string;
         };
@@ -2906,32 +2832,24 @@ export interface components {
         Recipient: {
             /** @description Masked. */
             recipient: string;
-            /**
-             * @description `unconfirmed`: the recipient has not agreed to get mails.
-             *
-             *     * `accepted` - accepted
-             *     * `refused` - refused
-             *     * `waiting` - waiting
-             *     * `unconfirmed` - unconfirmed
-             */
-            outcome: components["schemas"]["RecipientOutcomeEnum"];
+            /** @description `unconfirmed`: the recipient has not agreed to get mails. */
+            outcome: components["schemas"]["RecipientOutcome"];
             /** @description The words of the mail server, or why it was not asked. */
             answer: string;
         };
-        /**
-         * @description * `accepted` - accepted
-         *     * `refused` - refused
-         *     * `waiting` - waiting
-         *     * `unconfirmed` - unconfirmed
-         * @enum {string}
-         */
-        RecipientOutcomeEnum: "accepted" | "refused" | "waiting" | "unconfirmed";
-        RecoveryCodes: {
-            /** @description Each works once. Shown once. */
-            recovery_codes: string[];
+        /** @enum {string} */
+        RecipientOutcome: "accepted" | "refused" | "waiting" | "unconfirmed";
+        /** @description The replay is complete; or it is refused for a reason, and the stream is live. */
+        RecoveredFrame: {
+            /** @constant */
+            type: "recovered";
+            recovered: boolean;
+            from: number;
+            to: number;
+            reason?: string;
         };
         /** @description Which deliveries of a config to send again. */
-        RedeliverRangeInputRequest: {
+        RedeliverRangeRequest: {
             /** Format: int64 */
             config_id: number;
             /** Format: date-time */
@@ -2942,15 +2860,10 @@ export interface components {
              */
             until?: string;
             /** @description Redeliver the deliveries with one of these statuses; failed by default. */
-            status?: components["schemas"]["RedeliverRangeInputStatusEnum"][];
+            status?: components["schemas"]["RedeliverRangeStatus"][];
         };
-        /**
-         * @description * `failed` - failed
-         *     * `suppressed` - suppressed
-         *     * `delivered` - delivered
-         * @enum {string}
-         */
-        RedeliverRangeInputStatusEnum: "failed" | "suppressed" | "delivered";
+        /** @enum {string} */
+        RedeliverRangeStatus: "failed" | "suppressed" | "delivered";
         /** @description The result of a redelivery. */
         Redelivered: {
             /** @description How many deliveries are scheduled again. */
@@ -2964,24 +2877,14 @@ export interface components {
             username: string;
             /** Format: email */
             email: string;
-            /** @default  */
             name?: string;
             /** @description At least 12 characters (`PASSWORD_MIN_LENGTH`), not all digits, not a common one. */
             password: string;
         };
         /** @description The result of a run: what the workflow's `result_task` has returned, or why there is nothing. */
         Result: {
-            /**
-             * @description `none`: nothing is expected. `pending`: the run has not ended, or the result is still to be read from Airflow. `missing`: the task was skipped, has failed or has returned nothing. `too_large`: Airflow has it, see `reference`. `unavailable`: Airflow did not give it.
-             *
-             *     * `none` - None
-             *     * `pending` - Pending
-             *     * `ready` - Ready
-             *     * `missing` - Missing
-             *     * `too_large` - Too Large
-             *     * `unavailable` - Unavailable
-             */
-            state: components["schemas"]["ResultStateEnum"];
+            /** @description `none`: nothing is expected. `pending`: the run has not ended, or the result is still to be read from Airflow. `missing`: the task was skipped, has failed or has returned nothing. `too_large`: Airflow has it, see `reference`. `unavailable`: Airflow did not give it. */
+            state: components["schemas"]["ResultState"];
             /** @description The result task; empty if there is none. */
             task_id: string;
             /** @description Any JSON; null in every state but `ready`. */
@@ -2993,32 +2896,30 @@ export interface components {
             /** @description Where Airflow's API has a result that is too large, below `/api/v2/`. */
             reference: string;
         };
-        /**
-         * @description * `none` - None
-         *     * `pending` - Pending
-         *     * `ready` - Ready
-         *     * `missing` - Missing
-         *     * `too_large` - Too Large
-         *     * `unavailable` - Unavailable
-         * @enum {string}
-         */
-        ResultStateEnum: "none" | "pending" | "ready" | "missing" | "too_large" | "unavailable";
+        /** @enum {string} */
+        ResultState: "none" | "pending" | "ready" | "missing" | "too_large" | "unavailable";
+        /** @description Replay the log after a cursor, then go on live. */
+        ResumeMessage: {
+            /** @constant */
+            type: "resume";
+            after: number;
+        };
+        /** @description The answer to `resume`: forget all events with a higher id than `from`, they come again. */
+        ResumingFrame: {
+            /** @constant */
+            type: "resuming";
+            from: number;
+        };
+        /** @enum {string} */
+        RetryMode: "failed" | "all" | "from_task";
         /** @description What a retry would run again. */
         RetryPreview: {
             would_run: components["schemas"]["TaskRef"][];
         };
-        /**
-         * @description * `viewer` - Viewer
-         *     * `user` - User
-         *     * `admin` - Admin
-         * @enum {string}
-         */
-        RoleEnum: "viewer" | "user" | "admin";
-        RotateRequest: {
-            /**
-             * @description How long the old secret stays valid.
-             * @default 86400
-             */
+        /** @enum {string} */
+        Role: "viewer" | "user" | "admin";
+        RotateApiKeyRequest: {
+            /** @description How long the old secret stays valid. Default: 86400. */
             grace_seconds?: number;
         };
         /** @description A run. */
@@ -3032,24 +2933,24 @@ export interface components {
             /** @description As it was when the run was triggered. */
             readonly dag_id: string;
             readonly dag_run_id: string;
-            readonly state: components["schemas"]["RunStateEnum"];
+            readonly state: components["schemas"]["RunState"];
             readonly state_reason: string;
             /** @description It can make no progress until it is resumed. */
             paused: boolean;
             /** @description Its DAG is paused, and tasks that had started go on to their end. */
             pausing: boolean;
-            readonly trigger_type: components["schemas"]["TriggerTypeEnum"];
+            readonly trigger_type: components["schemas"]["TriggerType"];
             /** @description Who triggered it; null if Airflow did. */
             user_id: number | null;
             readonly username: string | null;
             /** @description The caller's own reference. */
-            caller_task_ref: (number | string) | null;
+            caller_task_ref: number | string | null;
             /** @description The caller's own reference. */
-            caller_dataset_ref: (number | string) | null;
+            caller_dataset_ref: number | string | null;
             /** @description The same as `caller_task_ref`; no task of Airflow. */
-            task_id: (number | string) | null;
+            task_id: number | string | null;
             /** @description The same as `caller_dataset_ref`. */
-            dataset_id: (number | string) | null;
+            dataset_id: number | string | null;
             /** @description With the workflow's defaults. */
             readonly parameters: {
                 [key: string]: unknown;
@@ -3093,6 +2994,18 @@ export interface components {
             /** @description True while Airflow does not answer, or hides the run's DAG from SVOps' user. */
             readonly stale: boolean;
         };
+        /** @description An earlier attempt of a run, as it ended. */
+        RunAttempt: {
+            readonly number: number;
+            readonly state: components["schemas"]["RunState"];
+            readonly state_reason: string;
+            /** @description Each as task_id, or task_id[map_index]. */
+            readonly failed_tasks: string[];
+            /** Format: date-time */
+            readonly started_at: string | null;
+            /** Format: date-time */
+            readonly ended_at: string | null;
+        };
         /** @description Why the action does not fit: the state of the run, or the other runs that a pause would freeze. */
         RunConflict: {
             /** @description Stable, for programs. */
@@ -3105,7 +3018,7 @@ export interface components {
             };
             /** @description Finds this request in the logs. */
             request_id: string | null;
-            state?: components["schemas"]["RunStateEnum"];
+            state?: components["schemas"]["RunState"];
             paused?: boolean;
             /** Format: uuid */
             run_id?: string;
@@ -3125,24 +3038,24 @@ export interface components {
             /** @description As it was when the run was triggered. */
             readonly dag_id: string;
             readonly dag_run_id: string;
-            readonly state: components["schemas"]["RunStateEnum"];
+            readonly state: components["schemas"]["RunState"];
             readonly state_reason: string;
             /** @description It can make no progress until it is resumed. */
             paused: boolean;
             /** @description Its DAG is paused, and tasks that had started go on to their end. */
             pausing: boolean;
-            readonly trigger_type: components["schemas"]["TriggerTypeEnum"];
+            readonly trigger_type: components["schemas"]["TriggerType"];
             /** @description Who triggered it; null if Airflow did. */
             user_id: number | null;
             readonly username: string | null;
             /** @description The caller's own reference. */
-            caller_task_ref: (number | string) | null;
+            caller_task_ref: number | string | null;
             /** @description The caller's own reference. */
-            caller_dataset_ref: (number | string) | null;
+            caller_dataset_ref: number | string | null;
             /** @description The same as `caller_task_ref`; no task of Airflow. */
-            task_id: (number | string) | null;
+            task_id: number | string | null;
             /** @description The same as `caller_dataset_ref`. */
-            dataset_id: (number | string) | null;
+            dataset_id: number | string | null;
             /** @description With the workflow's defaults. */
             readonly parameters: {
                 [key: string]: unknown;
@@ -3186,23 +3099,14 @@ export interface components {
             /** @description True while Airflow does not answer, or hides the run's DAG from SVOps' user. */
             readonly stale: boolean;
             /** @description The attempts before this one. */
-            readonly attempts: components["schemas"]["Attempt"][];
+            readonly attempts: components["schemas"]["RunAttempt"][];
             /** @description What its result task has returned. */
             readonly result: components["schemas"]["Result"];
         };
         /** @description The result of a run, beside the run itself. */
         RunResult: {
-            /**
-             * @description `none`: nothing is expected. `pending`: the run has not ended, or the result is still to be read from Airflow. `missing`: the task was skipped, has failed or has returned nothing. `too_large`: Airflow has it, see `reference`. `unavailable`: Airflow did not give it.
-             *
-             *     * `none` - None
-             *     * `pending` - Pending
-             *     * `ready` - Ready
-             *     * `missing` - Missing
-             *     * `too_large` - Too Large
-             *     * `unavailable` - Unavailable
-             */
-            state: components["schemas"]["ResultStateEnum"];
+            /** @description `none`: nothing is expected. `pending`: the run has not ended, or the result is still to be read from Airflow. `missing`: the task was skipped, has failed or has returned nothing. `too_large`: Airflow has it, see `reference`. `unavailable`: Airflow did not give it. */
+            state: components["schemas"]["ResultState"];
             /** @description The result task; empty if there is none. */
             task_id: string;
             /** @description Any JSON; null in every state but `ready`. */
@@ -3215,48 +3119,35 @@ export interface components {
             reference: string;
             /** Format: uuid */
             run_id: string;
-            run_state: components["schemas"]["RunStateEnum"];
+            run_state: components["schemas"]["RunState"];
             /** @description The attempt of the run that the result belongs to. */
             attempt: number;
         };
-        /**
-         * @description * `pending` - Pending
-         *     * `queued` - Queued
-         *     * `running` - Running
-         *     * `stopping` - Stopping
-         *     * `success` - Success
-         *     * `failed` - Failed
-         *     * `stopped` - Stopped
-         * @enum {string}
-         */
-        RunStateEnum: "pending" | "queued" | "running" | "stopping" | "success" | "failed" | "stopped";
-        /**
-         * @description * `run` - run
-         *     * `workflow` - workflow
-         * @enum {string}
-         */
-        ScopeEnum: "run" | "workflow";
-        /**
-         * @description * `workflow:read` - workflow:read
-         *     * `workflow:write` - workflow:write
-         *     * `run:trigger` - run:trigger
-         *     * `run:control` - run:control
-         *     * `notification:write` - notification:write
-         *     * `user:admin` - user:admin
-         *     * `audit:read` - audit:read
-         * @enum {string}
-         */
-        ScopesEnum: "workflow:read" | "workflow:write" | "run:trigger" | "run:control" | "notification:write" | "user:admin" | "audit:read";
+        /** @enum {string} */
+        RunState: "pending" | "queued" | "running" | "stopping" | "success" | "failed" | "stopped";
+        /** @description Why the delivery is not scheduled: it is already, or its config is disabled. */
+        Scheduled: {
+            /** @description Stable, for programs. */
+            code: string;
+            /** @description A sentence, for people. */
+            detail: string;
+            /** @description The messages for each wrong field. */
+            errors?: {
+                [key: string]: string[];
+            };
+            /** @description Finds this request in the logs. */
+            request_id: string | null;
+            status?: components["schemas"]["DeliveryStatus"];
+            /** @description Why the config is disabled. */
+            reason?: string;
+        };
+        /** @enum {string} */
+        Scope: "workflow:read" | "workflow:write" | "run:trigger" | "run:control" | "notification:write" | "user:admin" | "audit:read";
         Session: {
             /** Format: uuid */
             id: string;
-            /**
-             * @description `token`: signed in over the API; `browser`: with a session cookie.
-             *
-             *     * `token` - token
-             *     * `browser` - browser
-             */
-            kind: components["schemas"]["SessionKindEnum"];
+            /** @description `token`: signed in over the API; `browser`: with a session cookie. */
+            kind: components["schemas"]["SessionKind"];
             /** @description The browser or program, as it names itself. */
             device: string;
             address: string;
@@ -3275,21 +3166,14 @@ export interface components {
             /** @description Whether it is the one of this request. */
             current: boolean;
         };
-        /**
-         * @description * `token` - token
-         *     * `browser` - browser
-         * @enum {string}
-         */
-        SessionKindEnum: "token" | "browser";
-        SessionList: {
-            results: components["schemas"]["Session"][];
-        };
+        /** @enum {string} */
+        SessionKind: "token" | "browser";
         ShownApiKey: {
             readonly id: number;
             readonly name: string;
             /** @description The public part of the key. */
             readonly prefix: string;
-            scopes: components["schemas"]["ScopesEnum"][];
+            scopes: components["schemas"]["Scope"][];
             /** @description Null: valid for all workflows of the user. */
             workflow_ids: number[] | null;
             /** Format: date-time */
@@ -3316,7 +3200,7 @@ export interface components {
             readonly workflow_id: number;
             /** Format: uuid */
             readonly run_id: string;
-            actions: components["schemas"]["ActionsEnum"][];
+            actions: components["schemas"]["TicketAction"][];
             /** Format: date-time */
             readonly created_at: string;
             /** Format: date-time */
@@ -3326,6 +3210,36 @@ export interface components {
         };
         SingleSignOnRequest: {
             id_token: string;
+        };
+        /** @description The answer to `get_status`. */
+        StatusFrame: {
+            /** @constant */
+            type: "status";
+            cursor: number;
+            run: components["schemas"]["Run"];
+            tasks: components["schemas"]["Task"][];
+        };
+        /** @description What the server sends on a WebSocket. */
+        StreamFrame: components["schemas"]["Event"] | components["schemas"]["ConnectionReadyFrame"] | components["schemas"]["HeartbeatFrame"] | components["schemas"]["ResumingFrame"] | components["schemas"]["RecoveredFrame"] | components["schemas"]["PongFrame"] | components["schemas"]["SubscribedFrame"] | components["schemas"]["UnsubscribedFrame"] | components["schemas"]["ErrorFrame"] | components["schemas"]["StatusFrame"] | components["schemas"]["EventsFrame"];
+        /** @description What a client sends on a WebSocket. */
+        StreamMessage: components["schemas"]["PingMessage"] | components["schemas"]["AuthMessage"] | components["schemas"]["SubscribeMessage"] | components["schemas"]["UnsubscribeMessage"] | components["schemas"]["GetStatusMessage"] | components["schemas"]["ResumeMessage"];
+        /** @description Narrow the stream. Several subscriptions add up, within the address of the stream. */
+        SubscribeMessage: {
+            /** @constant */
+            type: "subscribe";
+            workflow_id?: number;
+            /** Format: uuid */
+            run_id?: string;
+            types?: string[];
+        };
+        /** @description The stream is narrowed to this, beside its other subscriptions. */
+        SubscribedFrame: {
+            /** @constant */
+            type: "subscribed";
+            workflow_id?: number;
+            /** Format: uuid */
+            run_id?: string;
+            types?: string[];
         };
         /** @description What a sync did, as lists of dag_id. */
         Sync: {
@@ -3357,7 +3271,7 @@ export interface components {
             /** @description Airflow's id of its last try; none in 2.11. */
             readonly instance_id: string;
             /** @description What it asks a person; null if it asks nothing. */
-            readonly question: components["schemas"]["Question"] | null;
+            readonly question: components["schemas"]["TaskQuestion"] | null;
             /**
              * Format: date-time
              * @description When Airflow last confirmed this state.
@@ -3366,12 +3280,40 @@ export interface components {
             /** @description True while Airflow does not answer, or hides the run's DAG from SVOps' user. */
             readonly stale: boolean;
         };
+        TaskAnswer: {
+            /** @description The chosen options. */
+            chosen: string[];
+            params: {
+                [key: string]: unknown;
+            };
+            /** @description Who answered; empty if Airflow took the defaults after a timeout. */
+            by: string;
+            /** Format: date-time */
+            at: string;
+        };
+        TaskAwaitingInputData: {
+            state: string;
+            map_index: number;
+            try_number: number;
+            instance_id: string | null;
+            /** Format: double */
+            duration_s: number | null;
+            subject: string;
+            body: string;
+            options: string[];
+            defaults: string[];
+            multiple: boolean;
+            params: {
+                [key: string]: unknown;
+            };
+            respondents: string[];
+        };
         /**
          * @description A task instance waits until a person has answered it in Airflow.
          *
-         *         Anybody may answer who may edit the DAG's runs there, or only the `respondents` if there are some. `params` are
-         *         asked for beside the option, in the form of DAG parameters. After a timeout, Airflow takes the `defaults`. Without
-         *         a subject and options, Airflow did not say what is asked.
+         *     Anybody may answer who may edit the DAG's runs there, or only the `respondents` if there are some. `params` are
+         *     asked for beside the option, in the form of DAG parameters. After a timeout, Airflow takes the `defaults`. Without
+         *     a subject and options, Airflow did not say what is asked.
          */
         TaskAwaitingInputEvent: {
             /** @description The cursor. */
@@ -3391,23 +3333,15 @@ export interface components {
             user_id: number | null;
             /** Format: date-time */
             readonly timestamp: string;
-            data: {
-                state: string;
-                map_index: number;
-                try_number: number;
-                instance_id: string | null;
-                /** Format: double */
-                duration_s: number | null;
-                subject: string;
-                body: string;
-                options: string[];
-                defaults: string[];
-                multiple: boolean;
-                params: {
-                    [key: string]: unknown;
-                };
-                respondents: string[];
-            };
+            data: components["schemas"]["TaskAwaitingInputData"];
+        };
+        TaskCompletedData: {
+            state: string;
+            map_index: number;
+            try_number: number;
+            instance_id: string | null;
+            /** Format: double */
+            duration_s: number | null;
         };
         /** @description A task instance has succeeded. */
         TaskCompletedEvent: {
@@ -3428,14 +3362,15 @@ export interface components {
             user_id: number | null;
             /** Format: date-time */
             readonly timestamp: string;
-            data: {
-                state: string;
-                map_index: number;
-                try_number: number;
-                instance_id: string | null;
-                /** Format: double */
-                duration_s: number | null;
-            };
+            data: components["schemas"]["TaskCompletedData"];
+        };
+        TaskFailedData: {
+            state: string;
+            map_index: number;
+            try_number: number;
+            instance_id: string | null;
+            /** Format: double */
+            duration_s: number | null;
         };
         /** @description A task instance has failed and will not be tried again. */
         TaskFailedEvent: {
@@ -3456,14 +3391,20 @@ export interface components {
             user_id: number | null;
             /** Format: date-time */
             readonly timestamp: string;
-            data: {
-                state: string;
-                map_index: number;
-                try_number: number;
-                instance_id: string | null;
-                /** Format: double */
-                duration_s: number | null;
+            data: components["schemas"]["TaskFailedData"];
+        };
+        TaskInputReceivedData: {
+            state: string;
+            map_index: number;
+            try_number: number;
+            instance_id: string | null;
+            /** Format: double */
+            duration_s: number | null;
+            chosen: string[];
+            params: {
+                [key: string]: unknown;
             };
+            by: string;
         };
         /** @description A task instance was answered and goes on. `by` is empty if Airflow took the defaults after a timeout. */
         TaskInputReceivedEvent: {
@@ -3484,24 +3425,40 @@ export interface components {
             user_id: number | null;
             /** Format: date-time */
             readonly timestamp: string;
-            data: {
-                state: string;
-                map_index: number;
-                try_number: number;
-                instance_id: string | null;
-                /** Format: double */
-                duration_s: number | null;
-                chosen: string[];
-                params: {
-                    [key: string]: unknown;
-                };
-                by: string;
+            data: components["schemas"]["TaskInputReceivedData"];
+        };
+        /** @description What a task asks a person. */
+        TaskQuestion: {
+            subject: string;
+            /** @description Markdown. */
+            body: string;
+            options: string[];
+            /** @description Airflow takes them after a timeout. */
+            defaults: string[];
+            /** @description Whether several options may be chosen. */
+            multiple: boolean;
+            /** @description What else is asked for, in the form of DAG parameters. */
+            params: {
+                [key: string]: unknown;
             };
+            /** @description Who may answer in Airflow; empty if no account was named. */
+            respondents: string[];
+            /** Format: date-time */
+            asked_at: string | null;
+            answer: components["schemas"]["TaskAnswer"] | null;
         };
         TaskRef: {
             task_id: string;
             /** @description -1 for a task that is not mapped. */
             map_index: number;
+        };
+        TaskRetryingData: {
+            state: string;
+            map_index: number;
+            try_number: number;
+            instance_id: string | null;
+            /** Format: double */
+            duration_s: number | null;
         };
         /** @description A try has failed; Airflow will try again. */
         TaskRetryingEvent: {
@@ -3522,14 +3479,15 @@ export interface components {
             user_id: number | null;
             /** Format: date-time */
             readonly timestamp: string;
-            data: {
-                state: string;
-                map_index: number;
-                try_number: number;
-                instance_id: string | null;
-                /** Format: double */
-                duration_s: number | null;
-            };
+            data: components["schemas"]["TaskRetryingData"];
+        };
+        TaskSkippedData: {
+            state: string;
+            map_index: number;
+            try_number: number;
+            instance_id: string | null;
+            /** Format: double */
+            duration_s: number | null;
         };
         /** @description A task instance will not run: skipped, removed, or an upstream task failed (`state` says which). */
         TaskSkippedEvent: {
@@ -3550,14 +3508,17 @@ export interface components {
             user_id: number | null;
             /** Format: date-time */
             readonly timestamp: string;
-            data: {
-                state: string;
-                map_index: number;
-                try_number: number;
-                instance_id: string | null;
-                /** Format: double */
-                duration_s: number | null;
-            };
+            data: components["schemas"]["TaskSkippedData"];
+        };
+        TaskStartedData: {
+            state: string;
+            map_index: number;
+            try_number: number;
+            instance_id: string | null;
+            /** Format: double */
+            duration_s: number | null;
+            /** Format: date-time */
+            started_at: string | null;
         };
         /** @description A try of a task instance has begun. */
         TaskStartedEvent: {
@@ -3578,65 +3539,70 @@ export interface components {
             user_id: number | null;
             /** Format: date-time */
             readonly timestamp: string;
-            data: {
-                state: string;
-                map_index: number;
-                try_number: number;
-                instance_id: string | null;
-                /** Format: double */
-                duration_s: number | null;
-                /** Format: date-time */
-                started_at: string | null;
-            };
+            data: components["schemas"]["TaskStartedData"];
         };
         Ticket: {
             readonly id: number;
             readonly workflow_id: number;
             /** Format: uuid */
             readonly run_id: string;
-            actions: components["schemas"]["ActionsEnum"][];
+            actions: components["schemas"]["TicketAction"][];
             /** Format: date-time */
             readonly created_at: string;
             /** Format: date-time */
             readonly expires_at: string;
         };
+        /** @enum {string} */
+        TicketAction: "view" | "logs" | "stop" | "retry";
         /** @description A ticket for one run. */
-        TicketInputRequest: {
+        TicketRequest: {
             /** Format: uuid */
             run_id: string;
-            actions: components["schemas"]["ActionsEnum"][];
-            /**
-             * @description Lifetime in seconds.
-             * @default 60
-             */
+            actions: components["schemas"]["TicketAction"][];
+            /** @description Lifetime in seconds. Default: 60. */
             ttl?: number;
         };
         /** @enum {string} */
-        TokenTypeEnum: "bearer";
+        TokenType: "bearer";
         Tokens: {
             /** @description For `Authorization: Bearer …`. The claim `scopes` lists its rights. */
             access_token: string;
             /** @description Valid for one refresh. */
             refresh_token: string;
-            readonly token_type: components["schemas"]["TokenTypeEnum"];
+            readonly token_type: components["schemas"]["TokenType"];
             /** @description Lifetime of the access token in seconds. */
             expires_in: number;
             user: components["schemas"]["User"];
         };
+        /** @description Why there is no further key. */
+        TooManyKeys: {
+            /** @description Stable, for programs. */
+            code: string;
+            /** @description A sentence, for people. */
+            detail: string;
+            /** @description The messages for each wrong field. */
+            errors?: {
+                [key: string]: string[];
+            };
+            /** @description Finds this request in the logs. */
+            request_id: string | null;
+            /** @description How many valid keys a user may have. */
+            limit?: number;
+        };
         /** @description A new run. `caller_task_ref` and `caller_dataset_ref` are your own references, passed to the DAG. */
-        TriggerInputRequest: {
+        TriggerRequest: {
             /** @description Override the workflow's defaults. */
             parameters?: {
                 [key: string]: unknown;
             };
             /** @description Your own reference. */
-            caller_task_ref?: (number | string) | null;
+            caller_task_ref?: number | string | null;
             /** @description Your own reference. */
-            caller_dataset_ref?: (number | string) | null;
+            caller_dataset_ref?: number | string | null;
             /** @description Another name of `caller_task_ref`. */
-            task_id?: (number | string) | null;
+            task_id?: number | string | null;
             /** @description Another name of `caller_dataset_ref`. */
-            dataset_id?: (number | string) | null;
+            dataset_id?: number | string | null;
             note?: string;
             /**
              * Format: date-time
@@ -3649,52 +3615,12 @@ export interface components {
              */
             logical_date?: string | null;
             /** @description Only with `logical_date`. By default, the timetable of the DAG derives it from that. */
-            data_interval?: components["schemas"]["DataIntervalInputRequest"] | null;
+            data_interval?: components["schemas"]["DataIntervalRequest"] | null;
         };
-        /**
-         * @description * `api` - Api
-         *     * `command` - Command
-         *     * `admin` - Admin
-         *     * `external` - External
-         * @enum {string}
-         */
-        TriggerTypeEnum: "api" | "command" | "admin" | "external";
-        /** @description A type of event that configs can subscribe to. */
-        Type: {
-            name: components["schemas"]["NotificationTypeEnum"];
-            /**
-             * @description The type of the event, as in its envelope.
-             *
-             *     * `workflow.triggered` - workflow.triggered
-             *     * `workflow.started` - workflow.started
-             *     * `workflow.completed` - workflow.completed
-             *     * `workflow.result` - workflow.result
-             *     * `workflow.failed` - workflow.failed
-             *     * `workflow.stopped` - workflow.stopped
-             *     * `workflow.retried` - workflow.retried
-             *     * `workflow.paused` - workflow.paused
-             *     * `workflow.resumed` - workflow.resumed
-             *     * `workflow.stop_incomplete` - workflow.stop_incomplete
-             *     * `workflow.external_change` - workflow.external_change
-             *     * `task.started` - task.started
-             *     * `task.completed` - task.completed
-             *     * `task.failed` - task.failed
-             *     * `task.retrying` - task.retrying
-             *     * `task.skipped` - task.skipped
-             *     * `task.awaiting_input` - task.awaiting_input
-             *     * `task.input_received` - task.input_received
-             *     * `dag.synced` - dag.synced
-             *     * `dag.import_error` - dag.import_error
-             *     * `system.airflow_down` - system.airflow_down
-             *     * `system.airflow_up` - system.airflow_up
-             *     * `system.airflow_emptied` - system.airflow_emptied
-             *     * `notification.failed` - notification.failed
-             */
-            event: components["schemas"]["EventTypeEnum"];
-            description: string;
-        };
+        /** @enum {string} */
+        TriggerType: "api" | "command" | "admin" | "external";
         /** @description A recipient of e-mail who has to agree first. */
-        Unconfirmed: {
+        UnconfirmedRecipient: {
             /** @description Masked. */
             recipient: string;
             /**
@@ -3710,6 +3636,24 @@ export interface components {
             /** @description Whether the recipient refused. */
             refused: boolean;
         };
+        /** @description End a subscription. */
+        UnsubscribeMessage: {
+            /** @constant */
+            type: "unsubscribe";
+            workflow_id?: number;
+            /** Format: uuid */
+            run_id?: string;
+            types?: string[];
+        };
+        /** @description The subscription has ended. */
+        UnsubscribedFrame: {
+            /** @constant */
+            type: "unsubscribed";
+            workflow_id?: number;
+            /** Format: uuid */
+            run_id?: string;
+            types?: string[];
+        };
         User: {
             readonly id: number;
             readonly username: string;
@@ -3720,7 +3664,7 @@ export interface components {
              */
             readonly email: string;
             readonly name: string;
-            readonly role: components["schemas"]["RoleEnum"];
+            readonly role: components["schemas"]["Role"];
             /**
              * Active
              * @description False for a deactivated account.
@@ -3734,31 +3678,12 @@ export interface components {
              */
             readonly last_login: string | null;
         };
-        /**
-         * @description * `token` - token
-         *     * `session` - session
-         *     * `api_key` - api_key
-         *     * `ticket` - ticket
-         *     * `command` - command
-         *     * `none` - none
-         * @enum {string}
-         */
-        ViaEnum: "token" | "session" | "api_key" | "ticket" | "command" | "none";
-        /**
-         * @description * `internal` - Internal
-         *     * `private` - Private
-         * @enum {string}
-         */
-        VisibilityEnum: "internal" | "private";
-        /**
-         * @description * `nobody` - nobody
-         *     * `you` - you
-         *     * `operator` - operator
-         *     * `author` - author
-         *     * `respondent` - respondent
-         * @enum {string}
-         */
-        WhoEnum: "nobody" | "you" | "operator" | "author" | "respondent";
+        /** @enum {string} */
+        Via: "token" | "session" | "api_key" | "ticket" | "command" | "none";
+        /** @enum {string} */
+        Visibility: "internal" | "private";
+        /** @enum {string} */
+        WhoCanAct: "nobody" | "you" | "operator" | "author" | "respondent";
         Workflow: {
             readonly id: number;
             readonly name: string;
@@ -3775,7 +3700,7 @@ export interface components {
             readonly default_parameters: {
                 [key: string]: unknown;
             };
-            readonly visibility: components["schemas"]["VisibilityEnum"];
+            readonly visibility: components["schemas"]["Visibility"];
             /**
              * Adopts Airflow's runs
              * @description Chosen by an admin to get the runs that are started in Airflow itself.
@@ -3790,10 +3715,31 @@ export interface components {
             /** Format: date-time */
             readonly updated_at: string;
         };
+        WorkflowCompletedData: {
+            state: components["schemas"]["RunState"];
+            attempt: number;
+            airflow: string;
+            /** Format: double */
+            duration_s: number | null;
+            /**
+             * @description The result of a run: what its result task has returned, or why there is nothing.
+             *
+             *     `value` is any JSON, and null in every state but `ready`. `size` is in bytes. `reference` says where Airflow has a
+             *     result that is too large.
+             */
+            result: {
+                state: components["schemas"]["ResultState"];
+                task_id: string;
+                value: unknown;
+                size: number | null;
+                reason: string;
+                reference: string;
+            } | null;
+        };
         /**
          * @description The run has succeeded.
          *
-         *         `result` is null if the workflow names no `result_task`. If it is `pending`, `workflow.result` brings it.
+         *     `result` is null if the workflow names no `result_task`. If it is `pending`, `workflow.result` brings it.
          */
         WorkflowCompletedEvent: {
             /** @description The cursor. */
@@ -3813,46 +3759,14 @@ export interface components {
             user_id: number | null;
             /** Format: date-time */
             readonly timestamp: string;
-            data: {
-                /**
-                 * @description * `pending` - Pending
-                 *     * `queued` - Queued
-                 *     * `running` - Running
-                 *     * `stopping` - Stopping
-                 *     * `success` - Success
-                 *     * `failed` - Failed
-                 *     * `stopped` - Stopped
-                 * @enum {string}
-                 */
-                state: "pending" | "queued" | "running" | "stopping" | "success" | "failed" | "stopped";
-                attempt: number;
-                airflow: string;
-                /** Format: double */
-                duration_s: number | null;
-                /**
-                 * @description The result of a run: what its result task has returned, or why there is nothing.
-                 *
-                 *     `value` is any JSON, and null in every state but `ready`. `size` is in bytes. `reference` says where Airflow has a
-                 *     result that is too large.
-                 */
-                result: {
-                    /**
-                     * @description * `none` - None
-                     *     * `pending` - Pending
-                     *     * `ready` - Ready
-                     *     * `missing` - Missing
-                     *     * `too_large` - Too Large
-                     *     * `unavailable` - Unavailable
-                     * @enum {string}
-                     */
-                    state: "none" | "pending" | "ready" | "missing" | "too_large" | "unavailable";
-                    task_id: string;
-                    value: unknown;
-                    size: number | null;
-                    reason: string;
-                    reference: string;
-                } | null;
-            };
+            data: components["schemas"]["WorkflowCompletedData"];
+        };
+        WorkflowExternalChangeData: {
+            state: components["schemas"]["RunState"];
+            attempt: number;
+            airflow: string;
+            /** @enum {string} */
+            change: "cleared" | "marked" | "deleted" | "recreated";
         };
         /** @description Somebody changed the run in Airflow itself: its tasks were cleared, or it was marked, deleted or made anew. */
         WorkflowExternalChangeEvent: {
@@ -3873,23 +3787,16 @@ export interface components {
             user_id: number | null;
             /** Format: date-time */
             readonly timestamp: string;
-            data: {
-                /**
-                 * @description * `pending` - Pending
-                 *     * `queued` - Queued
-                 *     * `running` - Running
-                 *     * `stopping` - Stopping
-                 *     * `success` - Success
-                 *     * `failed` - Failed
-                 *     * `stopped` - Stopped
-                 * @enum {string}
-                 */
-                state: "pending" | "queued" | "running" | "stopping" | "success" | "failed" | "stopped";
-                attempt: number;
-                airflow: string;
-                /** @enum {string} */
-                change: "cleared" | "marked" | "deleted" | "recreated";
-            };
+            data: components["schemas"]["WorkflowExternalChangeData"];
+        };
+        WorkflowFailedData: {
+            state: components["schemas"]["RunState"];
+            attempt: number;
+            airflow: string;
+            reason: string;
+            failed_tasks: string[];
+            /** Format: double */
+            duration_s: number | null;
         };
         /** @description The run has failed in Airflow, or it could not be dispatched to Airflow. */
         WorkflowFailedEvent: {
@@ -3910,49 +3817,21 @@ export interface components {
             user_id: number | null;
             /** Format: date-time */
             readonly timestamp: string;
-            data: {
-                /**
-                 * @description * `pending` - Pending
-                 *     * `queued` - Queued
-                 *     * `running` - Running
-                 *     * `stopping` - Stopping
-                 *     * `success` - Success
-                 *     * `failed` - Failed
-                 *     * `stopped` - Stopped
-                 * @enum {string}
-                 */
-                state: "pending" | "queued" | "running" | "stopping" | "success" | "failed" | "stopped";
-                attempt: number;
-                airflow: string;
-                reason: string;
-                failed_tasks: string[];
-                /** Format: double */
-                duration_s: number | null;
-            };
+            data: components["schemas"]["WorkflowFailedData"];
         };
-        /** @description A DAG made available under a name. In the context, `workflow` is the one that is changed. */
-        WorkflowInputRequest: {
-            name: string;
-            description?: string;
-            /** @description The Airflow that has the DAG; `default` by default. Changed alone, it moves the workflow to the DAG of the same dag_id there. Runs stay where they are. */
-            airflow?: string;
-            dag_id: string;
-            /** @description False refuses new runs. */
-            is_active?: boolean;
-            /** @description Parameters that a trigger can override. */
-            default_parameters?: {
-                [key: string]: unknown;
-            };
-            visibility?: components["schemas"]["VisibilityEnum"];
-            /** @description The task of the DAG whose return value is the result of a run; empty for none. */
-            result_task?: string;
-            /** @description Whether it gets the runs of its DAG that are started in Airflow itself. Only an admin can set it to true, for one workflow of a DAG. If none is chosen, the oldest active workflow gets them, provided that all workflows of the DAG are internal. */
-            adopts_airflow_runs?: boolean;
+        WorkflowPausedData: {
+            state: components["schemas"]["RunState"];
+            attempt: number;
+            airflow: string;
+            scope: components["schemas"]["PauseScope"];
+            note: string;
+            by: string;
+            still_running: string[];
         };
         /**
          * @description No further task of the run starts until it is resumed. With the scope `workflow`, its whole DAG is paused.
          *
-         *         Tasks that were at work go on to their end (`still_running`). Until then the run is `pausing`, not `paused`.
+         *     Tasks that were at work go on to their end (`still_running`). Until then the run is `pausing`, not `paused`.
          */
         WorkflowPausedEvent: {
             /** @description The cursor. */
@@ -3972,31 +3851,50 @@ export interface components {
             user_id: number | null;
             /** Format: date-time */
             readonly timestamp: string;
-            data: {
-                /**
-                 * @description * `pending` - Pending
-                 *     * `queued` - Queued
-                 *     * `running` - Running
-                 *     * `stopping` - Stopping
-                 *     * `success` - Success
-                 *     * `failed` - Failed
-                 *     * `stopped` - Stopped
-                 * @enum {string}
-                 */
-                state: "pending" | "queued" | "running" | "stopping" | "success" | "failed" | "stopped";
-                attempt: number;
-                airflow: string;
-                /** @enum {string} */
-                scope: "run" | "workflow";
-                note: string;
-                by: string;
-                still_running: string[];
+            data: components["schemas"]["WorkflowPausedData"];
+        };
+        /** @description A DAG made available under a name. In the context, `workflow` is the one that is changed. */
+        WorkflowRequest: {
+            name: string;
+            description?: string;
+            /** @description The Airflow that has the DAG; `default` by default. Changed alone, it moves the workflow to the DAG of the same dag_id there. Runs stay where they are. */
+            airflow?: string;
+            dag_id: string;
+            /** @description False refuses new runs. */
+            is_active?: boolean;
+            /** @description Parameters that a trigger can override. */
+            default_parameters?: {
+                [key: string]: unknown;
+            };
+            visibility?: components["schemas"]["Visibility"];
+            /** @description The task of the DAG whose return value is the result of a run; empty for none. */
+            result_task?: string;
+            /** @description Whether it gets the runs of its DAG that are started in Airflow itself. Only an admin can set it to true, for one workflow of a DAG. If none is chosen, the oldest active workflow gets them, provided that all workflows of the DAG are internal. */
+            adopts_airflow_runs?: boolean;
+        };
+        WorkflowResultData: {
+            state: components["schemas"]["RunState"];
+            attempt: number;
+            airflow: string;
+            /**
+             * @description The result of a run: what its result task has returned, or why there is nothing.
+             *
+             *     `value` is any JSON, and null in every state but `ready`. `size` is in bytes. `reference` says where Airflow has a
+             *     result that is too large.
+             */
+            result: {
+                state: components["schemas"]["ResultState"];
+                task_id: string;
+                value: unknown;
+                size: number | null;
+                reason: string;
+                reference: string;
             };
         };
         /**
          * @description The result of a run that has succeeded, if Airflow had not given it when `workflow.completed` was recorded.
          *
-         *         It comes at most once in an attempt, and never with `pending`.
+         *     It comes at most once in an attempt, and never with `pending`.
          */
         WorkflowResultEvent: {
             /** @description The cursor. */
@@ -4016,44 +3914,15 @@ export interface components {
             user_id: number | null;
             /** Format: date-time */
             readonly timestamp: string;
-            data: {
-                /**
-                 * @description * `pending` - Pending
-                 *     * `queued` - Queued
-                 *     * `running` - Running
-                 *     * `stopping` - Stopping
-                 *     * `success` - Success
-                 *     * `failed` - Failed
-                 *     * `stopped` - Stopped
-                 * @enum {string}
-                 */
-                state: "pending" | "queued" | "running" | "stopping" | "success" | "failed" | "stopped";
-                attempt: number;
-                airflow: string;
-                /**
-                 * @description The result of a run: what its result task has returned, or why there is nothing.
-                 *
-                 *     `value` is any JSON, and null in every state but `ready`. `size` is in bytes. `reference` says where Airflow has a
-                 *     result that is too large.
-                 */
-                result: {
-                    /**
-                     * @description * `none` - None
-                     *     * `pending` - Pending
-                     *     * `ready` - Ready
-                     *     * `missing` - Missing
-                     *     * `too_large` - Too Large
-                     *     * `unavailable` - Unavailable
-                     * @enum {string}
-                     */
-                    state: "none" | "pending" | "ready" | "missing" | "too_large" | "unavailable";
-                    task_id: string;
-                    value: unknown;
-                    size: number | null;
-                    reason: string;
-                    reference: string;
-                };
-            };
+            data: components["schemas"]["WorkflowResultData"];
+        };
+        WorkflowResumedData: {
+            state: components["schemas"]["RunState"];
+            attempt: number;
+            airflow: string;
+            scope: components["schemas"]["PauseScope"];
+            note: string;
+            by: string;
         };
         /** @description The run may make progress again. With the scope `workflow`, its whole DAG is resumed. */
         WorkflowResumedEvent: {
@@ -4074,25 +3943,15 @@ export interface components {
             user_id: number | null;
             /** Format: date-time */
             readonly timestamp: string;
-            data: {
-                /**
-                 * @description * `pending` - Pending
-                 *     * `queued` - Queued
-                 *     * `running` - Running
-                 *     * `stopping` - Stopping
-                 *     * `success` - Success
-                 *     * `failed` - Failed
-                 *     * `stopped` - Stopped
-                 * @enum {string}
-                 */
-                state: "pending" | "queued" | "running" | "stopping" | "success" | "failed" | "stopped";
-                attempt: number;
-                airflow: string;
-                /** @enum {string} */
-                scope: "run" | "workflow";
-                note: string;
-                by: string;
-            };
+            data: components["schemas"]["WorkflowResumedData"];
+        };
+        WorkflowRetriedData: {
+            state: components["schemas"]["RunState"];
+            attempt: number;
+            airflow: string;
+            mode: components["schemas"]["RetryMode"];
+            note: string;
+            by: string;
         };
         /** @description Tasks of an ended run will run again. */
         WorkflowRetriedEvent: {
@@ -4113,25 +3972,14 @@ export interface components {
             user_id: number | null;
             /** Format: date-time */
             readonly timestamp: string;
-            data: {
-                /**
-                 * @description * `pending` - Pending
-                 *     * `queued` - Queued
-                 *     * `running` - Running
-                 *     * `stopping` - Stopping
-                 *     * `success` - Success
-                 *     * `failed` - Failed
-                 *     * `stopped` - Stopped
-                 * @enum {string}
-                 */
-                state: "pending" | "queued" | "running" | "stopping" | "success" | "failed" | "stopped";
-                attempt: number;
-                airflow: string;
-                /** @enum {string} */
-                mode: "failed" | "all" | "from_task";
-                note: string;
-                by: string;
-            };
+            data: components["schemas"]["WorkflowRetriedData"];
+        };
+        WorkflowStartedData: {
+            state: components["schemas"]["RunState"];
+            attempt: number;
+            airflow: string;
+            /** Format: date-time */
+            started_at: string;
         };
         /** @description Airflow's scheduler has started the run. */
         WorkflowStartedEvent: {
@@ -4152,23 +4000,13 @@ export interface components {
             user_id: number | null;
             /** Format: date-time */
             readonly timestamp: string;
-            data: {
-                /**
-                 * @description * `pending` - Pending
-                 *     * `queued` - Queued
-                 *     * `running` - Running
-                 *     * `stopping` - Stopping
-                 *     * `success` - Success
-                 *     * `failed` - Failed
-                 *     * `stopped` - Stopped
-                 * @enum {string}
-                 */
-                state: "pending" | "queued" | "running" | "stopping" | "success" | "failed" | "stopped";
-                attempt: number;
-                airflow: string;
-                /** Format: date-time */
-                started_at: string;
-            };
+            data: components["schemas"]["WorkflowStartedData"];
+        };
+        WorkflowStopIncompleteData: {
+            state: components["schemas"]["RunState"];
+            attempt: number;
+            airflow: string;
+            still_running: string[];
         };
         /** @description A stop is not complete at its deadline. These task instances may still have a process. */
         WorkflowStopIncompleteEvent: {
@@ -4189,22 +4027,15 @@ export interface components {
             user_id: number | null;
             /** Format: date-time */
             readonly timestamp: string;
-            data: {
-                /**
-                 * @description * `pending` - Pending
-                 *     * `queued` - Queued
-                 *     * `running` - Running
-                 *     * `stopping` - Stopping
-                 *     * `success` - Success
-                 *     * `failed` - Failed
-                 *     * `stopped` - Stopped
-                 * @enum {string}
-                 */
-                state: "pending" | "queued" | "running" | "stopping" | "success" | "failed" | "stopped";
-                attempt: number;
-                airflow: string;
-                still_running: string[];
-            };
+            data: components["schemas"]["WorkflowStopIncompleteData"];
+        };
+        WorkflowStoppedData: {
+            state: components["schemas"]["RunState"];
+            attempt: number;
+            airflow: string;
+            by: string;
+            note: string;
+            reason: string;
         };
         /** @description A requested stop is complete: no task instance has a process any more. */
         WorkflowStoppedEvent: {
@@ -4225,29 +4056,25 @@ export interface components {
             user_id: number | null;
             /** Format: date-time */
             readonly timestamp: string;
-            data: {
-                /**
-                 * @description * `pending` - Pending
-                 *     * `queued` - Queued
-                 *     * `running` - Running
-                 *     * `stopping` - Stopping
-                 *     * `success` - Success
-                 *     * `failed` - Failed
-                 *     * `stopped` - Stopped
-                 * @enum {string}
-                 */
-                state: "pending" | "queued" | "running" | "stopping" | "success" | "failed" | "stopped";
-                attempt: number;
-                airflow: string;
-                by: string;
-                note: string;
-                reason: string;
-            };
+            data: components["schemas"]["WorkflowStoppedData"];
+        };
+        WorkflowTriggeredData: {
+            state: components["schemas"]["RunState"];
+            attempt: number;
+            airflow: string;
+            dag_id: string;
+            dag_run_id: string;
+            trigger_type: components["schemas"]["TriggerType"];
+            note: string;
+            task_id: number | string | null;
+            dataset_id: number | string | null;
+            caller_task_ref: number | string | null;
+            caller_dataset_ref: number | string | null;
         };
         /**
          * @description A run was accepted, or found to have been started in Airflow (`trigger_type: external`).
          *
-         *         `task_id` and `dataset_id` are the older names of the caller's references.
+         *     `task_id` and `dataset_id` are the older names of the caller's references.
          */
         WorkflowTriggeredEvent: {
             /** @description The cursor. */
@@ -4267,36 +4094,7 @@ export interface components {
             user_id: number | null;
             /** Format: date-time */
             readonly timestamp: string;
-            data: {
-                /**
-                 * @description * `pending` - Pending
-                 *     * `queued` - Queued
-                 *     * `running` - Running
-                 *     * `stopping` - Stopping
-                 *     * `success` - Success
-                 *     * `failed` - Failed
-                 *     * `stopped` - Stopped
-                 * @enum {string}
-                 */
-                state: "pending" | "queued" | "running" | "stopping" | "success" | "failed" | "stopped";
-                attempt: number;
-                airflow: string;
-                dag_id: string;
-                dag_run_id: string;
-                /**
-                 * @description * `api` - Api
-                 *     * `command` - Command
-                 *     * `admin` - Admin
-                 *     * `external` - External
-                 * @enum {string}
-                 */
-                trigger_type: "api" | "command" | "admin" | "external";
-                note: string;
-                task_id: (number | string) | null;
-                dataset_id: (number | string) | null;
-                caller_task_ref: (number | string) | null;
-                caller_dataset_ref: (number | string) | null;
-            };
+            data: components["schemas"]["WorkflowTriggeredData"];
         };
     };
     responses: {
@@ -4401,22 +4199,6 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description The state of the object does not allow this; nothing has changed. */
-        409: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                /**
-                 * @example {
-                 *       "code": "conflict",
-                 *       "detail": "The state of the object does not allow this.",
-                 *       "request_id": "5f0c6d3b8e7a4c19a2d4f6b8c0e1d3f5"
-                 *     }
-                 */
-                "application/json": components["schemas"]["Error"];
-            };
-        };
         /** @description The body is larger than `MAX_BODY_BYTES`. */
         413: {
             headers: {
@@ -4449,22 +4231,6 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description This Idempotency-Key was used for another request. */
-        422: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                /**
-                 * @example {
-                 *       "code": "idempotency_key_reused",
-                 *       "detail": "This Idempotency-Key belongs to another request.",
-                 *       "request_id": "5f0c6d3b8e7a4c19a2d4f6b8c0e1d3f5"
-                 *     }
-                 */
-                "application/json": components["schemas"]["Error"];
-            };
-        };
         /** @description Too many requests. `Retry-After` says when to retry. */
         429: {
             headers: {
@@ -4475,22 +4241,6 @@ export interface components {
                  * @example {
                  *       "code": "throttled",
                  *       "detail": "Request was throttled. Expected available in 12 seconds.",
-                 *       "request_id": "5f0c6d3b8e7a4c19a2d4f6b8c0e1d3f5"
-                 *     }
-                 */
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Airflow gave an unexpected answer. */
-        502: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                /**
-                 * @example {
-                 *       "code": "upstream_error",
-                 *       "detail": "Airflow gave an unexpected answer.",
                  *       "request_id": "5f0c6d3b8e7a4c19a2d4f6b8c0e1d3f5"
                  *     }
                  */
@@ -4521,7 +4271,7 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
-    root: {
+    get_root: {
         parameters: {
             query?: never;
             header?: never;
@@ -4547,12 +4297,12 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    airflows_list: {
+    list_airflows: {
         parameters: {
             query?: {
                 is_active?: boolean;
-                /** @description Order by one of id, name, or several; a - before it reverses the order. */
-                ordering?: string;
+                /** @description Order by one of id, name; a - before it reverses the order. Several are repeated, or separated by commas. */
+                ordering?: ("id" | "-id" | "name" | "-name")[];
                 /** @description A page number within the paginated result set. */
                 page?: number;
                 /** @description Number of results to return per page. */
@@ -4583,7 +4333,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    airflows_create: {
+    create_airflow: {
         parameters: {
             query?: never;
             header?: never;
@@ -4592,7 +4342,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["AirflowInputRequest"];
+                "application/json": components["schemas"]["AirflowRequest"];
             };
         };
         responses: {
@@ -4615,7 +4365,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    airflows_retrieve: {
+    get_airflow: {
         parameters: {
             query?: never;
             header?: never;
@@ -4644,7 +4394,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    airflows_destroy: {
+    delete_airflow: {
         parameters: {
             query?: never;
             header?: never;
@@ -4674,14 +4424,14 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Error"];
+                    "application/json": components["schemas"]["AirflowInUse"];
                 };
             };
             429: components["responses"]["429"];
             503: components["responses"]["503"];
         };
     };
-    airflows_partial_update: {
+    update_airflow: {
         parameters: {
             query?: never;
             header?: never;
@@ -4716,7 +4466,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    api_keys_list: {
+    list_api_keys: {
         parameters: {
             query?: {
                 /** @description A page number within the paginated result set. */
@@ -4748,7 +4498,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    api_keys_create: {
+    create_api_key: {
         parameters: {
             query?: never;
             header?: never;
@@ -4780,7 +4530,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Error"];
+                    "application/json": components["schemas"]["TooManyKeys"];
                 };
             };
             413: components["responses"]["413"];
@@ -4789,7 +4539,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    api_keys_retrieve: {
+    get_api_key: {
         parameters: {
             query?: never;
             header?: never;
@@ -4818,7 +4568,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    api_keys_destroy: {
+    delete_api_key: {
         parameters: {
             query?: never;
             header?: never;
@@ -4846,7 +4596,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    api_keys_rotate_create: {
+    rotate_api_key: {
         parameters: {
             query?: never;
             header?: never;
@@ -4857,7 +4607,7 @@ export interface operations {
         };
         requestBody?: {
             content: {
-                "application/json": components["schemas"]["RotateRequest"];
+                "application/json": components["schemas"]["RotateApiKeyRequest"];
             };
         };
         responses: {
@@ -4890,7 +4640,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    audit_list: {
+    list_audit_entries: {
         parameters: {
             query?: {
                 /** @description For example `workflow.changed`. `workflow.` finds all actions with this prefix. */
@@ -4902,14 +4652,15 @@ export interface operations {
                 cursor?: string;
                 object_id?: string;
                 object_type?: string;
-                /** @description Order by one of at, id, or several; a - before it reverses the order. */
-                ordering?: string;
+                /** @description Order by one of at, id; a - before it reverses the order. Several are repeated, or separated by commas. */
+                ordering?: ("at" | "-at" | "id" | "-id")[];
                 /** @description Number of results to return per page. */
                 page_size?: number;
                 request_id?: string;
                 since?: string;
                 until?: string;
-                via?: string;
+                /** @description How the actor came in: token, session, api_key, ticket, command or none. */
+                via?: "api_key" | "command" | "none" | "session" | "ticket" | "token";
             };
             header?: never;
             path?: never;
@@ -4922,7 +4673,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["PaginatedAuditList"];
+                    "application/json": components["schemas"]["PaginatedAuditEntryList"];
                 };
             };
             400: components["responses"]["400"];
@@ -4934,7 +4685,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    audit_export: {
+    export_audit: {
         parameters: {
             query?: {
                 /** @description The default is jsonl. */
@@ -4964,7 +4715,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    auth_change_password: {
+    change_password: {
         parameters: {
             query?: never;
             header?: never;
@@ -4995,7 +4746,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    auth_login: {
+    login: {
         parameters: {
             query?: never;
             header?: never;
@@ -5035,7 +4786,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    auth_logout: {
+    logout: {
         parameters: {
             query?: never;
             header?: never;
@@ -5066,7 +4817,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    auth_me: {
+    get_me: {
         parameters: {
             query?: never;
             header?: never;
@@ -5092,7 +4843,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    auth_change_me: {
+    update_me: {
         parameters: {
             query?: never;
             header?: never;
@@ -5124,7 +4875,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    auth_oidc: {
+    login_with_id_token: {
         parameters: {
             query?: never;
             header?: never;
@@ -5190,7 +4941,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    auth_refresh: {
+    refresh_tokens: {
         parameters: {
             query?: never;
             header?: never;
@@ -5230,7 +4981,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    auth_register: {
+    register: {
         parameters: {
             query?: never;
             header?: never;
@@ -5270,7 +5021,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    auth_begin_second_factor: {
+    begin_second_factor: {
         parameters: {
             query?: never;
             header?: never;
@@ -5279,7 +5030,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["BeginRequest"];
+                "application/json": components["schemas"]["BeginSecondFactorRequest"];
             };
         };
         responses: {
@@ -5311,7 +5062,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    auth_confirm_second_factor: {
+    confirm_second_factor: {
         parameters: {
             query?: never;
             header?: never;
@@ -5320,7 +5071,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["CodeRequest"];
+                "application/json": components["schemas"]["ConfirmSecondFactorRequest"];
             };
         };
         responses: {
@@ -5329,7 +5080,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["RecoveryCodes"];
+                    "application/json": components["schemas"]["NewRecoveryCodes"];
                 };
             };
             400: components["responses"]["400"];
@@ -5343,7 +5094,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    auth_disable_second_factor: {
+    disable_second_factor: {
         parameters: {
             query?: never;
             header?: never;
@@ -5352,7 +5103,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["BothRequest"];
+                "application/json": components["schemas"]["PasswordAndCodeRequest"];
             };
         };
         responses: {
@@ -5374,7 +5125,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    auth_recovery_codes: {
+    renew_recovery_codes: {
         parameters: {
             query?: never;
             header?: never;
@@ -5383,7 +5134,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["BothRequest"];
+                "application/json": components["schemas"]["PasswordAndCodeRequest"];
             };
         };
         responses: {
@@ -5392,7 +5143,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["RecoveryCodes"];
+                    "application/json": components["schemas"]["NewRecoveryCodes"];
                 };
             };
             400: components["responses"]["400"];
@@ -5406,9 +5157,14 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    auth_sessions: {
+    list_sessions: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description A page number within the paginated result set. */
+                page?: number;
+                /** @description Number of results to return per page. */
+                page_size?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -5420,19 +5176,20 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["SessionList"];
+                    "application/json": components["schemas"]["PaginatedSessionList"];
                 };
             };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
+            404: components["responses"]["404"];
             405: components["responses"]["405"];
             406: components["responses"]["406"];
             429: components["responses"]["429"];
             503: components["responses"]["503"];
         };
     };
-    auth_end_session: {
+    end_session: {
         parameters: {
             query?: never;
             header?: never;
@@ -5468,7 +5225,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    auth_sign_out_everywhere: {
+    sign_out_everywhere: {
         parameters: {
             query?: never;
             header?: never;
@@ -5493,24 +5250,14 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    dag_rules_list: {
+    list_dag_rules: {
         parameters: {
             query?: {
                 airflow?: string;
-                /**
-                 * @description * `build` - build workflows on it
-                 *     * `manage` - read its author's errors too
-                 */
                 level?: "build" | "manage";
-                /**
-                 * @description * `all` - every DAG
-                 *     * `dag_id` - the DAG with this dag_id
-                 *     * `prefix` - DAGs whose dag_id begins like this
-                 *     * `tag` - DAGs with this tag
-                 */
                 match?: "all" | "dag_id" | "prefix" | "tag";
-                /** @description Order by one of id, match, value, or several; a - before it reverses the order. */
-                ordering?: string;
+                /** @description Order by one of id, match, value; a - before it reverses the order. Several are repeated, or separated by commas. */
+                ordering?: ("id" | "-id" | "match" | "-match" | "value" | "-value")[];
                 /** @description A page number within the paginated result set. */
                 page?: number;
                 /** @description Number of results to return per page. */
@@ -5541,7 +5288,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    dag_rules_create: {
+    create_dag_rule: {
         parameters: {
             query?: never;
             header?: never;
@@ -5550,7 +5297,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["DagRuleInputRequest"];
+                "application/json": components["schemas"]["DagRuleRequest"];
             };
         };
         responses: {
@@ -5581,12 +5328,12 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    dag_rules_retrieve: {
+    get_dag_rule: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                id: number;
             };
             cookie?: never;
         };
@@ -5610,12 +5357,12 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    dag_rules_destroy: {
+    delete_dag_rule: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                id: number;
             };
             cookie?: never;
         };
@@ -5638,15 +5385,15 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    dags_list: {
+    list_dags: {
         parameters: {
             query?: {
                 /** @description The name of its Airflow */
                 airflow?: string;
                 is_paused?: boolean;
                 is_present?: boolean;
-                /** @description Order by one of dag_id, synced_at, or several; a - before it reverses the order. */
-                ordering?: string;
+                /** @description Order by one of dag_id, synced_at; a - before it reverses the order. Several are repeated, or separated by commas. */
+                ordering?: ("dag_id" | "-dag_id" | "synced_at" | "-synced_at")[];
                 /** @description A page number within the paginated result set. */
                 page?: number;
                 /** @description Number of results to return per page. */
@@ -5680,39 +5427,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    dags_retrieve: {
-        parameters: {
-            query?: {
-                /** @description The name of the Airflow; `default` by default. */
-                airflow?: string;
-            };
-            header?: never;
-            path: {
-                dag_id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["DagDetail"];
-                };
-            };
-            400: components["responses"]["400"];
-            401: components["responses"]["401"];
-            403: components["responses"]["403"];
-            404: components["responses"]["404"];
-            405: components["responses"]["405"];
-            406: components["responses"]["406"];
-            429: components["responses"]["429"];
-            503: components["responses"]["503"];
-        };
-    };
-    dags_sync_create: {
+    sync_dags: {
         parameters: {
             query?: {
                 /** @description The name of the Airflow; `default` by default. */
@@ -5750,7 +5465,39 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    events_list: {
+    get_dag: {
+        parameters: {
+            query?: {
+                /** @description The name of the Airflow; `default` by default. */
+                airflow?: string;
+            };
+            header?: never;
+            path: {
+                dag_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DagDetail"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            405: components["responses"]["405"];
+            406: components["responses"]["406"];
+            429: components["responses"]["429"];
+            503: components["responses"]["503"];
+        };
+    };
+    list_events: {
         parameters: {
             query?: {
                 /** @description A cursor. 0, the default, is the beginning. */
@@ -5807,19 +5554,73 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    notifications_configs_list: {
+    stream_events: {
         parameters: {
             query?: {
-                /**
-                 * @description * `slack` - Slack
-                 *     * `webhook` - Webhook
-                 *     * `email` - E-mail
-                 *     * `apprise` - Apprise
-                 */
+                /** @description A cursor. 0, the default, is the beginning. */
+                after?: number;
+                /** @description Only events of this run. */
+                run?: string;
+                /** @description Only events of this type. May be repeated. */
+                type?: ("dag.import_error" | "dag.synced" | "notification.failed" | "system.airflow_down" | "system.airflow_emptied" | "system.airflow_up" | "task.awaiting_input" | "task.completed" | "task.failed" | "task.input_received" | "task.retrying" | "task.skipped" | "task.started" | "workflow.completed" | "workflow.external_change" | "workflow.failed" | "workflow.paused" | "workflow.result" | "workflow.resumed" | "workflow.retried" | "workflow.started" | "workflow.stop_incomplete" | "workflow.stopped" | "workflow.triggered")[];
+                /** @description Only events of runs that this user triggered. */
+                user?: number;
+                /** @description Only events of this workflow. */
+                workflow?: number;
+                /** @description A ticket, in place of a token: an EventSource cannot send headers. */
+                ticket?: string;
+            };
+            header?: {
+                /** @description The `id` of the last event that was received; an EventSource sends it by itself. */
+                "Last-Event-ID"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A stream that does not end by itself. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            /** @description There is no such object, or the caller cannot see it. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            405: components["responses"]["405"];
+            /** @description URI no longer exists and has been permanently removed */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            429: components["responses"]["429"];
+            503: components["responses"]["503"];
+        };
+    };
+    list_notification_configs: {
+        parameters: {
+            query?: {
                 channel?: "apprise" | "email" | "slack" | "webhook";
                 enabled?: boolean;
-                /** @description Order by one of created_at, id, name, updated_at, or several; a - before it reverses the order. */
-                ordering?: string;
+                /** @description Order by one of created_at, id, name, updated_at; a - before it reverses the order. Several are repeated, or separated by commas. */
+                ordering?: ("created_at" | "-created_at" | "id" | "-id" | "name" | "-name" | "updated_at" | "-updated_at")[];
                 /** @description A page number within the paginated result set. */
                 page?: number;
                 /** @description Number of results to return per page. */
@@ -5836,7 +5637,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["PaginatedConfigList"];
+                    "application/json": components["schemas"]["PaginatedNotificationConfigList"];
                 };
             };
             400: components["responses"]["400"];
@@ -5849,7 +5650,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    notifications_configs_create: {
+    create_notification_config: {
         parameters: {
             query?: never;
             header?: never;
@@ -5858,7 +5659,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["ConfigInputRequest"];
+                "application/json": components["schemas"]["NotificationConfigRequest"];
             };
         };
         responses: {
@@ -5867,7 +5668,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["NewConfig"];
+                    "application/json": components["schemas"]["NewNotificationConfig"];
                 };
             };
             400: components["responses"]["400"];
@@ -5881,12 +5682,12 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    notifications_configs_retrieve: {
+    get_notification_config: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                id: number;
             };
             cookie?: never;
         };
@@ -5897,7 +5698,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Config"];
+                    "application/json": components["schemas"]["NotificationConfig"];
                 };
             };
             400: components["responses"]["400"];
@@ -5910,12 +5711,12 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    notifications_configs_destroy: {
+    delete_notification_config: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                id: number;
             };
             cookie?: never;
         };
@@ -5938,18 +5739,18 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    notifications_configs_partial_update: {
+    update_notification_config: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                id: number;
             };
             cookie?: never;
         };
         requestBody?: {
             content: {
-                "application/json": components["schemas"]["PatchedConfigInputRequest"];
+                "application/json": components["schemas"]["PatchedNotificationConfigRequest"];
             };
         };
         responses: {
@@ -5958,7 +5759,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Config"];
+                    "application/json": components["schemas"]["NotificationConfig"];
                 };
             };
             400: components["responses"]["400"];
@@ -5973,12 +5774,12 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    notifications_configs_ask_recipients_create: {
+    ask_recipients: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                id: number;
             };
             cookie?: never;
         };
@@ -5989,7 +5790,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Config"];
+                    "application/json": components["schemas"]["NotificationConfig"];
                 };
             };
             400: components["responses"]["400"];
@@ -6002,18 +5803,18 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    notifications_configs_disable_create: {
+    disable_notification_config: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                id: number;
             };
             cookie?: never;
         };
         requestBody?: {
             content: {
-                "application/json": components["schemas"]["DisableInputRequest"];
+                "application/json": components["schemas"]["DisableNotificationConfigRequest"];
             };
         };
         responses: {
@@ -6022,7 +5823,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Config"];
+                    "application/json": components["schemas"]["NotificationConfig"];
                 };
             };
             400: components["responses"]["400"];
@@ -6037,12 +5838,12 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    notifications_configs_enable_create: {
+    enable_notification_config: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                id: number;
             };
             cookie?: never;
         };
@@ -6053,7 +5854,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Config"];
+                    "application/json": components["schemas"]["NotificationConfig"];
                 };
             };
             400: components["responses"]["400"];
@@ -6066,12 +5867,12 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    notifications_configs_rotate_secret_create: {
+    rotate_notification_secret: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                id: number;
             };
             cookie?: never;
         };
@@ -6095,12 +5896,12 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    notifications_configs_test_create: {
+    test_notification_config: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                id: number;
             };
             cookie?: never;
         };
@@ -6133,7 +5934,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    notifications_deliveries_list: {
+    list_deliveries: {
         parameters: {
             query?: {
                 config?: number;
@@ -6141,31 +5942,14 @@ export interface operations {
                 created_before?: string;
                 /** @description The pagination cursor value. */
                 cursor?: string;
-                /**
-                 * @description May be given several times
-                 *
-                 *     * `event` - Event
-                 *     * `digest` - Digest
-                 *     * `recovery` - Recovery
-                 *     * `test` - Test
-                 *     * `canary` - Canary
-                 */
+                /** @description May be given several times */
                 kind?: ("canary" | "digest" | "event" | "recovery" | "test")[];
-                /** @description Order by one of created_at, due_at, or several; a - before it reverses the order. */
-                ordering?: string;
+                /** @description Order by one of created_at, due_at; a - before it reverses the order. Several are repeated, or separated by commas. */
+                ordering?: ("created_at" | "-created_at" | "due_at" | "-due_at")[];
                 /** @description Number of results to return per page. */
                 page_size?: number;
                 run?: string;
-                /**
-                 * @description May be given several times
-                 *
-                 *     * `pending` - Pending
-                 *     * `held` - Held
-                 *     * `folded` - Folded
-                 *     * `delivered` - Delivered
-                 *     * `failed` - Failed
-                 *     * `suppressed` - Suppressed
-                 */
+                /** @description May be given several times */
                 status?: ("delivered" | "failed" | "folded" | "held" | "pending" | "suppressed")[];
                 workflow?: number;
             };
@@ -6192,74 +5976,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    notifications_deliveries_retrieve: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Delivery"];
-                };
-            };
-            400: components["responses"]["400"];
-            401: components["responses"]["401"];
-            403: components["responses"]["403"];
-            404: components["responses"]["404"];
-            405: components["responses"]["405"];
-            406: components["responses"]["406"];
-            429: components["responses"]["429"];
-            503: components["responses"]["503"];
-        };
-    };
-    notifications_deliveries_redeliver_create: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Delivery"];
-                };
-            };
-            400: components["responses"]["400"];
-            401: components["responses"]["401"];
-            403: components["responses"]["403"];
-            404: components["responses"]["404"];
-            405: components["responses"]["405"];
-            406: components["responses"]["406"];
-            /** @description The state of the object does not allow this; nothing has changed. */
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            429: components["responses"]["429"];
-            503: components["responses"]["503"];
-        };
-    };
-    notifications_deliveries_redeliver_range: {
+    redeliver_range: {
         parameters: {
             query?: never;
             header?: never;
@@ -6268,7 +5985,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["RedeliverRangeInputRequest"];
+                "application/json": components["schemas"]["RedeliverRangeRequest"];
             };
         };
         responses: {
@@ -6291,7 +6008,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Error"];
+                    "application/json": components["schemas"]["Scheduled"];
                 };
             };
             413: components["responses"]["413"];
@@ -6300,7 +6017,74 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    notification_types_list: {
+    get_delivery: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Delivery"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            405: components["responses"]["405"];
+            406: components["responses"]["406"];
+            429: components["responses"]["429"];
+            503: components["responses"]["503"];
+        };
+    };
+    redeliver: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Delivery"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            405: components["responses"]["405"];
+            406: components["responses"]["406"];
+            /** @description The state of the object does not allow this; nothing has changed. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Scheduled"];
+                };
+            };
+            429: components["responses"]["429"];
+            503: components["responses"]["503"];
+        };
+    };
+    list_notification_types: {
         parameters: {
             query?: {
                 /** @description A page number within the paginated result set. */
@@ -6319,7 +6103,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["PaginatedTypeList"];
+                    "application/json": components["schemas"]["PaginatedNotificationTypeInfoList"];
                 };
             };
             400: components["responses"]["400"];
@@ -6332,7 +6116,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    runs_list: {
+    list_runs: {
         parameters: {
             query?: {
                 /** @description The name of its Airflow */
@@ -6348,36 +6132,20 @@ export interface operations {
                 dag_id?: string;
                 /** @description The same as caller_dataset_ref */
                 dataset_id?: string;
-                /** @description Fields to show, separated by commas, that are left out otherwise. */
-                include?: "parameters";
-                /** @description Order by created_at, or several; a - before it reverses the order. */
-                ordering?: string;
+                /** @description Fields to show that are left out otherwise. Several are repeated, or separated by commas. */
+                include?: "parameters"[];
+                /** @description Order by created_at; a - before it reverses the order. Several are repeated, or separated by commas. */
+                ordering?: ("created_at" | "-created_at")[];
                 /** @description Number of results to return per page. */
                 page_size?: number;
                 /** @description Whether it can make no progress until resumed */
                 paused?: boolean;
                 /** @description Part of the note, reason, workflow or dag_run_id */
                 search?: string;
-                /**
-                 * @description May be given several times
-                 *
-                 *     * `pending` - Pending
-                 *     * `queued` - Queued
-                 *     * `running` - Running
-                 *     * `stopping` - Stopping
-                 *     * `success` - Success
-                 *     * `failed` - Failed
-                 *     * `stopped` - Stopped
-                 */
+                /** @description May be given several times */
                 state?: ("failed" | "pending" | "queued" | "running" | "stopped" | "stopping" | "success")[];
                 /** @description The same as caller_task_ref */
                 task_id?: string;
-                /**
-                 * @description * `api` - Api
-                 *     * `command` - Command
-                 *     * `admin` - Admin
-                 *     * `external` - External
-                 */
                 trigger_type?: "admin" | "api" | "command" | "external";
                 user?: number;
                 workflow?: number;
@@ -6405,7 +6173,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    tickets_list: {
+    list_tickets: {
         parameters: {
             query?: {
                 /** @description A page number within the paginated result set. */
@@ -6437,7 +6205,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    tickets_create: {
+    create_ticket: {
         parameters: {
             query?: never;
             header?: never;
@@ -6446,7 +6214,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["TicketInputRequest"];
+                "application/json": components["schemas"]["TicketRequest"];
             };
         };
         responses: {
@@ -6469,12 +6237,12 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    tickets_destroy: {
+    delete_ticket: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                id: number;
             };
             cookie?: never;
         };
@@ -6497,21 +6265,16 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    users_list: {
+    list_users: {
         parameters: {
             query?: {
                 is_active?: boolean;
-                /** @description Order by one of date_joined, email, id, last_login, role, username, or several; a - before it reverses the order. */
-                ordering?: string;
+                /** @description Order by one of date_joined, email, id, last_login, role, username; a - before it reverses the order. Several are repeated, or separated by commas. */
+                ordering?: ("date_joined" | "-date_joined" | "email" | "-email" | "id" | "-id" | "last_login" | "-last_login" | "role" | "-role" | "username" | "-username")[];
                 /** @description A page number within the paginated result set. */
                 page?: number;
                 /** @description Number of results to return per page. */
                 page_size?: number;
-                /**
-                 * @description * `viewer` - Viewer
-                 *     * `user` - User
-                 *     * `admin` - Admin
-                 */
                 role?: "admin" | "user" | "viewer";
                 /** @description A search term. */
                 search?: string;
@@ -6540,7 +6303,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    users_create: {
+    create_user: {
         parameters: {
             query?: never;
             header?: never;
@@ -6572,7 +6335,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    users_retrieve: {
+    get_user: {
         parameters: {
             query?: never;
             header?: never;
@@ -6601,7 +6364,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    users_partial_update: {
+    update_user: {
         parameters: {
             query?: never;
             header?: never;
@@ -6645,17 +6408,17 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    workflows_list: {
+    list_workflows: {
         parameters: {
             query?: {
                 /** @description The name of the Airflow of its DAG */
                 airflow?: string;
                 dag_id?: string;
-                /** @description Fields to show, separated by commas, that are left out otherwise. */
-                include?: "default_parameters" | "hindrance";
+                /** @description Fields to show that are left out otherwise. Several are repeated, or separated by commas. */
+                include?: ("default_parameters" | "hindrance")[];
                 is_active?: boolean;
-                /** @description Order by one of created_at, id, name, updated_at, or several; a - before it reverses the order. */
-                ordering?: string;
+                /** @description Order by one of created_at, id, name, updated_at; a - before it reverses the order. Several are repeated, or separated by commas. */
+                ordering?: ("created_at" | "-created_at" | "id" | "-id" | "name" | "-name" | "updated_at" | "-updated_at")[];
                 owner?: number;
                 /** @description A page number within the paginated result set. */
                 page?: number;
@@ -6663,10 +6426,6 @@ export interface operations {
                 page_size?: number;
                 /** @description Part of the name */
                 search?: string;
-                /**
-                 * @description * `internal` - Internal
-                 *     * `private` - Private
-                 */
                 visibility?: "internal" | "private";
             };
             header?: never;
@@ -6693,7 +6452,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    workflows_create: {
+    create_workflow: {
         parameters: {
             query?: never;
             header?: never;
@@ -6702,7 +6461,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["WorkflowInputRequest"];
+                "application/json": components["schemas"]["WorkflowRequest"];
             };
         };
         responses: {
@@ -6725,12 +6484,12 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    workflows_retrieve: {
+    get_workflow: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                id: number;
             };
             cookie?: never;
         };
@@ -6754,12 +6513,12 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    workflows_destroy: {
+    delete_workflow: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                id: number;
             };
             cookie?: never;
         };
@@ -6791,18 +6550,18 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    workflows_partial_update: {
+    update_workflow: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                id: number;
             };
             cookie?: never;
         };
         requestBody?: {
             content: {
-                "application/json": components["schemas"]["PatchedWorkflowInputRequest"];
+                "application/json": components["schemas"]["PatchedWorkflowRequest"];
             };
         };
         responses: {
@@ -6826,7 +6585,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    workflows_grants_list: {
+    list_grants: {
         parameters: {
             query?: {
                 /** @description A page number within the paginated result set. */
@@ -6836,7 +6595,7 @@ export interface operations {
             };
             header?: never;
             path: {
-                id: string;
+                id: number;
             };
             cookie?: never;
         };
@@ -6860,18 +6619,18 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    workflows_grants_create: {
+    grant_access: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                id: number;
             };
             cookie?: never;
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["GrantInputRequest"];
+                "application/json": components["schemas"]["GrantRequest"];
             };
         };
         responses: {
@@ -6903,13 +6662,13 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    workflows_grants_destroy: {
+    revoke_grant: {
         parameters: {
             query?: never;
             header?: never;
             path: {
                 grant_id: number;
-                id: string;
+                id: number;
             };
             cookie?: never;
         };
@@ -6932,18 +6691,18 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    workflows_pause_create: {
+    pause_workflow: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                id: number;
             };
             cookie?: never;
         };
         requestBody?: {
             content: {
-                "application/json": components["schemas"]["PauseInputRequest"];
+                "application/json": components["schemas"]["PauseRequest"];
             };
         };
         responses: {
@@ -6967,18 +6726,18 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    workflows_resume_create: {
+    resume_workflow: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                id: number;
             };
             cookie?: never;
         };
         requestBody?: {
             content: {
-                "application/json": components["schemas"]["PauseInputRequest"];
+                "application/json": components["schemas"]["PauseRequest"];
             };
         };
         responses: {
@@ -7002,7 +6761,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    workflows_runs_list: {
+    list_workflow_runs: {
         parameters: {
             query?: {
                 /** @description The name of its Airflow */
@@ -7018,43 +6777,27 @@ export interface operations {
                 dag_id?: string;
                 /** @description The same as caller_dataset_ref */
                 dataset_id?: string;
-                /** @description Fields to show, separated by commas, that are left out otherwise. */
-                include?: "parameters";
-                /** @description Order by created_at, or several; a - before it reverses the order. */
-                ordering?: string;
+                /** @description Fields to show that are left out otherwise. Several are repeated, or separated by commas. */
+                include?: "parameters"[];
+                /** @description Order by created_at; a - before it reverses the order. Several are repeated, or separated by commas. */
+                ordering?: ("created_at" | "-created_at")[];
                 /** @description Number of results to return per page. */
                 page_size?: number;
                 /** @description Whether it can make no progress until resumed */
                 paused?: boolean;
                 /** @description Part of the note, reason, workflow or dag_run_id */
                 search?: string;
-                /**
-                 * @description May be given several times
-                 *
-                 *     * `pending` - Pending
-                 *     * `queued` - Queued
-                 *     * `running` - Running
-                 *     * `stopping` - Stopping
-                 *     * `success` - Success
-                 *     * `failed` - Failed
-                 *     * `stopped` - Stopped
-                 */
+                /** @description May be given several times */
                 state?: ("failed" | "pending" | "queued" | "running" | "stopped" | "stopping" | "success")[];
                 /** @description The same as caller_task_ref */
                 task_id?: string;
-                /**
-                 * @description * `api` - Api
-                 *     * `command` - Command
-                 *     * `admin` - Admin
-                 *     * `external` - External
-                 */
                 trigger_type?: "admin" | "api" | "command" | "external";
                 user?: number;
                 workflow?: number;
             };
             header?: never;
             path: {
-                workflow_pk: string;
+                workflow_id: number;
             };
             cookie?: never;
         };
@@ -7078,7 +6821,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    workflows_runs_create: {
+    trigger_run: {
         parameters: {
             query?: never;
             header?: {
@@ -7088,13 +6831,13 @@ export interface operations {
                 Prefer?: string;
             };
             path: {
-                workflow_pk: string;
+                workflow_id: number;
             };
             cookie?: never;
         };
         requestBody?: {
             content: {
-                "application/json": components["schemas"]["TriggerInputRequest"];
+                "application/json": components["schemas"]["TriggerRequest"];
             };
         };
         responses: {
@@ -7154,13 +6897,95 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    workflows_runs_retrieve: {
+    trigger_runs: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Choose one for each request that you may repeat. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                workflow_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BatchRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Batch"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            405: components["responses"]["405"];
+            406: components["responses"]["406"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            503: components["responses"]["503"];
+        };
+    };
+    validate_run: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                id: string;
-                workflow_pk: string;
+                workflow_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["TriggerRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MergedParameters"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            405: components["responses"]["405"];
+            406: components["responses"]["406"];
+            /** @description The state of the object does not allow this; nothing has changed. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            503: components["responses"]["503"];
+        };
+    };
+    get_run: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                run_id: string;
+                workflow_id: number;
             };
             cookie?: never;
         };
@@ -7184,19 +7009,19 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    workflows_runs_control_create: {
+    control_run: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                id: string;
-                workflow_pk: string;
+                run_id: string;
+                workflow_id: number;
             };
             cookie?: never;
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["ControlInputRequest"];
+                "application/json": components["schemas"]["ControlRequest"];
             };
         };
         responses: {
@@ -7238,7 +7063,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    workflows_runs_events_list: {
+    list_run_events: {
         parameters: {
             query?: {
                 /** @description The pagination cursor value. */
@@ -7248,8 +7073,8 @@ export interface operations {
             };
             header?: never;
             path: {
-                id: string;
-                workflow_pk: string;
+                run_id: string;
+                workflow_id: number;
             };
             cookie?: never;
         };
@@ -7273,13 +7098,13 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    workflows_runs_explain_retrieve: {
+    explain_run: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                id: string;
-                workflow_pk: string;
+                run_id: string;
+                workflow_id: number;
             };
             cookie?: never;
         };
@@ -7303,13 +7128,13 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    workflows_runs_result_retrieve: {
+    get_run_result: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                id: string;
-                workflow_pk: string;
+                run_id: string;
+                workflow_id: number;
             };
             cookie?: never;
         };
@@ -7333,7 +7158,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    workflows_runs_tasks_list: {
+    list_tasks: {
         parameters: {
             query?: {
                 /** @description A page number within the paginated result set. */
@@ -7343,8 +7168,8 @@ export interface operations {
             };
             header?: never;
             path: {
-                id: string;
-                workflow_pk: string;
+                run_id: string;
+                workflow_id: number;
             };
             cookie?: never;
         };
@@ -7368,7 +7193,7 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    task_log: {
+    read_task_log: {
         parameters: {
             query?: {
                 /** @description Continue after the answer with this cursor. */
@@ -7384,9 +7209,9 @@ export interface operations {
             };
             header?: never;
             path: {
-                id: string;
+                run_id: string;
                 task_id: string;
-                workflow_pk: number;
+                workflow_id: number;
             };
             cookie?: never;
         };
@@ -7444,7 +7269,87 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
-    workflows_runs_wait_retrieve: {
+    stream_task_log: {
+        parameters: {
+            query?: {
+                /** @description Continue after the answer with this cursor. */
+                cursor?: string;
+                /** @description At most so many lines, 1 to 10000; else 1000. */
+                limit?: number;
+                /** @description The instance of a mapped task, from 0; -1 by default. */
+                map_index?: number;
+                /** @description Only so many of the last lines, 1 to 10000. */
+                tail?: number;
+                /** @description The attempt; the newest by default. */
+                try_number?: number;
+                /** @description A ticket, in place of a token: an EventSource cannot send headers. */
+                ticket?: string;
+            };
+            header?: {
+                /** @description The `id` of the last event that was received; an EventSource sends it by itself. */
+                "Last-Event-ID"?: string;
+            };
+            path: {
+                run_id: string;
+                task_id: string;
+                workflow_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A stream that does not end by itself. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            /** @description The log has ended, and the reader has all of it. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            /** @description There is no such object, or the caller cannot see it. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogNotFound"];
+                };
+            };
+            405: components["responses"]["405"];
+            /** @description The state of the object does not allow this; nothing has changed. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            429: components["responses"]["429"];
+            /** @description Airflow gave an unexpected answer. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            503: components["responses"]["503"];
+        };
+    };
+    wait_for_run: {
         parameters: {
             query?: {
                 /** @description Seconds, 30 by default; `WAIT_MAX` at most. */
@@ -7452,8 +7357,8 @@ export interface operations {
             };
             header?: never;
             path: {
-                id: string;
-                workflow_pk: string;
+                run_id: string;
+                workflow_id: number;
             };
             cookie?: never;
         };
@@ -7482,88 +7387,6 @@ export interface operations {
             404: components["responses"]["404"];
             405: components["responses"]["405"];
             406: components["responses"]["406"];
-            429: components["responses"]["429"];
-            503: components["responses"]["503"];
-        };
-    };
-    workflows_runs_batch_create: {
-        parameters: {
-            query?: never;
-            header?: {
-                /** @description Choose one for each request that you may repeat. */
-                "Idempotency-Key"?: string;
-            };
-            path: {
-                workflow_pk: string;
-            };
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["BatchInputRequest"];
-            };
-        };
-        responses: {
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Batch"];
-                };
-            };
-            400: components["responses"]["400"];
-            401: components["responses"]["401"];
-            403: components["responses"]["403"];
-            404: components["responses"]["404"];
-            405: components["responses"]["405"];
-            406: components["responses"]["406"];
-            413: components["responses"]["413"];
-            415: components["responses"]["415"];
-            429: components["responses"]["429"];
-            503: components["responses"]["503"];
-        };
-    };
-    workflows_runs_validate_create: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                workflow_pk: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: {
-            content: {
-                "application/json": components["schemas"]["TriggerInputRequest"];
-            };
-        };
-        responses: {
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Parameters"];
-                };
-            };
-            400: components["responses"]["400"];
-            401: components["responses"]["401"];
-            403: components["responses"]["403"];
-            404: components["responses"]["404"];
-            405: components["responses"]["405"];
-            406: components["responses"]["406"];
-            /** @description The state of the object does not allow this; nothing has changed. */
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            413: components["responses"]["413"];
-            415: components["responses"]["415"];
             429: components["responses"]["429"];
             503: components["responses"]["503"];
         };
