@@ -8,7 +8,7 @@ export type RunDetail = Schemas["RunDetail"];
 export type ListedRun = Schemas["ListedRun"];
 export type Workflow = Schemas["Workflow"];
 export type Task = Schemas["Task"];
-export type TriggerInput<P = Record<string, unknown>> = Omit<Schemas["TriggerInputRequest"], "parameters"> & {
+export type TriggerInput<P = Record<string, unknown>> = Omit<Schemas["TriggerRequest"], "parameters"> & {
   parameters?: P;
 };
 

@@ -55,7 +55,7 @@ test("two triggers are two runs, unless they are given one key", async (t) => {
   const { svops, asked } = await asking(t, json(201, run), json(201, run), json(201, run));
 
   await svops.trigger(3);
-  await svops.post("/workflows/{workflow_pk}/runs", { path: { workflow_pk: 3 }, body: {} });
+  await svops.post("/workflows/{workflow_id}/runs", { path: { workflow_id: 3 }, body: {} });
   await svops.trigger(3, {}, { idempotencyKey: "order-4711" });
 
   const keys = asked.map(({ headers }) => headers["idempotency-key"]);
