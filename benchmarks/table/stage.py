@@ -234,13 +234,14 @@ def instance_id(run: Run, name: str, index: int = -1) -> str:
 
 
 def deletions(model: type[Model], ids: str) -> list[str]:
-    """Return the statements that delete the rows with these ids, and before them all that refer to them."""
+    """Return the statements that delete the rows with these primary keys, and before them all that refer to them."""
     statements = []
     for related in model._meta.related_objects:
         table, column = related.related_model._meta.db_table, related.field.column
         if not related.field.null or related.related_model._meta.label.startswith("workflows."):
-            inner = f"SELECT id FROM {table} WHERE {column} IN ({ids})"  # noqa: S608 - our own names
+            pk = related.related_model._meta.pk.column
+            inner = f"SELECT {pk} FROM {table} WHERE {column} IN ({ids})"  # noqa: S608 - our own names
             statements += deletions(related.related_model, inner)
         else:
             statements.append(f"UPDATE {table} SET {column} = NULL WHERE {column} IN ({ids})")  # noqa: S608
-    return [*statements, f"DELETE FROM {model._meta.db_table} WHERE id IN ({ids})"]  # noqa: S608
+    return [*statements, f"DELETE FROM {model._meta.db_table} WHERE {model._meta.pk.column} IN ({ids})"]  # noqa: S608
