@@ -73,6 +73,18 @@ def bare_view(path: str, *, accept_encoding: str = "") -> Prepare:
     return prepare
 
 
+def _reading_view(stage: Stage) -> Work:
+    """Ask a bare view that reads the same rows, for the same caller."""
+    client = stage.client()
+
+    def work() -> None:
+        with override_settings(ROOT_URLCONF=bare_urls.__name__):
+            for _ in range(stage.many):
+                client.get(bare_urls.READING_PATH).getvalue()
+
+    return work
+
+
 def _with_tasks(path: str, count: int) -> Prepare:
     """Return the preparation of a list whose DAGs have this many tasks."""
 
@@ -182,5 +194,15 @@ ROWS = [
         peer_name="a bare view with the same bytes",
         many=10,
         seen="26 ms CPU",
+    ),
+    Row(
+        name="GET /runs, 50 runs, beside a view that reads them",
+        goals=(ratio("cpu", at_most=2.5),),
+        subject=asks("/api/v1/runs"),
+        peer=_reading_view,
+        peer_name="a bare view that authenticates, reads the same rows and dumps them",
+        many=10,
+        counts=False,
+        seen="not measured",
     ),
 ]
