@@ -186,12 +186,12 @@ class Stage:
 
     @contextmanager
     def platform(self) -> Iterator[None]:
-        """Run a Celery worker and beat meanwhile, as the platform does."""
+        """Run a Celery worker and beat meanwhile, as the platform does. They have polled Airflow once at first."""
         begun, ends = timezone.now(), time.monotonic() + START_TIMEOUT
         with ExitStack() as stack:
             for command in workers.PLATFORM:
                 stack.enter_context(workers.started(command, os.environ, stdout=sys.stderr))
-            while not Airflow.objects.filter(ticked_at__gt=begun).exists():
+            while not Airflow.objects.filter(name=DEFAULT, looked_at__gt=begun).exists():
                 assert time.monotonic() < ends, "the Celery worker does not start"
                 time.sleep(0.1)
             yield
