@@ -1151,7 +1151,7 @@ export interface paths {
         put?: never;
         /**
          * Trigger several runs
-         * @description Up to 100 items, each as for a single trigger, each with its own result: a bad item does not stop the others. An `Idempotency-Key` counts for each item in its place.
+         * @description Up to 100 items, each as for a single trigger, each with its own result: a bad item does not stop the others. An `Idempotency-Key` counts for each item in its place. `Idempotent-Replayed: true` says that every run was accepted by an earlier request.
          */
         post: operations["trigger_runs"];
         delete?: never;
@@ -4224,7 +4224,7 @@ export interface components {
                 /**
                  * @example {
                  *       "code": "unsupported_media_type",
-                 *       "detail": "Unsupported media type \"text/plain\" in request.",
+                 *       "detail": "Unsupported media type \"text/plain\" in request. Expected application/json.",
                  *       "request_id": "5f0c6d3b8e7a4c19a2d4f6b8c0e1d3f5"
                  *     }
                  */
