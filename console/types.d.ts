@@ -219,8 +219,8 @@ declare namespace Dom {
 declare namespace View {
   interface Context {
     workflows: import("./static/console/workflows.js").Workflows;
-    /** Says at the top of the page whether the states may be old, and from which Airflow, if there are several. */
-    showFreshness(isStale: boolean, airflow: string): void;
+    /** Says at the top of the page of which Airflows the states may be old. */
+    showFreshness(runs: Api.Run[]): void;
   }
 
   interface Page {

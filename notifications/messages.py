@@ -12,7 +12,7 @@ from notifications.transports.base import Message
 from rest.masking import mask
 from rest.times import iso
 from workflows.eventlog.publication import envelope
-from workflows.models import Event
+from workflows.models import Airflow, Event
 from workflows.naming import DEFAULT
 
 TONES = {
@@ -149,9 +149,7 @@ def _title(event: Event) -> str:
 
 
 def _airflow(event: Event) -> str:
-    """Return what to call the Airflow. While there is one, nobody knows its name."""
-    name = event.data.get("airflow", DEFAULT)
-    return "Airflow" if name == DEFAULT else f"The Airflow {name}"
+    return Airflow.called(event.data.get("airflow", DEFAULT))
 
 
 def _subject(event: Event) -> str:

@@ -69,7 +69,7 @@ def explain(run: Run, *, now: datetime, may_retry: bool, may_see_logs: bool) -> 
     if is_asked and (not reasons or run.state != RunState.PENDING):
         around = _look(run)
         if around.error and not any(reason.code == "airflow_down" for reason in reasons):
-            reasons.append(_down(around.error))
+            reasons.append(_down(run.airflow_name, around.error))
         reasons += _in_airflow(run, around, now=now)
     return reasons or [_reason("progressing", _progress(run), "nobody", "Wait.")]
 
@@ -201,16 +201,21 @@ def _here(run: Run, *, now: datetime) -> Iterator[Reason]:
         text = f"Its Airflow, {state.name}, is not active: nothing is asked of it."
         yield _reason("airflow_inactive", text, "operator", "Activate it, or stop the run.")
     elif not state.reachable:
-        yield _down(state.last_error)
+        yield _down(state.name, state.last_error)
     elif state.is_stale(now):
-        yield _reason("not_watched", "Airflow was not polled lately.", "operator", "Start the worker and beat.")
+        yield _reason(
+            "not_watched",
+            f"{Airflow.called(state.name)} was not polled lately.",
+            "operator",
+            "Start the worker and beat.",
+        )
     for command in AirflowCommand.objects.pending().filter(run=run).exclude(last_error=""):
         yield _failing(command)
 
 
-def _down(error: str) -> Reason:
+def _down(airflow: str, error: str) -> Reason:
     action = "Bring Airflow back. manage.py doctor says whether our address or credentials are wrong."
-    return _reason("airflow_down", f"Airflow does not answer: {error}.", "operator", action)
+    return _reason("airflow_down", f"{Airflow.called(airflow)} does not answer: {error}.", "operator", action)
 
 
 def _failing(command: AirflowCommand) -> Reason:

@@ -263,15 +263,15 @@ class UpstreamError(SVOpsError):
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Turn the client's errors into ours, at edges that call Airflow while their caller waits."""
+def translated(airflow: str) -> Iterator[None]:
+    """Turn the client's errors into ours, at edges that call this Airflow while their caller waits."""
     try:
         yield
     except AirflowBusyError as exc:
         raise BusyError(f"SVOps is busy: {exc}. Try again.") from exc
     except AirflowUnavailableError as exc:
-        raise UnavailableError(f"Airflow does not answer: {exc}") from exc
+        raise UnavailableError(f"{Airflow.called(airflow)} does not answer: {exc}") from exc
     except (AirflowForbiddenError, AirflowLimitError) as exc:
         raise UpstreamError(f"{exc}.") from exc
     except AirflowError as exc:
-        raise UpstreamError(f"Airflow refuses: {exc}") from exc
+        raise UpstreamError(f"{Airflow.called(airflow)} refuses: {exc}") from exc

@@ -12,6 +12,7 @@ from console.tests.screen import node, open_trigger, place_of, sign_in
 from console.tests.site import Site
 from workflows import gateway
 from workflows.models import Airflow, Dag, Run, Workflow
+from workflows.naming import DEFAULT
 from workflows.states import RunState
 from workflows.tests.stage import dag_task, new_run
 
@@ -79,6 +80,27 @@ def test_old_states_say_which_airflow_they_are_from(page: Page, site: Site, nigh
     sign_in(page, site, nightly.owner)
 
     expect(page.locator("#banner")).to_contain_text("SVOps has no news from the Airflow prod.")
+
+
+def test_of_two_airflows_that_do_not_answer_the_one_that_is_back_is_not_named(
+    page: Page, site: Site, nightly: Workflow, there: Workflow
+) -> None:
+    new_run(nightly, RunState.RUNNING)
+    run_there(there)
+    Airflow.objects.update(looked_at=timezone.now())
+    sign_in(page, site, nightly.owner)
+    expect(page.locator(f"[data-workflow='{there.pk}']")).to_contain_text("in prod")
+    banner = page.locator("#banner")
+
+    gateway.record_down("prod", reason="refused", now=timezone.now())
+    expect(banner).to_contain_text("The Airflow prod does not answer.")
+    gateway.record_down(DEFAULT, reason="refused", now=timezone.now())
+    expect(banner).to_contain_text("The Airflows default and prod do not answer.")
+    gateway.record_up("prod", version="3.3.2", now=timezone.now())
+    expect(banner).to_contain_text("The Airflow default does not answer.")
+    gateway.record_up(DEFAULT, version="3.3.2", now=timezone.now())
+
+    expect(banner).to_be_hidden()
 
 
 def test_news_of_an_airflow_name_it(page: Page, site: Site, nightly: Workflow, there: Workflow) -> None:

@@ -26,6 +26,7 @@ from svops.doctor.permissions import (
     READ_PLUGINS,
     READ_POOLS,
     READ_QUESTIONS,
+    READ_RESULTS,
     READ_RUNS,
     READ_TASKS,
     READ_VERSIONS,
@@ -173,6 +174,12 @@ def _calls() -> tuple[Call, ...]:
             needs=rights(READ_LOGS),
             ask=_log,
             without="Logs are not shown, and a stop is complete only when nothing was heard for STOP_SILENCE.",
+        ),
+        Call(
+            name="read a result",
+            needs=rights(READ_RESULTS),
+            ask=lambda a: a.client.tasks.return_value(a.dag_id, a.dag_run_id, a.task_id),
+            without="Runs have no results.",
         ),
         Call(
             name="list questions of tasks",

@@ -379,6 +379,18 @@ def test_a_run_that_waits_for_an_airflow_that_is_down_names_the_error(
     assert waiting["reason"] == text
 
 
+def test_an_airflow_that_is_down_is_named_where_there_are_several(
+    api: APIClient, airflow: ControlledAirflow, nightly: Workflow
+) -> None:
+    run = new_run(nightly, RunState.RUNNING)
+    Airflow.objects.create(name="prod", is_active=False)
+    Airflow.objects.filter(name=DEFAULT).update(reachable=False, last_error="refused")
+
+    [down] = explained(api, run)
+
+    assert down["reason"] == "The Airflow default does not answer: refused."
+
+
 def test_a_running_run_in_an_airflow_that_is_down_says_so_too(
     api: APIClient, airflow: ControlledAirflow, nightly: Workflow
 ) -> None:

@@ -14,6 +14,7 @@ RUNS, TASKS = "DAG Runs", "Task Instances"
 ENTITIES = [
     (r"/dags/[^/]+/dagRuns/[^/]+/taskInstances/[^/]+/logs/\d+", ["Task Logs"]),
     (r"/dags/[^/]+/dagRuns/[^/]+(/taskInstances/[^/]+/-1)?/hitlDetails", ["HITL Detail"]),
+    (r"/dags/[^/]+/dagRuns/[^/]+/taskInstances/[^/]+/xcomEntries/[^/]+", ["XComs"]),
     (r"/dags/[^/]+/dagRuns/[^/]+/taskInstances(/.*)?", [RUNS, TASKS]),
     (r"/dags/[^/]+/dagRuns(/.*)?", [RUNS]),
     (r"/dags/[^/]+/clearTaskInstances", [RUNS, TASKS]),

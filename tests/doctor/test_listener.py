@@ -85,7 +85,9 @@ def test_the_last_push_is_shown_with_its_version(guarded: Guard) -> None:
     seen = rows()["pushes arrive"]
 
     assert seen.outcome == Outcome.WORKS
-    assert re.fullmatch(r"version 2, the last one \d+ s ago; that process has dropped 3 records", seen.found)
+    assert re.fullmatch(
+        rf"version {arrivals.LISTENER_VERSION}, the last one \d+ s ago; that process has dropped 3 records", seen.found
+    )
 
 
 def test_an_older_plugin_is_named(guarded: Guard) -> None:

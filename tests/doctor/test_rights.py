@@ -18,6 +18,7 @@ READS = {
     "can read on DAG Runs",
     "can read on Task Instances",
     "can read on Task Logs",
+    "can read on XComs",
     "can read on ImportError",
     "can read on Audit Logs",
     "can read on Pools",
@@ -32,7 +33,7 @@ WRITES = {
 }
 ALL = READS | ONLY_IN_3 | WRITES
 OPTIONAL = {
-    f"can read on {name}" for name in ("Task Logs", "ImportError", "Audit Logs", "Pools", "Plugins")
+    f"can read on {name}" for name in ("Task Logs", "XComs", "ImportError", "Audit Logs", "Pools", "Plugins")
 } | ONLY_IN_3
 
 

@@ -171,7 +171,7 @@ class DagFileErrorAdmin(ReadOnlyPages):
 
 def _synced(airflow: str) -> tuple[int, str]:
     try:
-        with gateway.translated():
+        with gateway.translated(airflow):
             done = dags.sync_dags(airflow, now=timezone.now(), whole=True)
     except SVOpsError as exc:
         return messages.ERROR, f"The DAGs were not synced. {exc}"

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from . import feeds
 from .access import Access
-from .connection import Connection
+from .connection import DAGS, Connection
 from .credentials import Keeper
 from .errors import AirflowConflictError, AirflowNotFoundError, AirflowRejectedError, AirflowShapeError
 from .http import Params, Timeout
@@ -111,6 +111,10 @@ class AirflowClient:
 class Dags:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+
+    def are_shown(self) -> None:
+        """Return if Airflow accepts our credentials and shows our account DAGs, which takes one small request."""
+        self._connection.get(DAGS, {"limit": 1})
 
     def list(self, *, tags: Collection[str] = (), paused: bool | None = None) -> DagList:
         """Return all DAGs that are not stale, or only those with at least one of `tags`, or that are (not) `paused`.

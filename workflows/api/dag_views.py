@@ -76,7 +76,7 @@ class DagViewSet(StrictQuery, viewsets.ReadOnlyModelViewSet[Dag]):
         airflow = self._airflow()
         if airflow != DEFAULT and not Airflow.objects.active().filter(name=airflow).exists():
             raise InvalidInputError({"airflow": ["There is no active Airflow with this name."]})
-        with gateway.translated():
+        with gateway.translated(airflow):
             result = dags.sync_dags(airflow, now=timezone.now(), whole=True)
         return Response(asdict(result))
 

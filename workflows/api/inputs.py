@@ -16,7 +16,7 @@ from rest.serializers import StrictSerializer
 from workflows.api.fields import ReferenceField, ZonedDateTimeField
 from workflows.dagrules import DagLevel, DagMatch
 from workflows.eventlog.events import PAUSE_SCOPES, PauseScope, RetryMode
-from workflows.models import Dag, DataInterval, Level, Visibility, Workflow
+from workflows.models import Airflow, Dag, DataInterval, Level, Visibility, Workflow
 from workflows.naming import DEFAULT, LONGEST_NAME
 from workflows.services import RETRY_MODES
 
@@ -74,6 +74,8 @@ class WorkflowInput(StrictSerializer):
         dag_id = attrs.pop("dag_id", workflow.dag.dag_id if workflow else "")
         visible = Dag.objects.visible_to(self.context["user"]).of(airflow)
         dag = visible.filter(dag_id=dag_id, is_present=True).first()
+        if dag is None and not Airflow.objects.filter(name=airflow).exists() and airflow != DEFAULT:
+            raise serializers.ValidationError({"airflow": [f"There is no Airflow {airflow}."]})
         if dag is None:
             where = "" if airflow == DEFAULT else f" in the Airflow {airflow}"
             message = f"There is no DAG {dag_id}{where}, or you cannot see it: see GET /api/v1/dags."

@@ -98,6 +98,11 @@ class Airflow(models.Model):
         return cls.objects.get(name=name)
 
     @classmethod
+    def called(cls, name: str) -> str:
+        """Return what a sentence begins with that is about this Airflow. While there is one, nobody knows its name."""
+        return f"The Airflow {name}" if cls.objects.exclude(name=name).exists() else "Airflow"
+
+    @classmethod
     def default(cls) -> Airflow:
         return cls.named(DEFAULT)
 
@@ -123,6 +128,7 @@ class Airflow(models.Model):
     @property
     def why_no_new_runs(self) -> str:
         """Return why it takes no new runs, or "" if it does."""
+        # Without a look at the others: each row of a list has it.
         name = "Airflow" if self.is_default else f"The Airflow {self.name}"
         if not self.is_active:
             return f"{name} is not active: nothing is asked of it."

@@ -17,7 +17,7 @@ from rest.errors import ConflictError, InvalidInputError, NotAllowedError
 from rest.sealing import UnsealableError, seal, unseal
 from workflows import options as ways
 from workflows import way_in
-from workflows.airflow.access import PASSWORD
+from workflows.airflow.access import GOOGLE, MWAA, OAUTH2, PASSWORD
 from workflows.dagrules import DagRule
 from workflows.eventlog import publication
 from workflows.models import Airflow, AirflowCommand, Dag, DagFileError, Run, Workflow
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 BY_FILE = "AIRFLOWS_FILE describes this Airflow, or did"
 TAKEN = "There is already an Airflow with this name."
+# What the options of these ways begin with. Their defaults say nothing of another way.
+OTHER_WAYS = frozenset({OAUTH2, GOOGLE, MWAA})
 BY_SETTINGS = "The way to the default Airflow is that of the settings AIRFLOW_…: change it there."
 # None takes an option away.
 Options = Mapping[str, Any]
@@ -236,6 +238,7 @@ def shown_way(airflow: Airflow) -> ShownWay:
 
 def _settings() -> dict[str, Any]:
     known = {name: getattr(settings, f"AIRFLOW_{name.upper()}") for name in way_in.OPTIONS}
+    known = {name: value for name, value in known.items() if name.split("_")[0] not in OTHER_WAYS - {known["auth"]}}
     return {name: value for name, value in {**known, "ingest_secret": settings.INGEST_SECRET}.items() if value}
 
 

@@ -105,7 +105,7 @@ def preview_retry(
     tasks = _tasks_of_retry(run, asked)
     if deletions.was_deleted(run):
         raise _deleted(run)
-    with gateway.translated(), gateway.watched(run.airflow_name) as client:
+    with gateway.translated(run.airflow_name), gateway.watched(run.airflow_name) as client:
         try:
             refs = kinds.clear(client, run, tasks, dry_run=True)
         except AirflowNotFoundError:

@@ -41,7 +41,7 @@ def read(run: Run, query: LogQuery, *, user_id: int, now: datetime) -> LogPage |
     Raise `NotFoundError` if the task or the attempt does not exist, `ConflictError` if the run was deleted in Airflow,
     and what `translated` raises. While Airflow is known to be away, this answers at once.
     """
-    with gateway.translated():
+    with gateway.translated(run.airflow_name):
         if not gateway.answers(run.airflow_name):
             return _without_airflow(run, query)
         try:
@@ -64,7 +64,7 @@ def follow(run: Run, query: LogQuery, *, user_id: int, now: datetime) -> LogPage
     if not try_number:
         return read(run, query, user_id=user_id, now=now)
     attempt = _attempt(run, query, try_number)
-    with gateway.translated():
+    with gateway.translated(run.airflow_name):
         copy = copies().of(attempt)
         try:
             if _claims(copy, user_id=user_id):

@@ -91,7 +91,7 @@ def _poll(client: AirflowClient, *, at: datetime, before_a_sweep: bool) -> None:
         tasks += unshown.resumed_tasks(client, since=since)
         apply(client, runs=runs, tasks=tasks, at=at)
     else:
-        client.health()  # there is nothing to read yet, but whether Airflow answers matters
+        client.dags.are_shown()  # there is nothing to read yet, but whether Airflow answers us matters
     Airflow.objects.filter(name=client.name).update(looked_at=at)
 
 

@@ -15,9 +15,6 @@ export const dagPath = ({ airflow, dag_id: dagId }) =>
  */
 export const dagKey = ({ airflow, dag_id: dagId }) => JSON.stringify([airflow, dagId]);
 
-/** @param {string} name */
-export const called = (name) => (name === DEFAULT ? "Airflow" : `The Airflow ${name}`);
-
 /** The Airflows that occur in what the user sees. */
 export class Airflows {
   /** @type {Set<string>} */
@@ -42,11 +39,12 @@ export class Airflows {
   }
 
   /**
-   * The name of the only Airflow of these rows, if it is to be shown; "" otherwise.
-   * @param {{ airflow: string }[]} rows
+   * What a sentence about these Airflows begins with.
+   * @param {string[]} names
    */
-  only(rows) {
-    const [name, ...others] = new Set(rows.map(({ airflow }) => airflow));
-    return name && !others.length ? this.shown(name) : "";
+  called(names) {
+    const one = names.length === 1 ? this.shown(names[0] ?? "") : "";
+    if (names.length > 1) return `The Airflows ${[...names].sort().join(" and ")}`;
+    return one || names[0] !== DEFAULT ? `The Airflow ${names[0]}` : "Airflow";
   }
 }

@@ -1,6 +1,5 @@
 // Puts the page together: the user, the address, the stream and the page that the address names.
 
-import { called } from "./airflows.js";
 import { get, signedOut } from "./api.js";
 import { startClock } from "./clock.js";
 import { byId, fill } from "./dom.js";
@@ -35,6 +34,7 @@ class Console {
   constructor(me, status) {
     this.#status = status;
     this.#workflows = new Workflows(me, () => this.#page.workflowsChanged());
+    status.airflows = this.#workflows.airflows;
     this.#listen();
     // The stream opens first, so that no change is missed between the first answers of the API and the stream.
     this.#stream.open();
@@ -81,8 +81,7 @@ class Console {
     const { run, filters, pane } = placeOf(location.hash);
     const context = {
       workflows: this.#workflows,
-      showFreshness: (/** @type {boolean} */ isStale, /** @type {string} */ airflow) =>
-        this.#status.showFreshness(isStale, airflow),
+      showFreshness: (/** @type {Api.Run[]} */ runs) => this.#status.showFreshness(runs),
     };
     const page = run ? new RunPage(run.workflowId, run.id, filters, context) : new RunsPage(filters, context);
     this.#page = page;
@@ -146,8 +145,9 @@ class Console {
   #systemChanged(event) {
     const airflow = String(event.data.airflow ?? "default");
     if (!this.#workflows.airflows.concerns(airflow)) return;
-    if (event.type === "system.airflow_up") toast(`${called(airflow)} answers again.`);
-    if (event.type === "system.airflow_emptied") toast(`${called(airflow)} is drained and has no open run any more.`);
+    const called = this.#workflows.airflows.called([airflow]);
+    if (event.type === "system.airflow_up") toast(`${called} answers again.`);
+    if (event.type === "system.airflow_emptied") toast(`${called} is drained and has no open run any more.`);
     else this.#status.showAirflow(airflow, event.type === "system.airflow_down");
   }
 

@@ -199,7 +199,7 @@ export class RunPage {
     this.#announceChange(run);
     this.#run = { ...this.#run, ...run };
     this.#workflows.airflows.add([run]);
-    this.#showFreshness(run.stale, this.#workflows.airflows.shown(run.airflow));
+    this.#showFreshness([run]);
     this.#drawHead();
     this.#progress.show(run, this.#tasks, this.#graph.length);
     this.#questions.show(ACTIVE.includes(run.state) ? this.#tasks : []);

@@ -136,8 +136,7 @@ export class RunsPage {
     this.#runs = runs;
     this.#isLoaded = true;
     this.#workflows.airflows.add(runs);
-    const stale = runs.filter((run) => run.stale);
-    if (runs.length) this.#showFreshness(stale.length > 0, this.#workflows.airflows.only(stale));
+    if (runs.length) this.#showFreshness(runs);
     this.#render();
   }
 

@@ -1,6 +1,6 @@
 // The top of the page: whether the stream is connected, and the banner.
 
-import { called } from "./airflows.js";
+import { Airflows } from "./airflows.js";
 import { announce, byId, el, fill } from "./dom.js";
 
 /** @type {Record<import("./stream.js").State, string>} */
@@ -17,8 +17,12 @@ const OLD = "You see the last known states. You can still trigger runs: SVOps se
 export class Status {
   #pill = byId("connection");
   #banner = byId("banner");
-  /** @type {Set<string>} */
+  // What names them; the console's own, once it is there.
+  airflows = new Airflows();
+  /** @type {Set<string>} those that do not answer */
   #down = new Set();
+  /** @type {Set<string>} those of which the page shows states that may be old */
+  #stale = new Set();
 
   /**
    * @param {import("./stream.js").State} state
@@ -42,28 +46,30 @@ export class Status {
   showAirflow(name, isDown) {
     if (isDown) this.#down.add(name);
     else this.#down.delete(name);
-    this.showFreshness(this.#down.size > 0);
+    this.#stale.delete(name);
+    this.#draw();
   }
 
-  /**
-   * @param {boolean} isStale whether the states that the page shows may be old
-   * @param {string} airflow the name of the Airflow that they are from, if it is to be shown
-   */
-  showFreshness(isStale, airflow = "") {
+  /** @param {{ airflow: string, stale: boolean }[]} runs what the page shows */
+  showFreshness(runs) {
+    this.#stale = new Set(runs.filter(({ stale }) => stale).map(({ airflow }) => airflow));
+    // Of the other Airflows these runs say nothing.
+    for (const { airflow } of runs) if (!this.#stale.has(airflow)) this.#down.delete(airflow);
+    this.#draw();
+  }
+
+  #draw() {
     // The more important banner stays.
     if (ENDED.includes(this.#pill.dataset.state ?? "")) return;
-    if (isStale) {
-      const [name] = this.#down;
-      this.#show(
-        name
-          ? `${called(name)} does not answer.`
-          : `SVOps has no news from ${airflow ? `the Airflow ${airflow}` : "Airflow"}.`,
-        OLD,
-      );
-      return;
+    const down = [...this.#down];
+    const stale = [...this.#stale];
+    if (down.length) {
+      this.#show(`${this.airflows.called(down)} ${down.length > 1 ? "do" : "does"} not answer.`, OLD);
+    } else if (stale.length) {
+      this.#show(`SVOps has no news from ${this.airflows.called(stale).replace(/^The/, "the")}.`, OLD);
+    } else {
+      this.#banner.hidden = true;
     }
-    this.#down.clear();
-    this.#banner.hidden = true;
   }
 
   #showSignIn() {

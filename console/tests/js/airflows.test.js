@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Airflows, called, dagKey, dagPath } from "../../static/console/airflows.js";
+import { Airflows, dagKey, dagPath } from "../../static/console/airflows.js";
 
 test("the address of a DAG names its Airflow only if it is another one than the default", () => {
   assert.equal(dagPath({ airflow: "default", dag_id: "a b" }), "/dags/a%20b");
@@ -25,17 +25,11 @@ test("a name is shown as soon as there are two", () => {
   assert.equal(airflows.concerns("prod"), true);
 });
 
-test("rows of one Airflow name it, rows of several do not", () => {
+test("a sentence names an Airflow as soon as there are two", () => {
   const airflows = new Airflows();
-  const [here, there] = [{ airflow: "default" }, { airflow: "prod" }];
-  assert.equal(airflows.only([here, here]), "");
-  airflows.add([here, there]);
-  assert.deepEqual(
-    [[there, there], [here], [here, there], []].map((rows) => airflows.only(rows)),
-    ["prod", "default", "", ""],
-  );
-});
-
-test("the default Airflow has no name in sentences", () => {
-  assert.deepEqual(["default", "prod"].map(called), ["Airflow", "The Airflow prod"]);
+  airflows.add([{ airflow: "default" }]);
+  assert.deepEqual([airflows.called(["default"]), airflows.called(["prod"])], ["Airflow", "The Airflow prod"]);
+  airflows.add([{ airflow: "prod" }]);
+  assert.equal(airflows.called(["default"]), "The Airflow default");
+  assert.equal(airflows.called(["prod", "default"]), "The Airflows default and prod");
 });

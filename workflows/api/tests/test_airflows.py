@@ -227,6 +227,8 @@ def test_a_workflow_moves_only_to_a_dag_that_its_owner_may_build_on(
         {"airflow": ["There is no DAG etl in the Airflow prod, or you cannot see it: see GET /api/v1/dags."]},
     )
     assert Workflow.objects.get(pk=nightly.pk).dag.airflow_name == "default"
+    unknown = client.patch(path, {"airflow": "nope", "default_parameters": {}})
+    assert unknown.json()["errors"] == {"airflow": ["There is no Airflow nope."]}
 
     DagRule.objects.create(airflow="prod", match=DagMatch.DAG_ID, value="etl", user=ada)
     assert client.patch(path, {"airflow": "prod", "default_parameters": {}}).status_code == 200

@@ -45,7 +45,7 @@ class Command(BaseCommand):
     def _load_all(self, owner: User) -> list[str]:
         """Create the workflows of the examples that Airflow has read; return the other examples."""
         try:
-            with gateway.translated():
+            with gateway.translated(DEFAULT):
                 dags.sync_dags(DEFAULT, now=timezone.now())
         except BusyError:
             pass  # another worker reads the same

@@ -22,7 +22,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         airflow = named_airflow(options)
         try:
-            with gateway.translated():
+            with gateway.translated(airflow):
                 result = dags.sync_dags(airflow, now=timezone.now(), whole=True)
         except SVOpsError as exc:
             raise CommandError(str(exc)) from exc

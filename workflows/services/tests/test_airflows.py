@@ -257,6 +257,13 @@ def test_the_way_to_the_default_airflow_is_that_of_the_settings(root: User) -> N
     assert services.drain_airflow(actor=root, airflow=Airflow.default()).is_drained
 
 
+def test_the_default_airflow_is_shown_without_what_other_ways_would_do(db: None, settings: Settings) -> None:
+    assert shown_way(Airflow.default()).options.keys() == {"username", "token_timeout"}
+
+    settings.AIRFLOW_AUTH, settings.AIRFLOW_MWAA_ENVIRONMENT = "mwaa", "prod"
+    assert shown_way(Airflow.default()).options.keys() >= {"mwaa_environment", "mwaa_method"}
+
+
 def test_no_secret_is_in_the_trail_or_readable_in_the_table(root: User) -> None:
     secrets = {
         "password": "hush-1",

@@ -158,12 +158,20 @@ def test_a_poll_while_a_thousand_runs_run_reads_and_asks_no_more_than_with_one(
 
 
 @pytest.mark.usefixtures("swept")
-def test_without_any_workflow_a_poll_asks_only_whether_airflow_answers(airflow: StagedAirflow) -> None:
-    airflow.answers["GET", "/monitor/health"] = {"metadatabase": {"status": "healthy"}}
-
+def test_without_any_workflow_a_poll_asks_only_whether_airflow_answers_us(airflow: StagedAirflow) -> None:
     assert tick()
 
-    assert airflow.calls == [("GET", "/monitor/health")]
+    assert airflow.calls == [("GET", "/dags")]
+
+
+@pytest.mark.usefixtures("swept")
+def test_wrong_credentials_are_an_outage_also_without_any_workflow(airflow: StagedAirflow) -> None:
+    airflow.password = "another"
+
+    assert not tick()
+
+    seen = Airflow.default()
+    assert (seen.reachable, seen.looked_at, seen.last_error) == (False, None, "Invalid credentials")
 
 
 @pytest.mark.usefixtures("swept")
