@@ -40,7 +40,7 @@ def test_the_wheel_has_every_module_its_types_and_its_licence(built: Path) -> No
     assert {name for name in names if not name.startswith(about)} == modules
     assert f"{about}/licenses/LICENSE" in names
     needed = {line for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra" not in line}
-    assert needed == {"Requires-Dist: httpx<1,>=0.27", "Requires-Dist: websockets>=14"}
+    assert needed == {"Requires-Dist: httpx<1,>=0.27", "Requires-Dist: websockets>=15"}
     assert "Requires-Python: >=3.10" in metadata
     assert entry_points == {
         "console_scripts": {"svops": "svops_client.cli:main"},
