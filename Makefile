@@ -8,7 +8,7 @@ WORKERS ?= $(shell expr 2 '*' $(CORES))
 TEST = $(PYTHON_RUN) -m pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo check test test-long test-postgres test-airflow2 test-airflow-fab test-airflow test-python fuzz coverage chaos attack bench bench-data load bench-live bench-latency lint types contracts js audit lock clean
+.PHONY: help up demo check test test-long test-postgres test-airflow2 test-airflow-fab test-airflow test-python fuzz coverage chaos attack bench bench-data load bench-live bench-latency lint types contracts js schema audit lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -107,6 +107,10 @@ contracts: ## who may import whom
 
 js: ## JavaScript: Biome, types, unit tests (needs node and npm)
 	@exec scripts/check-js
+
+schema: ## the descriptions of the API: linter, generated clients, nothing broken in silence (ARGS=--write promises the new one)
+	@scripts/setup --dev
+	@exec scripts/check-schema $(ARGS)
 
 audit: ## known vulnerabilities of what is deployed (asks PyPI's advisories)
 	@scripts/setup --dev

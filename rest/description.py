@@ -60,11 +60,14 @@ def as_clients_need_it(result: dict[str, Any], **of_spectacular: Any) -> dict[st
     Generators take a field with a default for one that is always there, and so a client would have to send it.
     """
     result["paths"] = {_named(path): operations for path, operations in result["paths"].items()}
+    schemas = result["components"]["schemas"]
+    enums = {frozenset(part["enum"]): name for name, part in schemas.items() if "enum" in part}
     for path, operations in result["paths"].items():
         for operation in operations.values():
             for parameter in operation.get("parameters", ()):
                 if parameter["in"] == "path":
                     parameter["name"] = _parameter(path, parameter["name"])
+                _name_enum(parameter["schema"], enums)
     result["components"]["schemas"].pop("Null", None)
     _with_null(result)
     for name, component in result["components"]["schemas"].items():
@@ -83,6 +86,15 @@ def _parameter(path: str, name: str) -> str:
     if name == "id" and "/runs/{" in path:
         return "run_id"
     return re.sub("_pk$", "_id", name)
+
+
+def _name_enum(schema: dict[str, Any], enums: Mapping[frozenset[str], str]) -> None:
+    """Put the name of an enum that a field has too in the place of its values."""
+    if schema.get("type") == "array":
+        _name_enum(schema["items"], enums)
+    elif name := enums.get(frozenset(schema.get("enum", ()))):
+        schema.clear()
+        schema["$ref"] = f"#/components/schemas/{name}"
 
 
 def _with_null(part: Any) -> None:
