@@ -31,20 +31,27 @@ class NewTicket:
     text: str = field(repr=False)
 
 
+def require_issuable(*, caller: Caller, actions: Collection[TicketAction], seconds: int, field: str = "ttl") -> None:
+    """Raise `InvalidInputError` for too many or too few seconds, which were given as `field`.
+
+    Raise `NotAllowedError` for an action whose scope the caller lacks.
+    """
+    if not 0 < seconds <= settings.TICKET_MAX_SECONDS:
+        raise InvalidInputError({field: [f"Expected 1 to {settings.TICKET_MAX_SECONDS:.0f} seconds."]})
+    for action in actions:
+        if TICKET_SCOPES[action] not in caller.scopes:
+            raise NotAllowedError(f"This needs the scope {TICKET_SCOPES[action]}.")
+
+
 @transaction.atomic
 def issue_ticket(
     *, caller: Caller, run_id: uuid.UUID, workflow_id: int, actions: Collection[TicketAction], seconds: int
 ) -> NewTicket:
     """Issue a ticket that lives for so many seconds. The calling code has checked the caller's rights on the run.
 
-    Raises `InvalidInputError` for too many or too few seconds, and `NotAllowedError` for an action whose scope the
-    caller lacks.
+    Raises as `require_issuable` does.
     """
-    if not 0 < seconds <= settings.TICKET_MAX_SECONDS:
-        raise InvalidInputError({"ttl": [f"Expected 1 to {settings.TICKET_MAX_SECONDS:.0f} seconds."]})
-    for action in actions:
-        if TICKET_SCOPES[action] not in caller.scopes:
-            raise NotAllowedError(f"This needs the scope {TICKET_SCOPES[action]}.")
+    require_issuable(caller=caller, actions=actions, seconds=seconds)
     now = timezone.now()
     new = opaque.new(Kind.TICKET)
     ticket = Ticket.objects.create(

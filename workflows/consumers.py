@@ -216,8 +216,19 @@ class StreamConsumer(AsyncWebsocketConsumer):
         stream.is_resuming = True
         self._start(stream.replay(after))
 
+    async def _renew(self, stream: Stream, message: dict[str, Any]) -> None:
+        """Take newer credentials in place of those that expire. The stream goes on without a gap."""
+        try:
+            async with stream.share.turn():
+                caller = await admission.authenticate(str(message.get("token", "")))
+            stream.renew(caller, asked=StreamFilter(**self.scope["url_route"]["kwargs"]))
+        except CloseError as exc:
+            raise BadMessageError(f"token: {exc}") from exc
+        stream.put("authenticated", expires_at=caller.expires_at)
+
     _answers: ClassVar[dict[str, Callable[[StreamConsumer, Stream, dict[str, Any]], Awaitable[None]]]] = {
         "ping": _ping,
+        "auth": _renew,
         "subscribe": _subscribe,
         "unsubscribe": _unsubscribe,
         "get_status": _get_status,

@@ -167,6 +167,7 @@ def test_only_these_fields_can_be_missing_from_an_answer(description: dict[str, 
         "Scheduled": {"status", "reason"},
         "SubscribedFrame": {"workflow_id", "run_id", "types"},
         "TooManyKeys": {"limit"},
+        "TriggeredRun": {"ticket"},
         "UnsubscribedFrame": {"workflow_id", "run_id", "types"},
     }
 

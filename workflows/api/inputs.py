@@ -194,6 +194,24 @@ class TriggerInput(StrictSerializer):
         return attrs
 
 
+TICKET_ACTIONS = [action.value for action in TicketAction]
+
+
+class TicketWishInput(StrictSerializer):
+    """The ticket that the answer is to carry."""
+
+    actions = serializers.ListField(child=serializers.ChoiceField(choices=TICKET_ACTIONS), allow_empty=False)
+    ttl = serializers.IntegerField(min_value=1, default=60, help_text="Lifetime in seconds.")
+
+
+class TriggerWithTicketInput(TriggerInput):
+    """A new run, and perhaps a ticket for it. `caller_task_ref` and `caller_dataset_ref` are your own references."""
+
+    ticket = TicketWishInput(
+        required=False, allow_null=True, help_text="Issues a ticket for the run, to hand to a browser."
+    )
+
+
 @extend_schema_field(TriggerInput(many=True))
 class ItemsField(serializers.ListField):
     """Each item is checked by itself, later: a wrong one does not refuse the others."""
@@ -209,7 +227,6 @@ class BatchInput(StrictSerializer):
 
 ControlAction = Literal["stop", "retry", "pause", "resume"]
 ACTIONS: tuple[ControlAction, ...] = get_args(ControlAction)
-TICKET_ACTIONS = [action.value for action in TicketAction]
 
 
 class ControlRequest(TypedDict):

@@ -12,6 +12,7 @@ from rest_framework import serializers
 from rest.schema import ErrorSerializer
 from rest.serializers import MaskedField, OnDemand
 from workflows.api.fields import ReferenceField, StringListField
+from workflows.api.ticket_serializers import ShownTicketSerializer
 from workflows.explain import WHO
 from workflows.lifecycle import results
 from workflows.models import Airflow, DataInterval, ResultState, Run, RunAttempt, TaskInstance
@@ -140,6 +141,16 @@ class ResultSerializer(serializers.Serializer[Any]):
     reference = serializers.CharField(
         allow_blank=True, help_text="Where Airflow's API has a result that is too large, below `/api/v2/`."
     )
+
+
+class TriggeredRunSerializer(RunSerializer):
+    """A new run, with the ticket that was asked for."""
+
+    ticket = ShownTicketSerializer(required=False)
+
+    class Meta(RunSerializer.Meta):
+        fields = [*RunSerializer.Meta.fields, "ticket"]
+        read_only_fields = fields
 
 
 class RunResultSerializer(ResultSerializer):

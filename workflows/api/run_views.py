@@ -29,6 +29,7 @@ from rest_framework.response import Response
 from accounts.identity import Caller, Scope, TicketAction
 from accounts.models import User
 from accounts.permissions import current_caller, current_user
+from accounts.tickets import issue_ticket, require_issuable
 from rest.error_responses import exception_handler
 from rest.errors import InvalidInputError, NotAllowedError
 from rest.ids import UUID_PATTERN
@@ -41,7 +42,7 @@ from workflows.access import may_run, require_runner
 from workflows.api import examples, run_rows, waiting
 from workflows.api.event_serializers import EventSerializer
 from workflows.api.filters import RunFilter
-from workflows.api.inputs import BatchInput, ControlInput, ControlRequest, TriggerInput
+from workflows.api.inputs import BatchInput, ControlInput, ControlRequest, TriggerInput, TriggerWithTicketInput
 from workflows.api.run_pages import RunPages
 from workflows.api.run_serializers import (
     BatchSerializer,
@@ -54,7 +55,9 @@ from workflows.api.run_serializers import (
     RunResultSerializer,
     RunSerializer,
     TaskSerializer,
+    TriggeredRunSerializer,
 )
+from workflows.api.ticket_serializers import ShownTicketSerializer
 from workflows.eventlog import publication
 from workflows.eventlog.events import RetryMode
 from workflows.lifecycle import results
@@ -195,13 +198,14 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
             "Accepted also while Airflow does not answer: the run stays `pending` and is dispatched later. With an "
             "`Idempotency-Key`, the same request returns the same run (`Idempotent-Replayed: true`). The key is yours "
             "alone and is kept for at least 24 hours. With `Prefer: wait=30`, the answer comes when the run has ended: "
-            "200 with its result; or after the time: 202 with its `Location`."
+            "200 with its result; or after the time: 202 with its `Location`. With `ticket`, the answer carries a "
+            "ticket for the run, also if it is a replay."
         ),
-        request=TriggerInput,
+        request=TriggerWithTicketInput,
         parameters=[IDEMPOTENCY_KEY, PREFER],
         examples=examples.TRIGGER,
         responses={
-            201: RunSerializer,
+            201: TriggeredRunSerializer,
             200: OpenApiResponse(RunDetailSerializer, "It has ended within the preferred wait."),
             202: OpenApiResponse(RunDetailSerializer, "It has not ended within the preferred wait."),
             **errors(409, 422),
@@ -209,20 +213,22 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
     )
     def create(self, request: Request, workflow_pk: str) -> Response:
         workflow = self._workflow()
-        asked = _request_of(validated(TriggerInput, request.data), key=idempotency_key(request))
+        fields, wish = _wished(request)
+        asked = _request_of(fields, key=idempotency_key(request))
         run, replayed, airflow = services.trigger_once(
             workflow=workflow, user=current_user(request), trigger_type=TriggerType.API, request=asked
         )
         headers = {"Idempotent-Replayed": "true"} if replayed else {}
+        extra = {"ticket": _ticket_for(run, wish, current_caller(request))} if wish else {}
         seconds = waiting.preferred(request.headers.get("Prefer", ""))
         if seconds is not None:
-            answer = waiting.answer(request, run, seconds=seconds, unwaited=HTTPStatus.CREATED)
+            answer = waiting.answer(request, run, seconds=seconds, unwaited=HTTPStatus.CREATED, extra=extra)
             for name, value in {**headers, "Preference-Applied": f"wait={seconds}"}.items():
                 answer[name] = value
             return answer
         airflows = {airflow.name: airflow} if airflow else Airflow.by_name()
         shown = run_rows.shown_run(run, airflows=airflows, parameters=True)
-        return Response(shown, status=status.HTTP_201_CREATED, headers=headers)
+        return Response({**shown, **extra}, status=status.HTTP_201_CREATED, headers=headers)
 
     @extend_schema(
         operation_id="trigger_runs",
@@ -248,12 +254,13 @@ class WorkflowRunViewSet(mixins.RetrieveModelMixin, RunViewSet):
         operation_id="validate_run",
         summary="Validate a request",
         description="Checks it as a trigger does, and returns its parameters with the workflow's defaults.",
-        request=TriggerInput,
+        request=TriggerWithTicketInput,
         responses={200: ParametersSerializer, **errors(409)},
     )
     @action(detail=False, methods=["post"], pagination_class=None, filterset_class=None)
     def validate(self, request: Request, workflow_pk: str) -> Response:
-        asked = _request_of(validated(TriggerInput, request.data))
+        fields, _ = _wished(request)
+        asked = _request_of(fields)
         return Response({"parameters": services.validate_request(workflow=self._workflow(), request=asked)})
 
     @extend_schema(
@@ -368,6 +375,25 @@ def _require_action(caller: Caller, action: str) -> None:
     """Raise `NotAllowedError` for a ticket that does not name this action."""
     if caller.ticket_actions is not None and action not in caller.ticket_actions:
         raise NotAllowedError("This ticket does not allow this action.")
+
+
+def _wished(request: Request) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return the fields of a trigger, and the ticket that it asks for. A ticket that cannot be issued is refused."""
+    fields = validated(TriggerWithTicketInput, request.data)
+    wish: dict[str, Any] | None = fields.pop("ticket", None)
+    if wish:
+        require_issuable(
+            caller=current_caller(request), actions=wish["actions"], seconds=wish["ttl"], field="ticket.ttl"
+        )
+    return fields, wish
+
+
+def _ticket_for(run: Run, wish: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
+    """Issue the ticket that was asked for with the run."""
+    made = issue_ticket(
+        caller=caller, run_id=run.pk, workflow_id=run.workflow_id, actions=wish["actions"], seconds=wish["ttl"]
+    )
+    return dict(ShownTicketSerializer(made.ticket, context={"ticket": made.text}).data)
 
 
 def idempotency_key(request: Request) -> str:

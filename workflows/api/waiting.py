@@ -11,8 +11,9 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -53,6 +54,7 @@ class Wait:
     caller: Caller
     seconds: int
     unwaited: HTTPStatus | None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 def preferred(header: str) -> int | None:
@@ -63,14 +65,23 @@ def preferred(header: str) -> int | None:
     return None
 
 
-def answer(request: Request, run: Run, *, seconds: int, unwaited: HTTPStatus | None = None) -> Response:
-    """Answer 200 with a run that has ended; else 202, which `Waiting` holds back."""
-    data = RunDetailSerializer(run).data
+def answer(
+    request: Request,
+    run: Run,
+    *,
+    seconds: int,
+    unwaited: HTTPStatus | None = None,
+    extra: Mapping[str, Any] = MappingProxyType({}),
+) -> Response:
+    """Answer 200 with a run that has ended; else 202, which `Waiting` holds back. `extra` is beside the run."""
+    data = {**RunDetailSerializer(run).data, **extra}
     if _is_over(run):
         return Response(data)
     scope = getattr(request._request, "scope", None)
     if seconds and scope is not None:
-        scope[KEY] = Wait(run_id=run.pk, caller=current_caller(request), seconds=seconds, unwaited=unwaited)
+        scope[KEY] = Wait(
+            run_id=run.pk, caller=current_caller(request), seconds=seconds, unwaited=unwaited, extra=extra
+        )
     location = f"/api/v1/workflows/{run.workflow_id}/runs/{run.pk}"
     return Response(data, status=HTTPStatus.ACCEPTED, headers={"Location": location})
 
@@ -153,7 +164,7 @@ async def _end_of(wait: Wait) -> bytes | None:
         stream.follow()
         while True:
             async with stream.share.turn():
-                body = await _body_if_over(stream.caller, wait.run_id)
+                body = await _body_if_over(stream.caller, wait)
             if body is not None or now() >= ends or stopping.is_set():
                 return body
             with suppress(TimeoutError):
@@ -170,16 +181,16 @@ async def _end_of(wait: Wait) -> bytes | None:
 
 
 @on_lane(ANSWERING)
-def _body_if_over(caller: Caller, run_id: UUID) -> bytes | None:
+def _body_if_over(caller: Caller, wait: Wait) -> bytes | None:
     """Return the run as the API answers it, if it is over; None also if the caller sees it no longer."""
     present = refreshed(caller)
     if present is None:
         return None
-    runs = Run.objects.visible_to(present.user).filter(pk=run_id).with_work()
+    runs = Run.objects.visible_to(present.user).filter(pk=wait.run_id).with_work()
     run = runs.select_related("workflow", "user", "result").prefetch_related("attempts").first()
     if run is None or not _is_over(run):
         return None
-    body: bytes = JSONRenderer().render(RunDetailSerializer(run).data)
+    body: bytes = JSONRenderer().render({**RunDetailSerializer(run).data, **wait.extra})
     return body
 
 

@@ -5,6 +5,7 @@ The descriptions of the API are made from these. A test reads every frame of eve
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 from uuid import UUID
 
@@ -59,6 +60,13 @@ class UnsubscribedFrame(TypedDict):
     types: NotRequired[list[str]]
 
 
+class AuthenticatedFrame(TypedDict):
+    """The stream goes on with these credentials, until `expires_at`; null if they do not expire by themselves."""
+
+    type: Literal["authenticated"]
+    expires_at: datetime | None
+
+
 class ErrorFrame(TypedDict):
     """What was asked for cannot be done; or the stream ends, then the close code and its reason say why too."""
 
@@ -70,7 +78,7 @@ class ErrorFrame(TypedDict):
 
 FRAMES: tuple[Any, ...] = (
     ConnectionReadyFrame, HeartbeatFrame, ResumingFrame, RecoveredFrame, PongFrame, SubscribedFrame, UnsubscribedFrame,
-    ErrorFrame,
+    AuthenticatedFrame, ErrorFrame,
 )  # fmt: skip
 
 
@@ -81,7 +89,10 @@ class PingMessage(TypedDict):
 
 
 class AuthMessage(TypedDict):
-    """An access token, an API key or a ticket: the first message of a stream that was opened without one."""
+    """An access token, an API key or a ticket: the first message of a stream that was opened without one.
+
+    On an open stream: newer credentials of the same user for the same, before those of the stream end.
+    """
 
     type: Literal["auth"]
     token: str

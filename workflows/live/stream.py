@@ -11,11 +11,12 @@ from uuid import UUID
 from django.conf import settings
 from rest_framework.utils.encoders import JSONEncoder
 
-from accounts.identity import Caller
+from accounts.identity import Caller, TicketAction
 from workflows.eventlog import publication
 from workflows.eventlog.publication import Published
 from workflows.live import admission
 from workflows.live.access_checks import access_checks
+from workflows.live.admission import CloseError, NotAllowedHereError
 from workflows.live.hub import Bundle, Client, Control, Hub, StreamFilter, running_hub
 from workflows.live.lanes import ANSWERING, on_lane
 from workflows.live.shares import Window, share_of
@@ -95,11 +96,35 @@ class Stream:
 
     async def beat(self) -> None:
         """Check the caller's access again and send a heartbeat. Raises the `CloseError` that ends the stream."""
-        self.caller = await access_checks().check(self.caller, self.url_filter)
-        self.client.is_admin = self.caller.user.is_superuser
+        asked = self.caller
+        try:
+            present = await access_checks().check(asked, self.url_filter)
+        except CloseError:
+            # Others were presented meanwhile; the next heartbeat checks those.
+            if self.caller is asked:
+                raise
+        else:
+            if self.caller is asked:
+                self._take(present)
         # During a replay the hub is ahead of what the reader has been sent.
         if self.is_following:
             self.put("heartbeat", self.hub.position, cursor=self.hub.position)
+
+    def renew(self, caller: Caller, *, asked: StreamFilter) -> None:
+        """Go on with other credentials of the same user, for the same: `asked` is what the URL asks for.
+
+        Raises `NotAllowedHereError`; then the stream goes on with those that it has.
+        """
+        is_same = caller.user.pk == self.caller.user.pk
+        if not is_same or admission.narrow_to_credentials(caller, asked) != self.url_filter:
+            raise NotAllowedHereError("These credentials are of another user, or for something else than this stream.")
+        if not caller.may(admission.SCOPE, TicketAction.VIEW):
+            raise NotAllowedHereError(f"This needs the scope {admission.SCOPE}.")
+        self._take(caller)
+
+    def _take(self, caller: Caller) -> None:
+        self.caller = caller
+        self.client.is_admin = caller.user.is_superuser
 
     async def replay(self, after: int) -> None:
         """Queue the complete log after a cursor, then follow. Or refuse with a reason.

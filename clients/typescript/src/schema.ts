@@ -1131,7 +1131,7 @@ export interface paths {
         put?: never;
         /**
          * Trigger a run
-         * @description Accepted also while Airflow does not answer: the run stays `pending` and is dispatched later. With an `Idempotency-Key`, the same request returns the same run (`Idempotent-Replayed: true`). The key is yours alone and is kept for at least 24 hours. With `Prefer: wait=30`, the answer comes when the run has ended: 200 with its result; or after the time: 202 with its `Location`.
+         * @description Accepted also while Airflow does not answer: the run stays `pending` and is dispatched later. With an `Idempotency-Key`, the same request returns the same run (`Idempotent-Replayed: true`). The key is yours alone and is kept for at least 24 hours. With `Prefer: wait=30`, the answer comes when the run has ended: 200 with its result; or after the time: 202 with its `Location`. With `ticket`, the answer carries a ticket for the run, also if it is a replay.
          */
         post: operations["trigger_run"];
         delete?: never;
@@ -1586,11 +1586,22 @@ export interface components {
             /** @description Covers this row and the hash of the row before. */
             readonly hash: string;
         };
-        /** @description An access token, an API key or a ticket: the first message of a stream that was opened without one. */
+        /**
+         * @description An access token, an API key or a ticket: the first message of a stream that was opened without one.
+         *
+         *     On an open stream: newer credentials of the same user for the same, before those of the stream end.
+         */
         AuthMessage: {
             /** @constant */
             type: "auth";
             token: string;
+        };
+        /** @description The stream goes on with these credentials, until `expires_at`; null if they do not expire by themselves. */
+        AuthenticatedFrame: {
+            /** @constant */
+            type: "authenticated";
+            /** Format: date-time */
+            expires_at: string | null;
         };
         Batch: {
             results: components["schemas"]["BatchResult"][];
@@ -3220,7 +3231,7 @@ export interface components {
             tasks: components["schemas"]["Task"][];
         };
         /** @description What the server sends on a WebSocket. */
-        StreamFrame: components["schemas"]["Event"] | components["schemas"]["ConnectionReadyFrame"] | components["schemas"]["HeartbeatFrame"] | components["schemas"]["ResumingFrame"] | components["schemas"]["RecoveredFrame"] | components["schemas"]["PongFrame"] | components["schemas"]["SubscribedFrame"] | components["schemas"]["UnsubscribedFrame"] | components["schemas"]["ErrorFrame"] | components["schemas"]["StatusFrame"] | components["schemas"]["EventsFrame"];
+        StreamFrame: components["schemas"]["Event"] | components["schemas"]["ConnectionReadyFrame"] | components["schemas"]["HeartbeatFrame"] | components["schemas"]["ResumingFrame"] | components["schemas"]["RecoveredFrame"] | components["schemas"]["PongFrame"] | components["schemas"]["SubscribedFrame"] | components["schemas"]["UnsubscribedFrame"] | components["schemas"]["AuthenticatedFrame"] | components["schemas"]["ErrorFrame"] | components["schemas"]["StatusFrame"] | components["schemas"]["EventsFrame"];
         /** @description What a client sends on a WebSocket. */
         StreamMessage: components["schemas"]["PingMessage"] | components["schemas"]["AuthMessage"] | components["schemas"]["SubscribeMessage"] | components["schemas"]["UnsubscribeMessage"] | components["schemas"]["GetStatusMessage"] | components["schemas"]["ResumeMessage"];
         /** @description Narrow the stream. Several subscriptions add up, within the address of the stream. */
@@ -3562,6 +3573,12 @@ export interface components {
             /** @description Lifetime in seconds. Default: 60. */
             ttl?: number;
         };
+        /** @description The ticket that the answer is to carry. */
+        TicketWishRequest: {
+            actions: components["schemas"]["TicketAction"][];
+            /** @description Lifetime in seconds. Default: 60. */
+            ttl?: number;
+        };
         /** @enum {string} */
         TokenType: "bearer";
         Tokens: {
@@ -3619,6 +3636,109 @@ export interface components {
         };
         /** @enum {string} */
         TriggerType: "api" | "command" | "admin" | "external";
+        /** @description A new run, and perhaps a ticket for it. `caller_task_ref` and `caller_dataset_ref` are your own references. */
+        TriggerWithTicketRequest: {
+            /** @description Override the workflow's defaults. */
+            parameters?: {
+                [key: string]: unknown;
+            };
+            /** @description Your own reference. */
+            caller_task_ref?: number | string | null;
+            /** @description Your own reference. */
+            caller_dataset_ref?: number | string | null;
+            /** @description Another name of `caller_task_ref`. */
+            task_id?: number | string | null;
+            /** @description Another name of `caller_dataset_ref`. */
+            dataset_id?: number | string | null;
+            note?: string;
+            /**
+             * Format: date-time
+             * @description When to start; at once by default.
+             */
+            run_at?: string | null;
+            /**
+             * Format: date-time
+             * @description Airflow's date of the run, for templates such as `{{ ds }}`. Each run of a DAG needs another one. By default, a run has none on Airflow 3, and the moment of its dispatch on 2.11.
+             */
+            logical_date?: string | null;
+            /** @description Only with `logical_date`. By default, the timetable of the DAG derives it from that. */
+            data_interval?: components["schemas"]["DataIntervalRequest"] | null;
+            /** @description Issues a ticket for the run, to hand to a browser. */
+            ticket?: components["schemas"]["TicketWishRequest"] | null;
+        };
+        /** @description A new run, with the ticket that was asked for. */
+        TriggeredRun: {
+            /** Format: uuid */
+            readonly id: string;
+            workflow_id: number;
+            workflow_name: string;
+            /** @description The name of the Airflow that it is in. */
+            airflow: string;
+            /** @description As it was when the run was triggered. */
+            readonly dag_id: string;
+            readonly dag_run_id: string;
+            readonly state: components["schemas"]["RunState"];
+            readonly state_reason: string;
+            /** @description It can make no progress until it is resumed. */
+            paused: boolean;
+            /** @description Its DAG is paused, and tasks that had started go on to their end. */
+            pausing: boolean;
+            readonly trigger_type: components["schemas"]["TriggerType"];
+            /** @description Who triggered it; null if Airflow did. */
+            user_id: number | null;
+            readonly username: string | null;
+            /** @description The caller's own reference. */
+            caller_task_ref: number | string | null;
+            /** @description The caller's own reference. */
+            caller_dataset_ref: number | string | null;
+            /** @description The same as `caller_task_ref`; no task of Airflow. */
+            task_id: number | string | null;
+            /** @description The same as `caller_dataset_ref`. */
+            dataset_id: number | string | null;
+            /** @description With the workflow's defaults. */
+            readonly parameters: {
+                [key: string]: unknown;
+            };
+            readonly note: string;
+            /** @description Each retry adds one. */
+            readonly attempt: number;
+            /** Format: date-time */
+            readonly created_at: string;
+            /**
+             * Format: date-time
+             * @description When it is to start; null for at once.
+             */
+            readonly run_at: string | null;
+            /**
+             * Format: date-time
+             * @description As given; for a run started in Airflow, Airflow's.
+             */
+            readonly logical_date: string | null;
+            /** @description As given; for a run started in Airflow, Airflow's. */
+            readonly data_interval: components["schemas"]["DataInterval"] | null;
+            /**
+             * Format: date-time
+             * @description When Airflow accepted it.
+             */
+            readonly queued_at: string | null;
+            /** Format: date-time */
+            readonly started_at: string | null;
+            /** Format: date-time */
+            readonly ended_at: string | null;
+            /**
+             * Format: double
+             * @description Seconds from start to end; null until both are known.
+             */
+            readonly duration_s: number | null;
+            /**
+             * Format: date-time
+             * @description When Airflow last confirmed this state.
+             */
+            readonly observed_at: string | null;
+            /** @description True while Airflow does not answer, or hides the run's DAG from SVOps' user. */
+            readonly stale: boolean;
+            ticket?: components["schemas"]["ShownTicket"];
+        };
         /** @description A recipient of e-mail who has to agree first. */
         UnconfirmedRecipient: {
             /** @description Masked. */
@@ -4660,7 +4780,7 @@ export interface operations {
                 since?: string;
                 until?: string;
                 /** @description How the actor came in: token, session, api_key, ticket, command or none. */
-                via?: "api_key" | "command" | "none" | "session" | "ticket" | "token";
+                via?: components["schemas"]["Via"];
             };
             header?: never;
             path?: never;
@@ -5254,8 +5374,8 @@ export interface operations {
         parameters: {
             query?: {
                 airflow?: string;
-                level?: "build" | "manage";
-                match?: "all" | "dag_id" | "prefix" | "tag";
+                level?: components["schemas"]["DagLevel"];
+                match?: components["schemas"]["DagMatch"];
                 /** @description Order by one of id, match, value; a - before it reverses the order. Several are repeated, or separated by commas. */
                 ordering?: ("id" | "-id" | "match" | "-match" | "value" | "-value")[];
                 /** @description A page number within the paginated result set. */
@@ -5507,7 +5627,7 @@ export interface operations {
                 /** @description Only events of this run. */
                 run?: string;
                 /** @description Only events of this type. May be repeated. */
-                type?: ("dag.import_error" | "dag.synced" | "notification.failed" | "system.airflow_down" | "system.airflow_emptied" | "system.airflow_up" | "task.awaiting_input" | "task.completed" | "task.failed" | "task.input_received" | "task.retrying" | "task.skipped" | "task.started" | "workflow.completed" | "workflow.external_change" | "workflow.failed" | "workflow.paused" | "workflow.result" | "workflow.resumed" | "workflow.retried" | "workflow.started" | "workflow.stop_incomplete" | "workflow.stopped" | "workflow.triggered")[];
+                type?: components["schemas"]["EventType"][];
                 /** @description Only events of runs that this user triggered. */
                 user?: number;
                 /** @description Only events of this workflow. */
@@ -5562,7 +5682,7 @@ export interface operations {
                 /** @description Only events of this run. */
                 run?: string;
                 /** @description Only events of this type. May be repeated. */
-                type?: ("dag.import_error" | "dag.synced" | "notification.failed" | "system.airflow_down" | "system.airflow_emptied" | "system.airflow_up" | "task.awaiting_input" | "task.completed" | "task.failed" | "task.input_received" | "task.retrying" | "task.skipped" | "task.started" | "workflow.completed" | "workflow.external_change" | "workflow.failed" | "workflow.paused" | "workflow.result" | "workflow.resumed" | "workflow.retried" | "workflow.started" | "workflow.stop_incomplete" | "workflow.stopped" | "workflow.triggered")[];
+                type?: components["schemas"]["EventType"][];
                 /** @description Only events of runs that this user triggered. */
                 user?: number;
                 /** @description Only events of this workflow. */
@@ -5617,7 +5737,7 @@ export interface operations {
     list_notification_configs: {
         parameters: {
             query?: {
-                channel?: "apprise" | "email" | "slack" | "webhook";
+                channel?: components["schemas"]["OfferedChannel"];
                 enabled?: boolean;
                 /** @description Order by one of created_at, id, name, updated_at; a - before it reverses the order. Several are repeated, or separated by commas. */
                 ordering?: ("created_at" | "-created_at" | "id" | "-id" | "name" | "-name" | "updated_at" | "-updated_at")[];
@@ -5943,14 +6063,14 @@ export interface operations {
                 /** @description The pagination cursor value. */
                 cursor?: string;
                 /** @description May be given several times */
-                kind?: ("canary" | "digest" | "event" | "recovery" | "test")[];
+                kind?: components["schemas"]["DeliveryKind"][];
                 /** @description Order by one of created_at, due_at; a - before it reverses the order. Several are repeated, or separated by commas. */
                 ordering?: ("created_at" | "-created_at" | "due_at" | "-due_at")[];
                 /** @description Number of results to return per page. */
                 page_size?: number;
                 run?: string;
                 /** @description May be given several times */
-                status?: ("delivered" | "failed" | "folded" | "held" | "pending" | "suppressed")[];
+                status?: components["schemas"]["DeliveryStatus"][];
                 workflow?: number;
             };
             header?: never;
@@ -6143,10 +6263,10 @@ export interface operations {
                 /** @description Part of the note, reason, workflow or dag_run_id */
                 search?: string;
                 /** @description May be given several times */
-                state?: ("failed" | "pending" | "queued" | "running" | "stopped" | "stopping" | "success")[];
+                state?: components["schemas"]["RunState"][];
                 /** @description The same as caller_task_ref */
                 task_id?: string;
-                trigger_type?: "admin" | "api" | "command" | "external";
+                trigger_type?: components["schemas"]["TriggerType"];
                 user?: number;
                 workflow?: number;
             };
@@ -6275,7 +6395,7 @@ export interface operations {
                 page?: number;
                 /** @description Number of results to return per page. */
                 page_size?: number;
-                role?: "admin" | "user" | "viewer";
+                role?: components["schemas"]["Role"];
                 /** @description A search term. */
                 search?: string;
             };
@@ -6426,7 +6546,7 @@ export interface operations {
                 page_size?: number;
                 /** @description Part of the name */
                 search?: string;
-                visibility?: "internal" | "private";
+                visibility?: components["schemas"]["Visibility"];
             };
             header?: never;
             path?: never;
@@ -6788,10 +6908,10 @@ export interface operations {
                 /** @description Part of the note, reason, workflow or dag_run_id */
                 search?: string;
                 /** @description May be given several times */
-                state?: ("failed" | "pending" | "queued" | "running" | "stopped" | "stopping" | "success")[];
+                state?: components["schemas"]["RunState"][];
                 /** @description The same as caller_task_ref */
                 task_id?: string;
-                trigger_type?: "admin" | "api" | "command" | "external";
+                trigger_type?: components["schemas"]["TriggerType"];
                 user?: number;
                 workflow?: number;
             };
@@ -6837,7 +6957,7 @@ export interface operations {
         };
         requestBody?: {
             content: {
-                "application/json": components["schemas"]["TriggerRequest"];
+                "application/json": components["schemas"]["TriggerWithTicketRequest"];
             };
         };
         responses: {
@@ -6855,7 +6975,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Run"];
+                    "application/json": components["schemas"]["TriggeredRun"];
                 };
             };
             /** @description It has not ended within the preferred wait. */
@@ -6946,7 +7066,7 @@ export interface operations {
         };
         requestBody?: {
             content: {
-                "application/json": components["schemas"]["TriggerRequest"];
+                "application/json": components["schemas"]["TriggerWithTicketRequest"];
             };
         };
         responses: {

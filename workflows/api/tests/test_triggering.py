@@ -80,7 +80,7 @@ REFERENCE = "Expected an integer or a string."
         ({"parameters": 5}, {"parameters": ['Expected a dictionary of items but got type "int".']}),
         ({"parameter": {}}, {"parameter": ["Unknown field; expected one of caller_dataset_ref, caller_task_ref, "
                                            "data_interval, dataset_id, logical_date, note, parameters, run_at, "
-                                           "task_id."]}),
+                                           "task_id, ticket."]}),
         ({"logical_date": "2026-03-01T00:00:00"}, {"logical_date": [NO_ZONE]}),
         ({"logical_date": "2026-03-01"}, {"logical_date": [NO_ZONE]}),
         ({"logical_date": "yesterday"}, {"logical_date": [NO_TIME]}),

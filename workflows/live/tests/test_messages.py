@@ -118,9 +118,9 @@ NOBODY = "00000000-0000-4000-8000-000000000000"
         ("not json", OF_TYPE),
         ("[1]", OF_TYPE),
         ("[" * 16_000, OF_TYPE),
-        ({"type": "dance"}, "type: 'dance' is unknown; expected one of get_status, ping, resume, subscribe, "
+        ({"type": "dance"}, "type: 'dance' is unknown; expected one of auth, get_status, ping, resume, subscribe, "
                             "unsubscribe."),
-        ({}, "type: 'None' is unknown; expected one of get_status, ping, resume, subscribe, unsubscribe."),
+        ({}, "type: 'None' is unknown; expected one of auth, get_status, ping, resume, subscribe, unsubscribe."),
         ("x" * 16_385, "Expected a text message of at most 16384 characters."),
         ({"type": "subscribe"}, WORKFLOW_FIELDS),
         ({"type": "subscribe", "types": ["no.such"]}, TYPES),
