@@ -27,6 +27,8 @@ def breaks(old: Schema, new: Schema) -> Iterator[tuple[str, str]]:
             yield name, "the operation is gone"
         else:
             yield from ((name, text) for text in _operation(operation, now[name]))
+            sent = _body(old, operation), _body(new, now[name])
+            yield from ((name, f"body: {text}") for text in _shape(*sent, is_sent=True))
     components: Schema = new["components"]["schemas"]
     for name, component in old["components"]["schemas"].items():
         if name not in components:
@@ -54,9 +56,7 @@ def _operation(old: Schema, new: Schema) -> Iterator[str]:
             yield f"the status {status} is gone"
         elif status.startswith("2") and _content(answer) != _content(new["responses"][status]):
             yield f"the answer {status} has another shape"
-    if _content(old.get("requestBody", {})) != _content(new.get("requestBody", {})):
-        yield "the body has another shape"
-    elif new.get("requestBody", {}).get("required") and not old["requestBody"].get("required"):
+    if new.get("requestBody", {}).get("required") and not old.get("requestBody", {}).get("required"):
         yield "the body is required"
 
 
@@ -73,6 +73,13 @@ def _asked(before: dict[str, Schema], now: dict[str, Schema]) -> Iterator[str]:
 
 def _parameters(operation: Schema) -> dict[str, Schema]:
     return {parameter["name"]: parameter for parameter in operation.get("parameters", ())}
+
+
+def _body(description: Schema, operation: Schema) -> Schema:
+    """Return the shape of the body, whatever the name of its component is."""
+    schema: Schema = _content(operation.get("requestBody", {})).get("application/json") or {}
+    named: Schema = description["components"]["schemas"].get(schema.get("$ref", "").rpartition("/")[2], schema)
+    return named
 
 
 def _content(part: Schema) -> dict[str, Any]:
@@ -94,6 +101,8 @@ def _shape(old: Schema, new: Schema, is_sent: bool) -> Iterator[str]:
         yield f"{', '.join(sorted(map(str, lost)))} not allowed any more"
     kinds, kinds_now = _kinds(old), _kinds(new)
     narrower, wider = kinds - kinds_now, kinds_now - kinds
+    if len(kinds) > 1 and not narrower and all(kind[0].isupper() for kind in wider):
+        wider = set()  # another kind of event or frame: clients ignore those that they do not know
     if (is_sent and narrower) or (not is_sent and wider and kinds):
         yield f"{' or '.join(sorted(kinds_now)) or 'anything'} in place of {' or '.join(sorted(kinds)) or 'anything'}"
     if "items" in old and "items" in new:
