@@ -16,7 +16,8 @@ from svops_api.models import (
     RunDetail,
     RunState,
     TriggerRequest,
-    TriggerRequestParameters,
+    TriggerWithTicketRequest,
+    TriggerWithTicketRequestParameters,
     WorkflowFailedEvent,
 )
 
@@ -24,8 +25,8 @@ client = AuthenticatedClient(base_url="http://127.0.0.1:8000", token="…")
 
 
 def trigger(workflow: int, reference: int | str) -> Run:
-    parameters = TriggerRequestParameters.from_dict({"processing_time": 5})
-    body = TriggerRequest(caller_task_ref=reference, parameters=parameters)
+    parameters = TriggerWithTicketRequestParameters.from_dict({"processing_time": 5})
+    body = TriggerWithTicketRequest(caller_task_ref=reference, parameters=parameters)
     made = trigger_run.sync(workflow, client=client, body=body, idempotency_key=f"order-{reference}")
     if isinstance(made, Error):
         raise RuntimeError(f"{made.code}: {made.detail}")
