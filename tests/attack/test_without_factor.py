@@ -21,8 +21,8 @@ from tests.access.world import World, client_of, new_key
 __all__ = ["closed_port", "db", "one_connection", "world"]
 
 # One's own account, and what strangers may read.
-OWN = {"me", "session-list", "api-key-list", "api-key-detail", "root", "schema"}
-OPEN_PAGES = ["/metrics", "/docs", "/healthz", "/api/v1", "/api/v1/schema"]
+OWN = {"me", "session-list", "api-key-list", "api-key-detail", "root", "schema", "event-schema", "asyncapi"}
+OPEN_PAGES = ["/metrics", "/docs", "/healthz", "/api/v1", "/api/v1/schema", "/api/v1/events/schema", "/api/v1/asyncapi"]
 
 
 @pytest.fixture

@@ -40,6 +40,7 @@ GOOD: dict[Key, dict[str, Any]] = {
 PARTS: dict[str, dict[str, Any]] = {
     "quiet_hours": {"begin": "22:00", "end": "07:00"},
     "data_interval": {"start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z"},
+    "ticket": {"actions": ["view"], "ttl": 60},
 }
 
 
@@ -162,6 +163,7 @@ RULES: dict[Key, dict[str, Forbidden | Free]] = {
         "run_at": Forbidden("2020-01-01T00:00:00Z", who="owner"),
         "logical_date": Forbidden("2026-01-01T00:00:00", who="owner"),
         "data_interval": Forbidden(PARTS["data_interval"], who="owner"),
+        "ticket": Forbidden({"actions": ["view"], "ttl": 10**9}, who="owner"),
     },
     ("workflow-run-batch", "post"): {"items": ELSEWHERE},
     ("workflow-run-validate", "post"): {
@@ -170,6 +172,7 @@ RULES: dict[Key, dict[str, Forbidden | Free]] = {
         "run_at": Forbidden("2020-01-01T00:00:00Z", who="owner"),
         "logical_date": Forbidden("2026-01-01T00:00:00", who="owner"),
         "data_interval": Forbidden(PARTS["data_interval"], who="owner"),
+        "ticket": Forbidden({"actions": ["view"], "ttl": 10**9}, who="owner"),
     },
     ("workflow-run-control", "post"): {
         "action": BOUNDED,
