@@ -24,6 +24,7 @@ from clients.python.tests.conftest import PASSWORD
 from clients.python.tests.test_follow import end, ids_of
 from svops_client import Client
 from svops_client.cli import app as command
+from svops_client.cli import show
 from svops_client.cli.watch import Progress
 from tests.control.staged import ControlledAirflow
 from tests.live import log
@@ -73,7 +74,7 @@ def svops(
     """Runs a command as Ada; returns exit code, output and errors."""
     monkeypatch.setenv("SVOPS_URL", web.url)
     monkeypatch.setenv("SVOPS_API_KEY", api_key)
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(show.out, "width", 40)  # the narrow window of whoever started the tests
 
     def run(*argv: str) -> tuple[int, str, str]:
         capsys.readouterr()

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+WIDE = 1000
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
 
@@ -57,7 +58,7 @@ def print_rows(rows: Iterable[Any], columns: Mapping[str, str], output: Format) 
     for row in rows:
         table.add_row(*(cell(getattr(row, field)) for field in columns.values()))
     # What is no terminal has no width: nothing is cut for a program or a file.
-    out.print(table, width=None if out.is_terminal else 1000)
+    (out if out.is_terminal else Console(file=out.file, width=WIDE, soft_wrap=True)).print(table)
 
 
 def print_fields(title: str, fields: Sequence[tuple[str, Any]]) -> None:
