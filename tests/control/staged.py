@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from typing import Any, Literal
 
+from runner.ports import free_port
 from workflows.airflow.tests.scripted import Reply, Request, _Handler, _Server
 from workflows.tests.stage import StagedAirflow
 
@@ -51,7 +52,7 @@ class Exchange:
 class _Door(_Server):
     """A server that can be closed with all its connections, and opened again at the same address."""
 
-    def __init__(self, airflow: StagedAirflow, *, port: int = 0) -> None:
+    def __init__(self, airflow: StagedAirflow, *, port: int) -> None:
         ThreadingHTTPServer.__init__(self, ("127.0.0.1", port), _Handler)
         self.airflow = airflow
         self._connections: set[socket.socket] = set()
@@ -77,7 +78,8 @@ class ControlledAirflow(StagedAirflow):
     def __init__(self) -> None:
         super().__init__()
         self._server.server_close()
-        self._server = _Door(self)
+        # While it is away, no other server here gets its port, and with it the calls of this test.
+        self._server = _Door(self, port=free_port())
         self._absence: Absence | None = None
         self._back = threading.Event()
         self.exchange: Exchange | None = None

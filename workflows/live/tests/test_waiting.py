@@ -75,6 +75,8 @@ class Request:
             message = await self._wire.receive_output(PATIENCE)  # type: ignore[no-untyped-call]
             body += message.get("body", b"")
             if not message.get("more_body"):
+                # Django closes its connection to the database after the answer.
+                await self._wire.wait(PATIENCE)  # type: ignore[no-untyped-call]
                 return Answer(start, body)
 
     async def is_silent(self) -> bool:
