@@ -11,19 +11,20 @@ import logging
 import os
 from datetime import datetime
 
-from django.db import connection, transaction
+from django.db import NotSupportedError, ProgrammingError, connection, transaction
 
 from workflows.models import LogHead
 
 logger = logging.getLogger(__name__)
 
 MICROSECONDS = 1_000_000
-# A restored dump has other tables or another database; a promoted standby has another timeline.
-_TIMELINE = "substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
-_DATABASE = "(SELECT oid FROM pg_database WHERE datname = current_database())"
-_TABLE = "'workflows_event'::regclass::oid"
-_MAY_ASK_FOR_THE_SERVER = "SELECT has_function_privilege('pg_control_system()', 'EXECUTE')"
-_SERVER = "SELECT system_identifier FROM pg_control_system()"
+# A restored dump has other tables or another database, a promoted standby another timeline.
+_PARTS = (
+    "SELECT oid FROM pg_database WHERE datname = current_database()",
+    "SELECT 'workflows_event'::regclass::oid",
+    "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)",
+    "SELECT system_identifier FROM pg_control_system()",
+)
 
 
 class _Process:
@@ -80,11 +81,14 @@ def _identity() -> str:
     """Return what is another text as soon as the database is another one."""
     if connection.vendor != "postgresql":
         return str(os.stat(connection.settings_dict["NAME"]).st_ino)
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {_TIMELINE}, {_DATABASE}, {_TABLE}")
-        parts = cursor.fetchone()
-        cursor.execute(_MAY_ASK_FOR_THE_SERVER)
-        if cursor.fetchone()[0]:
-            cursor.execute(_SERVER)
-            parts += cursor.fetchone()
-    return "/".join(str(part) for part in parts)
+    return "/".join(_asked(part) for part in _PARTS)
+
+
+def _asked(question: str) -> str:
+    """Return the answer, or "" if this server does not know or does not allow the function, as some hosted ones."""
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(question)
+            return str(cursor.fetchone()[0])
+    except (ProgrammingError, NotSupportedError):
+        return ""

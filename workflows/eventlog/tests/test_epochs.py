@@ -7,6 +7,7 @@ from io import StringIO
 
 import pytest
 from django.core.management import call_command
+from django.db import connection
 
 from workflows.eventlog import epochs, publication
 from workflows.models import Event, LogHead
@@ -96,3 +97,15 @@ def test_an_operator_may_order_it() -> None:
 
     assert out.getvalue() == f"The log goes on after {publication.head()}.\n"
     assert publication.head() > BASE
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="needs PostgreSQL")
+def test_a_server_without_these_functions_or_rights_is_known_by_its_database_and_table(db: None) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE ROLE hosted; GRANT hosted TO CURRENT_USER; GRANT SELECT ON workflows_event TO hosted")
+        cursor.execute("REVOKE EXECUTE ON FUNCTION pg_control_system(), pg_current_wal_lsn() FROM PUBLIC")
+        whole = epochs._identity().split("/")
+        cursor.execute("SET LOCAL ROLE hosted")
+
+    assert all(whole)
+    assert epochs._identity().split("/") == [*whole[:2], "", ""]
