@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import cast
 
 from django.http import StreamingHttpResponse
 
+from rest import stopping
+
 SERVICE_RESTART = 1012  # the close code that WebSockets get at the same moment
 # Milliseconds after which a reader comes back. They differ, so that not all readers come at once.
 SOONEST, LATEST = 500, 5000
-# Called when the process stops, for answers that wait.
-at_end: set[Callable[[], None]] = set()
 
 
 def stream(texts: AsyncIterable[str]) -> StreamingHttpResponse:
@@ -22,15 +22,6 @@ def stream(texts: AsyncIterable[str]) -> StreamingHttpResponse:
     # A proxy that buffers would hold events back.
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingHttpResponse(_UntilStop(texts), content_type="text/event-stream", headers=headers)
-
-
-def end_all() -> None:
-    """End every stream of this process with a last message, and what else waits: the process stops."""
-    _UntilStop.is_stopping = True
-    for task in list(_UntilStop.open):
-        task.cancel()
-    for end in list(at_end):
-        end()
 
 
 def message(event: str, data: str, *, cursor: object = None) -> str:
@@ -47,9 +38,6 @@ def comment(text: str) -> str:
 class _UntilStop:
     """The texts of a stream, until it ends or the process stops."""
 
-    is_stopping = False
-    open: set[asyncio.Task[object]] = set()
-
     def __init__(self, texts: AsyncIterable[str]) -> None:
         self._texts = texts
 
@@ -59,17 +47,18 @@ class _UntilStop:
 
     async def __aiter__(self) -> AsyncIterator[str]:
         task = cast("asyncio.Task[object]", asyncio.current_task())
-        _UntilStop.open.add(task)
+        end = task.cancel
+        stopping.at_stop.add(end)
         try:
             async for text in self._texts:
                 yield text
         except asyncio.CancelledError:
-            if not _UntilStop.is_stopping:
+            if not stopping.has_begun():
                 raise
             task.uncancel()
             yield _farewell()
         finally:
-            _UntilStop.open.discard(task)
+            stopping.at_stop.discard(end)
 
 
 def _farewell() -> str:

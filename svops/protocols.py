@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
-from rest import sse
+from rest import stopping
 
 MOST_FRAGMENTS = 64  # of one message
 CLOSE_TIMEOUT = 2.0  # seconds for a client's answer to our close frame
@@ -44,7 +44,7 @@ class PatientHttp(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         # A stream would hold the stop for its whole grace period.
-        sse.end_all()
+        stopping.begin()
         super().shutdown()
 
     def data_received(self, data: bytes) -> None:

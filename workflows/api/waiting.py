@@ -26,7 +26,7 @@ from rest_framework.response import Response
 from accounts.authentication import refreshed
 from accounts.identity import Caller
 from accounts.permissions import current_caller
-from rest import sse
+from rest import stopping
 from rest.error_responses import response_to
 from rest.errors import SVOpsError
 from workflows.api.run_serializers import RunDetailSerializer
@@ -149,14 +149,9 @@ async def _gone(receive: Receive) -> None:
 async def _end_of(wait: Wait) -> bytes | None:
     """Return the body for the ended run, or None if the time is over first. Raises as `Stream.open` does."""
     stream = await Stream.open(wait.caller, StreamFilter(run_id=str(wait.run_id), types=ENDS))
-    woken, stopping = asyncio.Event(), asyncio.Event()
+    woken = asyncio.Event()
     stream.client.wake = woken.set
-
-    def stop() -> None:
-        stopping.set()
-        woken.set()
-
-    sse.at_end.add(stop)
+    stopping.at_stop.add(woken.set)
     now = asyncio.get_running_loop().time
     ends, beat_at = now() + wait.seconds, now() + settings.STREAM_HEARTBEAT
     try:
@@ -165,7 +160,7 @@ async def _end_of(wait: Wait) -> bytes | None:
         while True:
             async with stream.share.turn():
                 body = await _body_if_over(stream.caller, wait)
-            if body is not None or now() >= ends or stopping.is_set():
+            if body is not None or now() >= ends or stopping.has_begun():
                 return body
             with suppress(TimeoutError):
                 await asyncio.wait_for(woken.wait(), max(0, min(ends, beat_at) - now()))
@@ -176,7 +171,7 @@ async def _end_of(wait: Wait) -> bytes | None:
             while stream.client.take():
                 continue
     finally:
-        sse.at_end.discard(stop)
+        stopping.at_stop.discard(woken.set)
         stream.close()
 
 

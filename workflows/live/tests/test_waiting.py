@@ -15,7 +15,7 @@ from django.db import transaction
 from pytest_django import Settings
 
 from accounts.models import User
-from rest import sse
+from rest import stopping
 from svops.asgi import application
 from workflows.conftest import token_of
 from workflows.lifecycle import moves, results
@@ -216,12 +216,13 @@ async def test_rights_that_are_withdrawn_end_a_wait(ask: Ask, run: Run, ada: Use
     assert (await request.answer()).status == 401
 
 
-async def test_a_process_that_stops_answers_what_waits(ask: Ask, run: Run) -> None:
+async def test_a_process_that_stops_answers_what_waits(ask: Ask, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Put back afterwards: this process goes on.
+    monkeypatch.setattr(stopping._Process, "stops", False)
     request = await ask("GET", f"{path_of(run)}/wait")
     await waiting(1)
 
-    sse.end_all()
-    sse._UntilStop.is_stopping = False
+    stopping.begin()
 
     assert (await request.answer()).status == 202
 
